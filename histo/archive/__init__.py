@@ -1,0 +1,1 @@
+"""Runs over many slides: the ledger and what works through it."""

@@ -1,0 +1,68 @@
+"""Which slides a command names, and the id under which each is kept."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from histo.data.slide import SUFFIXES, sha256_of
+from histo.errors import SlideFailed
+from histo.files import path_text
+
+_MAX_ID_CHARACTERS = 80
+
+
+def absolute(path: Path) -> str:
+    """Return the absolute path as text, by which the ledger knows a slide."""
+    return path_text(os.path.abspath(path))
+
+
+def list_slides(paths: Iterable[Path]) -> list[Path]:
+    """Return the named files, and the slides inside named folders, each once, in order.
+
+    A path that does not exist, or a folder without slides, is kept: it becomes a failed slide, not silence.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        inside = sorted(_slides_in(path)) if path.is_dir() else []
+        for slide in inside or [path]:
+            found.setdefault(absolute(slide), slide)
+    return list(found.values())
+
+
+def _slides_in(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        yield from (Path(parent, name) for name in files if Path(name).suffix.lower() in SUFFIXES)
+
+
+def name_slides(slides: Iterable[Path], known: dict[str, str]) -> dict[Path, str]:
+    """Give every slide an id: its stem, with a short hash of its content where another slide has that stem.
+
+    `known` maps absolute paths to the ids that an output folder already holds; those never change.
+    """
+    taken = {slide_id.casefold() for slide_id in known.values()}
+    names: dict[Path, str] = {}
+    for slide in slides:
+        slide_id = known.get(absolute(slide))
+        if slide_id is None:
+            stem = re.sub(r"[^\w.-]+", "_", slide.stem).strip("._-")[:_MAX_ID_CHARACTERS] or "slide"
+            slide_id = stem
+            digest = ""
+            while slide_id.casefold() in taken:
+                # The same content under two names gets the path's hash from the second round on.
+                digest = (
+                    _digest_of(slide) if not digest else hashlib.sha256((digest + absolute(slide)).encode()).hexdigest()
+                )
+                slide_id = f"{stem}-{digest[:8]}"
+        taken.add(slide_id.casefold())
+        names[slide] = slide_id
+    return names
+
+
+def _digest_of(slide: Path) -> str:
+    try:
+        return sha256_of(slide)
+    except SlideFailed:
+        return hashlib.sha256(absolute(slide).encode()).hexdigest()

@@ -1,0 +1,175 @@
+"""The command line: what can be typed, and the exit codes. No logic, and no heavy import before it is needed."""
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+import histo
+from histo.errors import HistoError
+
+if TYPE_CHECKING:
+    from histo.archive.local import Step
+
+app = typer.Typer(
+    name="histo",
+    help="Calcification, bone or neither on H&E skin slides: a verdict and a heatmap. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
+Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value over the configuration.")]
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder for the phantoms and their results.")] = Path("demo"),
+    slide: Annotated[list[Path] | None, typer.Option("--slide", help="A real slide to examine as well.")] = None,
+    mpp: Mpp = None,
+) -> None:
+    """Make three phantom slides, examine them with the shipped model, show the verdicts."""
+    from histo.demo import run_demo
+
+    raise typer.Exit(run_demo(folder, slide or [], mpp))
+
+
+@app.command()
+def inspect(
+    slide: Annotated[Path, typer.Argument(help="A slide.")],
+    model: ModelPath = None,
+    mpp: Mpp = None,
+    preview: Annotated[Path | None, typer.Option("--preview", help="Write a PNG with the tissue outlined.")] = None,
+) -> None:
+    """Show a slide's scale, levels, tissue and tiles, and whether it would be refused and why."""
+    from histo.inspection import show_inspection
+
+    raise typer.Exit(show_inspection(slide, model, mpp, preview))
+
+
+@app.command()
+def infer(
+    paths: Annotated[list[Path], typer.Argument(help="Slides, or folders of slides.")],
+    out: Out,
+    model: ModelPath = None,
+    mpp: Mpp = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles scored at once.")] = 8,
+    readers: Annotated[int, typer.Option(min=1, help="Threads that read tiles.")] = 2,
+) -> None:
+    """Examine slides: a verdict, heatmap, lesions and report each. The same command again resumes."""
+    from histo.archive.local import RunOptions, run_slides
+    from histo.console import out as console
+    from histo.console import progress, verdict_table
+    from histo.infer import load_model
+
+    loaded = load_model(model)
+    options = RunOptions(mpp, device, batch_size, readers)
+    with progress("tiles") as start:
+        results = run_slides(paths, out, loaded, options, on_step=_say, on_start=start)
+    console.print(verdict_table(results))
+    console.print(f"Open {out / 'index.html'}")
+    if any(r.status in ("refused", "failed") for r in results):
+        raise typer.Exit(3)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A training configuration, such as configs/phantom.yaml.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for runs.")] = Path("runs"),
+    overrides: Overrides = None,
+    device: Device = "auto",
+) -> None:
+    """Train a model on labelled slides and write its bundle to RUNS/<name>/bundle/."""
+    from histo.config import load_config
+    from histo.console import out as console
+    from histo.train import train as run
+
+    bundle = run(load_config(config, overrides or []), out, device=device, say=console.print)
+    console.print(f"The model is in {bundle}; use it with: histo infer SLIDE --model {bundle} --out OUT")
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Folder for the slides, their truth and slides.csv.")],
+    slides: Annotated[int, typer.Option(min=1, help="How many slides.")] = 12,
+    seed: Annotated[int, typer.Option(help="Same seed, same slides.")] = 0,
+    domain: Annotated[str, typer.Option(help="train or shift: disjoint stains and scanners.")] = "train",
+    size: Annotated[int, typer.Option(min=1000, help="Side of a slide in pixels, at 0.5 µm per pixel.")] = 6000,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
+) -> None:
+    """Make a cohort of phantom slides with exact truth; the same command again resumes."""
+    from histo.console import out as console
+    from histo.console import progress
+    from histo.phantom import make_cohort
+
+    with progress("slides") as start:
+        manifest = make_cohort(
+            folder,
+            slides=slides,
+            seed=seed,
+            domain=domain,
+            size_px=(size, size),
+            workers=workers,
+            progress=start("making phantoms"),
+        )
+    console.print(f"{slides} slides and their truth are in {folder}; the manifest is {manifest}")
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices, the reader and the shipped model, and what is missing."""
+    from histo.doctor import examine
+
+    raise typer.Exit(examine())
+
+
+def _say(step: "Step") -> None:
+    from histo.console import out as console
+
+    result = step.result
+    what = result.verdict.label if result.verdict else "; ".join(r.message for r in result.reasons)
+    how = "kept from before" if step.kept else f"{step.seconds:.1f} s"
+    console.print(f"{step.number}/{step.total} {result.slide_id}: {result.status}, {what} ({how})", markup=False)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log.")] = False,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version and end.")] = False,
+) -> None:
+    """Take the options that stand before the command."""
+    if version:
+        typer.echo(f"histo {histo.__version__}")
+        raise typer.Exit
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(levelname)s %(message)s")
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with its exit code; expected errors are one sentence."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(arguments)
+    except HistoError as error:
+        if logging.getLogger().isEnabledFor(logging.INFO):
+            raise
+        typer.echo(f"histo: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

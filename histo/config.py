@@ -1,0 +1,179 @@
+"""The typed form of configs/*.yaml and of what a model card shares with them; unknown keys are errors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from histo.errors import UsageError
+from histo.geometry import TileSpec
+
+
+class Strict(BaseModel):
+    """A frozen record without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassConfig(Strict):
+    """A lesion class: how it is named and drawn, its smallest area and the verdict it leads to."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    colour: tuple[int, int, int]
+    min_area_mm2: float = Field(gt=0)
+    verdict: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+
+
+class ClassesConfig(Strict):
+    """What the network tells apart: the tissue that is no lesion, and the lesions in order of precedence."""
+
+    normal: str = "normal"
+    normal_label: str = "normal"
+    lesions: tuple[ClassConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = self.names
+        if len(set(names)) < len(names):
+            raise ValueError(f"class names must be unique, got {', '.join(names)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names in the order of the network's outputs, the normal one first."""
+        return (self.normal, *(c.name for c in self.lesions))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All slide labels, the normal one first."""
+        return (self.normal_label, *dict.fromkeys(c.verdict for c in self.lesions))
+
+
+class TileConfig(Strict):
+    """The tiles that the network sees, see `histo.geometry.TileSpec`."""
+
+    size_px: int = Field(512, ge=64, le=2048)
+    mpp: float = Field(1.0, ge=0.1, le=5)
+    stride_px: int = Field(16, ge=2)
+    margin_px: int = Field(32, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        self.spec()
+        return self
+
+    def spec(self) -> TileSpec:
+        """Return the geometry record."""
+        return TileSpec(self.size_px, self.mpp, self.stride_px, self.margin_px)
+
+
+class RuleConfig(Strict):
+    """Thresholds of the step from slide map to verdict, on calibrated probability."""
+
+    seed: float = Field(0.8, gt=0.5, lt=1)
+    grow: float = Field(0.5, gt=0, lt=1)
+    certain: float = Field(0.8, gt=0.5, lt=1)
+    borderline: float = Field(1.5, ge=1)
+    max_unreadable_share: float = Field(0.05, gt=0, lt=1)
+    max_excluded_share: float = Field(0.10, gt=0, lt=1)
+    least_tissue_mm2: float = Field(0.1, ge=0)
+    enough_tissue_mm2: float = Field(1.0, ge=0)
+
+
+class NetworkConfig(Strict):
+    """The backbone and the normalisation of its input, per channel of RGB in 0 to 1."""
+
+    backbone: str = "resnet18"
+    pretrained: bool = False
+    mean: tuple[float, float, float] = (0.80, 0.65, 0.77)
+    std: tuple[float, float, float] = (0.18, 0.24, 0.18)
+
+
+class DataConfig(Strict):
+    """Where the labelled slides are and how tiles are drawn from them."""
+
+    manifest: Path
+    unannotated: Literal["normal", "ignore"] = "normal"
+    validation_share: float = Field(0.2, gt=0, lt=1)
+    tiles_per_epoch: int = Field(800, ge=1)
+    lesion_share: float = Field(0.5, ge=0, le=1)
+    loaders: int = Field(1, ge=0)
+
+
+class AugmentConfig(Strict):
+    """Strengths of augmentation; 0 switches one off."""
+
+    stain: float = Field(0.25, ge=0, le=1)
+    light: float = Field(0.10, ge=0, le=1)
+    scale: float = Field(0.15, ge=0, le=0.5)
+    blur: float = Field(0.3, ge=0, le=1)
+    noise: float = Field(0.3, ge=0, le=1)
+    jpeg: float = Field(0.3, ge=0, le=1)
+
+
+class OptimiserConfig(Strict):
+    """AdamW with a one-cycle schedule."""
+
+    epochs: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    gradient_clip: float = Field(1.0, gt=0)
+
+
+class TrainConfig(Strict):
+    """One training run. `name` names the run's folder and the model."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    intended_use: str
+    classes: ClassesConfig
+    data: DataConfig
+    tile: TileConfig = TileConfig()
+    network: NetworkConfig = NetworkConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    rule: RuleConfig = RuleConfig()
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a training configuration and apply `key.sub=value` overrides.
+
+    Relative paths in it count from its own folder. Raises `UsageError` naming the file and the key.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); give the path of a configuration") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path} must hold `key: value` lines; see configs/phantom.yaml for all keys")
+    for override in overrides:
+        _set(tree, override)
+    try:
+        config = TrainConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {'; '.join(explain(error))}") from error
+    manifest = path.parent / config.data.manifest
+    return config.model_copy(update={"data": config.data.model_copy(update={"manifest": manifest})})
+
+
+def explain(error: ValidationError) -> list[str]:
+    """Return one short clause per problem, with the dotted key."""
+    return [f"`{'.'.join(str(p) for p in e['loc']) or 'the whole'}` {e['msg'].lower()}" for e in error.errors()]
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    *parents, last = dotted.split(".")
+    if not equals or not last:
+        raise UsageError(f"--set {override!r} must look like key.sub=value")
+    node = tree
+    for key in parents:
+        node = node.setdefault(key, {})
+        if not isinstance(node, dict):
+            raise UsageError(f"--set {override!r}: {key!r} holds a value, not keys")
+    node[last] = yaml.safe_load(text)

@@ -1,0 +1,1 @@
+"""Reading slides, tissue, tiles, manifests and annotations."""

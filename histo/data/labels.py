@@ -1,0 +1,44 @@
+"""Label maps: outlines become area fractions per map cell, with a weight that leaves out what nobody annotated."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histo.data.annotations import IGNORE
+from histo.geometry import MapGrid
+from histo.outlines import Outline, paint
+
+IGNORED = 255
+
+
+def draw_labels(
+    outlines: Mapping[str, list[Outline]], classes: Sequence[str], grid: MapGrid, unannotated: int
+) -> NDArray[np.uint8]:
+    """Draw class indices (H, W) on a lattice; `classes` in order of precedence after the normal one at index 0.
+
+    Where nobody drew, cells get `unannotated` (0 for normal or `IGNORED`).
+    """
+    canvas = np.full(grid.shape, unannotated, np.uint8)
+    names = list(classes)
+    # Lower precedence first, so that bone drawn over calcium is bone.
+    for index in [0, *range(len(names) - 1, 0, -1)]:
+        paint(canvas, outlines.get(names[index], []), grid, index)
+    paint(canvas, outlines.get(IGNORE, []), grid, IGNORED)
+    return canvas
+
+
+def to_fractions(
+    labels: NDArray[np.uint8], classes: int, stride_px: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Turn tile labels (S, S) into class fractions (C, h, w) and weights (h, w), the annotated share of each cell.
+
+    >>> fractions, weights = to_fractions(np.array([[1, 0], [255, 0]], np.uint8), 2, 2)
+    >>> fractions[:, 0, 0].round(3).tolist(), weights.tolist()
+    ([0.667, 0.333], [[0.75]])
+    """
+    side = labels.shape[0] // stride_px
+    cells = labels.reshape(side, stride_px, side, stride_px)
+    areas = np.stack([(cells == c).mean(axis=(1, 3)) for c in range(classes)]).astype(np.float32)
+    weights = areas.sum(axis=0)
+    return areas / np.maximum(weights, 1e-6), weights

@@ -1,0 +1,207 @@
+"""An open whole-slide image: its geometry and bounded, fault-tolerant reads. The only importer of openslide."""
+
+import hashlib
+import itertools
+import os
+import stat
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from histo.errors import SlideFailed, SlideRefused, UsageError
+from histo.geometry import Pyramid, ReadPlan, ScaleSource, is_credible_mpp, round_px
+
+MAX_READ_PX = 2**25  # 32 Mpx: 128 MiB of RGBA; nothing ever asks the decoder for more at once
+SUFFIXES = frozenset(
+    ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .bif .svslide .czi .dcm".split()  # noqa: SIM905  one line to read
+)
+
+Rgb = NDArray[np.uint8]
+
+
+class Slide:
+    """A slide open for reading; `pyramid` is its geometry, `versions` the reader's.
+
+    Every thread of every process opens its own handle on its first read: OpenSlide handles can't cross
+    processes, and after one failed read a handle fails for ever, so it is dropped and opened anew.
+    """
+
+    versions: ClassVar[dict[str, str]] = {
+        "openslide": openslide.__library_version__,
+        "openslide-python": openslide.__version__,
+    }
+
+    def __init__(self, path: Path, pyramid: Pyramid, background: tuple[int, int, int]) -> None:
+        self.path = path
+        self.pyramid = pyramid
+        self._background = background
+        self._local = threading.local()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "pyramid": self.pyramid, "_background": self._background}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, _local=threading.local())
+
+    def __enter__(self) -> "Slide":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close this thread's handle; the other threads' handles are closed when their threads end."""
+        self._local.__dict__.clear()
+
+    def _handle(self) -> openslide.OpenSlide:
+        if getattr(self._local, "pid", None) != os.getpid():
+            self._local.handle = _open_handle(self.path)
+            self._local.pid = os.getpid()
+        handle: openslide.OpenSlide = self._local.handle
+        return handle
+
+    def read(self, xy_level0_px: tuple[int, int], level: int, size_read_px: tuple[int, int]) -> Rgb:
+        """Read a region as RGB (H, W, 3) uint8; what the scanner left out takes the slide's background colour.
+
+        Raises `SlideFailed` (`unreadable`) when the file is damaged there; later reads elsewhere still work.
+        """
+        width, height = size_read_px
+        if width * height > MAX_READ_PX:
+            raise ValueError(f"a read of {width} x {height} px is over the budget of {MAX_READ_PX} px")
+        try:
+            region = self._handle().read_region(xy_level0_px, level, size_read_px)
+        except openslide.OpenSlideError as error:
+            self.close()
+            raise SlideFailed(
+                "unreadable", f"{self.path} is damaged at {xy_level0_px}, level {level} ({error})"
+            ) from error
+        return _on_background(np.asarray(region), self._background)
+
+    def read_tile(self, position_level0_px: tuple[int, int], plan: ReadPlan) -> Rgb:
+        """Read one square tile (S, S, 3) uint8 as the plan says, reduced to the wanted scale by area.
+
+        Raises `SlideFailed` (`unreadable`) as `read` does.
+        """
+        side = plan.size_tile_px
+        width, height = plan.size_read_px
+        strips = -(-width * height // MAX_READ_PX)  # a very fine scan without levels is read in strips
+        edges = [height * i // strips for i in range(strips + 1)]
+        down = self.pyramid.downsamples[plan.level]
+        x, y = position_level0_px
+        parts = [
+            self.read((x, y + round_px(top * down)), plan.level, (width, bottom - top))
+            for top, bottom in itertools.pairwise(edges)
+        ]
+        region = np.concatenate(parts) if strips > 1 else parts[0]
+        if (width, height) == (side, side):
+            return region
+        return np.asarray(cv2.resize(region, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
+    """Open a slide and settle its scale: `mpp` (µm per level-0 pixel) where given, else what the file records.
+
+    Raises `SlideFailed` (`not_found`, `not_a_file`, `permission`, `empty_file`, `unsupported`, `unreadable`),
+    `SlideRefused` (`no_scale`) and, for an impossible `mpp`, `UsageError`.
+    """
+    if mpp is not None and not is_credible_mpp(mpp):
+        raise UsageError(f"--mpp {mpp:g} is not the scale of a microscope scan; give µm per pixel from 0.05 to 5")
+    path = Path(path)
+    check_regular_file(path)
+    handle = _open_handle(path)
+    try:
+        properties = dict(handle.properties)
+        downsamples = tuple(float(d) for d in handle.level_downsamples)
+        width, height = handle.dimensions
+    except openslide.OpenSlideError as error:
+        raise SlideFailed("unreadable", f"{path} is damaged ({error}); copy or scan it again") from error
+    mpp_x, mpp_y, source = _scale(path, properties, mpp)
+    pyramid = Pyramid((width, height), downsamples, mpp_x, mpp_y, source, _bounds(properties, width, height))
+    colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
+    return Slide(path, pyramid, (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)))
+
+
+def check_regular_file(path: Path) -> None:
+    """Raise `SlideFailed` with its own reason for a path that is missing, closed to us, empty or no file.
+
+    A pipe or device would block a reader for ever, so nothing but a regular file is opened.
+    """
+    try:
+        status = path.stat()
+    except PermissionError as error:
+        raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions") from error
+    except (OSError, ValueError) as error:
+        raise SlideFailed("not_found", f"{path} does not exist; check the path") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise SlideFailed("not_a_file", f"{path} is a folder without slides; give slide files or a folder of them")
+    if not stat.S_ISREG(status.st_mode):
+        raise SlideFailed("not_a_file", f"{path} is a pipe, socket or device; give a slide file")
+    if status.st_size == 0:
+        raise SlideFailed("empty_file", f"{path} is empty (0 bytes); copy or scan it again")
+    if not os.access(path, os.R_OK):
+        raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's content.
+
+    Raises `SlideFailed` (`not_found`, `not_a_file`, `permission`, `empty_file`, `unreadable`).
+    """
+    check_regular_file(Path(path))
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SlideFailed("unreadable", f"{path} cannot be read ({error.strerror}); check the disk") from error
+
+
+def _open_handle(path: Path) -> openslide.OpenSlide:
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise SlideFailed("unsupported", f"{path} is not a slide format that OpenSlide knows; convert it") from error
+    except openslide.OpenSlideError as error:
+        raise SlideFailed(
+            "unsupported", f"{path} cannot be opened ({error}); copy, scan or convert it again"
+        ) from error
+
+
+def _scale(path: Path, properties: dict[str, str], mpp: float | None) -> tuple[float, float, ScaleSource]:
+    if mpp is not None:
+        return mpp, mpp, "user"
+    names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+    try:
+        mpp_x, mpp_y = (float(properties[name]) for name in names)
+    except (KeyError, ValueError):
+        found = "records no scale"
+    else:
+        if is_credible_mpp(mpp_x) and is_credible_mpp(mpp_y):
+            return mpp_x, mpp_y, "recorded"
+        found = f"records {mpp_x:.4g} x {mpp_y:.4g} µm per pixel, which no microscope scan has"
+    raise SlideRefused("no_scale", f"{path} {found}; give the true µm per pixel with --mpp")
+
+
+def _bounds(properties: dict[str, str], width: int, height: int) -> tuple[int, int, int, int]:
+    names = (openslide.PROPERTY_NAME_BOUNDS_X, openslide.PROPERTY_NAME_BOUNDS_Y)
+    sizes = (openslide.PROPERTY_NAME_BOUNDS_WIDTH, openslide.PROPERTY_NAME_BOUNDS_HEIGHT)
+    try:
+        x, y, w, h = (int(properties[name]) for name in names + sizes)
+    except (KeyError, ValueError):
+        return 0, 0, width, height
+    x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+    return x, y, max(1, min(w, width - x)), max(1, min(h, height - y))
+
+
+def _on_background(rgba: NDArray[np.uint8], background: tuple[int, int, int]) -> Rgb:
+    alpha = rgba[..., 3:]
+    if alpha.min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    weight = alpha.astype(np.uint16)
+    mixed = rgba[..., :3] * weight + np.asarray(background, np.uint16) * (255 - weight) + 127
+    return (mixed // 255).astype(np.uint8)

@@ -1,0 +1,80 @@
+"""Tiles of slides, the same for training and inference: what to read, reading it, and reading ahead."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histo.data.slide import Slide
+from histo.errors import SlideFailed
+from histo.geometry import ReadPlan, TileGrid
+
+READ_AHEAD_BATCHES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class TileDataset:
+    """The tiles of one slide at `positions_level0_px` (N, 2), read as `plan` says."""
+
+    slide: Slide
+    plan: ReadPlan
+    positions_level0_px: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, slide: Slide, grid: TileGrid) -> "TileDataset":
+        """Return the data set of all tiles of a grid."""
+        return cls(slide, grid.plan, grid.positions_level0_px)
+
+    def __len__(self) -> int:
+        return len(self.positions_level0_px)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8] | None:
+        """Read tile `index` as (S, S, 3) uint8, or None where the file is damaged: a bad tile costs that tile."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        x, y = (int(v) for v in self.positions_level0_px[index])
+        try:
+            return self.slide.read_tile((x, y), self.plan)
+        except SlideFailed:
+            return None
+
+
+@dataclass(frozen=True, eq=False)
+class TileBatch:
+    """Tiles that could be read, (B, S, S, 3) uint8, with their indices; and the indices that could not."""
+
+    rgb: NDArray[np.uint8]
+    indices: NDArray[np.int64]
+    unreadable: NDArray[np.int64]
+
+
+def stream_batches(tiles: TileDataset, batch_size: int, readers: int) -> Iterator[TileBatch]:
+    """Yield all tiles in order, in batches, with `readers` threads reading a bounded distance ahead.
+
+    Decoding releases the interpreter, so threads suffice, and no tile is ever copied between processes.
+    """
+    starts = range(0, len(tiles), batch_size)
+    with ThreadPoolExecutor(readers, thread_name_prefix="histo-read") as pool:
+        window: deque[tuple[range, list[Future[NDArray[np.uint8] | None]]]] = deque()
+        try:
+            for start in starts:
+                indices = range(start, min(start + batch_size, len(tiles)))
+                window.append((indices, [pool.submit(tiles.__getitem__, i) for i in indices]))
+                if len(window) > READ_AHEAD_BATCHES:
+                    yield _collect(*window.popleft(), tiles.plan.size_tile_px)
+            while window:
+                yield _collect(*window.popleft(), tiles.plan.size_tile_px)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _collect(indices: range, futures: Sequence[Future[NDArray[np.uint8] | None]], side: int) -> TileBatch:
+    read = [(i, f.result()) for i, f in zip(indices, futures, strict=True)]
+    good = [(i, rgb) for i, rgb in read if rgb is not None]
+    rgb = np.stack([rgb for _, rgb in good]) if good else np.empty((0, side, side, 3), np.uint8)
+    return TileBatch(
+        rgb, np.array([i for i, _ in good], np.int64), np.array([i for i, tile in read if tile is None], np.int64)
+    )

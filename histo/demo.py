@@ -1,0 +1,36 @@
+"""The demonstration: three phantoms with known truth, and any real slide, through the shipped model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from histo.archive.local import RunOptions, run_slides
+from histo.console import out, progress, verdict_table
+from histo.infer import load_model
+from histo.phantom import make_slide
+
+# Seeds that no training cohort uses: cohorts draw theirs from a SeedSequence, never these numbers themselves.
+PHANTOMS = (
+    ("phantom-1", "normal", 101),
+    ("phantom-2", "calcinosis_cutis", 102),
+    ("phantom-3", "heterotopic_ossification", 103),
+)
+SIZE_PX = (4000, 4000)
+
+
+def run_demo(folder: Path, slides: Sequence[Path], mpp: float | None) -> int:
+    """Make the phantoms, examine them and the given slides, print the verdicts; return the exit code."""
+    out.print("Making three phantom slides (procedural skin with exact truth) …")
+    made = [
+        make_slide(folder / "phantoms", name, kind=kind, seed=seed, size_px=SIZE_PX) for name, kind, seed in PHANTOMS
+    ]
+    model = load_model()
+    with progress("tiles") as start:
+        results = run_slides([m.slide for m in made], folder / "results", model, RunOptions(), on_start=start)
+        real = run_slides(slides, folder / "real", model, RunOptions(mpp=mpp), on_start=start) if slides else []
+    out.print(verdict_table([*results, *real]))
+    truth = {name: m.label for (name, _, _), m in zip(PHANTOMS, made, strict=True)}
+    right = sum(r.verdict is not None and r.verdict.label == truth[r.slide_id] for r in results)
+    out.print(f"{right} of {len(made)} phantoms right (truth: {', '.join(truth.values())})")
+    for part in ["results", "real"][: 1 + bool(real)]:
+        out.print(f"Open {folder / part / 'index.html'}")
+    return 0 if right == len(made) and all(r.status in ("done", "review") for r in real) else 3

@@ -1,0 +1,69 @@
+"""What `histo doctor` looks at: versions, imports, devices, the reader, the shipped model."""
+
+import os
+import platform
+import sqlite3
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+import histo
+from histo.console import out
+from histo.errors import HistoError
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "openslide-python", "openslide-bin", "numpy")
+OPTIONAL = {"tensorboard": "training curves in TensorBoard (extra: tensorboard)"}
+
+
+def examine() -> int:
+    """Print one line a check; return 0 when all that is needed works, else 2."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("histo", lambda: f"{histo.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"),
+        *((name, lambda name=name: version(name)) for name in PACKAGES),
+        ("sqlite", lambda: f"{sqlite3.sqlite_version} (rollback journal is used)"),
+        ("torchvision operators", _torchvision),
+        ("device", _device),
+        ("reader", _reader),
+        ("shipped model", _model),
+    ]
+    broken = 0
+    for name, check in checks:
+        try:
+            out.print(f"[green]ok     [/green] {name}: {check()}")
+        except (ImportError, PackageNotFoundError, RuntimeError, OSError, HistoError) as error:
+            broken += 1
+            out.print(f"[red]broken [/red] {name}: {error}")
+    for name, use in OPTIONAL.items():
+        if find_spec(name) is None:
+            out.print(f"[yellow]absent [/yellow] {name}: {use}")
+    return 2 if broken else 0
+
+
+def _torchvision() -> str:
+    """Run one compiled operator: wheels of torch and torchvision from two builds fail only here."""
+    import torch
+    from torchvision.ops import nms
+
+    kept = nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
+    return f"nms kept {len(kept)} of 1 box"
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda, {torch.cuda.get_device_name()}"
+    return f"cpu, {torch.get_num_threads()} threads (no GPU found)"
+
+
+def _reader() -> str:
+    from histo.data.slide import Slide
+
+    return "OpenSlide " + Slide.versions["openslide"]
+
+
+def _model() -> str:
+    from histo.infer import load_model
+
+    model = load_model()
+    return f"{model.card.name}, digest {model.digest[:12]}, {model.card.tile.mpp:g} µm per pixel"

@@ -1,0 +1,233 @@
+"""Scales, pyramids, tile grids and map grids: the only place with pixel arithmetic.
+
+Every stored coordinate is a level-0 pixel, x before y, from the top-left corner of level 0. Suffixes name
+the space: `_level0_px`, `_read_px` (pixels of the level that is read), `_tile_px` (pixels that the network
+sees), `_map_px` (cells of the slide map). Arrays are indexed (row, column), that is (y, x).
+"""
+
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histo.errors import SlideRefused
+
+CREDIBLE_MPP = (0.05, 5.0)
+SAME_SCALE = 0.05  # a level this near to the wanted scale is read as it is (ADR 0001)
+SAME_AXES = 0.02
+
+ScaleSource = Literal["recorded", "user"]
+
+
+def round_px(value: float) -> int:
+    """Round to the nearest whole pixel, halves up: the one rounding rule of the project.
+
+    >>> round_px(0.5), round_px(1.5), round_px(-0.5)
+    (1, 2, 0)
+    """
+    return floor(value + 0.5)
+
+
+def is_credible_mpp(mpp: float) -> bool:
+    """Tell whether a scale in µm per level-0 pixel can be that of a light-microscope scan."""
+    return CREDIBLE_MPP[0] <= mpp <= CREDIBLE_MPP[1]
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A slide's geometry: sizes, downsamples, scale in µm per level-0 pixel and where the scale came from.
+
+    `bounds_level0_px` (x, y, width, height) is the part that the scanner filled; all of level 0 where it
+    says nothing.
+    """
+
+    size_level0_px: tuple[int, int]
+    downsamples: tuple[float, ...]
+    mpp_x: float
+    mpp_y: float
+    scale_source: ScaleSource
+    bounds_level0_px: tuple[int, int, int, int]
+
+    @property
+    def pixel_mm2(self) -> float:
+        """Area of one level-0 pixel in mm²."""
+        return self.mpp_x * self.mpp_y * 1e-6
+
+
+@dataclass(frozen=True)
+class TileSpec:
+    """What the network sees: tile side, scale, the stride of its score map and the ring that is dropped."""
+
+    size_px: int
+    mpp: float
+    stride_px: int
+    margin_px: int
+
+    def __post_init__(self) -> None:
+        if self.size_px % self.stride_px or self.margin_px % self.stride_px:
+            raise ValueError(
+                f"tile size {self.size_px} and margin {self.margin_px} must be multiples of {self.stride_px}"
+            )
+        if self.kept_cells < 1:
+            raise ValueError(f"a margin of {self.margin_px} px leaves nothing of a {self.size_px} px tile")
+
+    @property
+    def map_cells(self) -> int:
+        """Side of a tile's score map, in cells."""
+        return self.size_px // self.stride_px
+
+    @property
+    def margin_cells(self) -> int:
+        """Width of the dropped ring, in cells."""
+        return self.margin_px // self.stride_px
+
+    @property
+    def kept_cells(self) -> int:
+        """Side of the part of the score map that is kept, in cells."""
+        return self.map_cells - 2 * self.margin_cells
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """How a square tile is read: which level, how many of its pixels, and the level-0 size of a tile pixel."""
+
+    level: int
+    size_read_px: tuple[int, int]
+    size_tile_px: int
+    tile_px_level0: tuple[float, float]
+
+
+def plan_read(pyramid: Pyramid, mpp: float, size_px: int) -> ReadPlan:
+    """Plan to read tiles of `size_px` at `mpp` from the coarsest level that is fine enough.
+
+    A level within 5 % of the wanted scale is read as it is; any other is read finer and reduced. The
+    level-0 size of a tile pixel follows from what is really read, so errors of rounding do not add up.
+
+    Raises `SlideRefused` (`too_coarse`) when the scan is more than 5 % coarser than the wanted scale.
+
+    >>> p = Pyramid((4000, 3000), (1.0, 4.0), 0.25, 0.25, "recorded", (0, 0, 4000, 3000))
+    >>> plan_read(p, mpp=1.0, size_px=512)
+    ReadPlan(level=1, size_read_px=(512, 512), size_tile_px=512, tile_px_level0=(4.0, 4.0))
+    >>> plan_read(p, mpp=0.5, size_px=512)
+    ReadPlan(level=0, size_read_px=(1024, 1024), size_tile_px=512, tile_px_level0=(2.0, 2.0))
+    """
+    coarser = mpp * (1 + SAME_SCALE)
+    fine_enough = [i for i, d in enumerate(pyramid.downsamples) if max(pyramid.mpp_x, pyramid.mpp_y) * d <= coarser]
+    if not fine_enough:
+        raise SlideRefused(
+            "too_coarse",
+            f"the scan has {max(pyramid.mpp_x, pyramid.mpp_y):.3g} µm per pixel and the model needs {mpp:g} or "
+            "finer; scan the slide again at a higher magnification or use a model made for this scale",
+        )
+    level = max(fine_enough, key=lambda i: pyramid.downsamples[i])
+    down = pyramid.downsamples[level]
+    scale_x, scale_y = mpp / (pyramid.mpp_x * down), mpp / (pyramid.mpp_y * down)
+    if max(abs(scale_x - 1), abs(scale_y - 1)) <= SAME_SCALE and abs(scale_x / scale_y - 1) <= SAME_AXES:
+        return ReadPlan(level, (size_px, size_px), size_px, (down, down))
+    width, height = round_px(size_px * scale_x), round_px(size_px * scale_y)
+    return ReadPlan(level, (width, height), size_px, (width * down / size_px, height * down / size_px))
+
+
+@dataclass(frozen=True)
+class MapGrid:
+    """A lattice over the slide: level-0 origin and cell size (x, y), shape (rows, columns), cell size in µm."""
+
+    origin_level0_px: tuple[float, float]
+    cell_level0_px: tuple[float, float]
+    shape: tuple[int, int]
+    cell_um: tuple[float, float]
+
+    @property
+    def cell_mm2(self) -> float:
+        """Area of one cell in mm²."""
+        return self.cell_um[0] * self.cell_um[1] * 1e-6
+
+    def window(self, row: int, column: int, shape: tuple[int, int]) -> "MapGrid":
+        """Return the lattice of the cells from (row, column) on, of the given shape."""
+        x, y = self.to_level0_px(np.array([[column, row]], float))[0]
+        return MapGrid((float(x), float(y)), self.cell_level0_px, shape, self.cell_um)
+
+    def to_level0_px(self, xy_map_px: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn lattice coordinates (N, 2), cell corners at whole numbers, into level-0 pixels."""
+        return np.asarray(xy_map_px, float) * self.cell_level0_px + self.origin_level0_px
+
+    def to_map_px(self, xy_level0_px: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn level-0 pixels (N, 2) into lattice coordinates, cell corners at whole numbers."""
+        return (np.asarray(xy_level0_px, float) - self.origin_level0_px) / self.cell_level0_px
+
+
+def cover(pyramid: Pyramid, cell_level0_px: tuple[float, float]) -> MapGrid:
+    """Lay a lattice of the given cell size over the scanned bounds; the last cells may reach past them."""
+    x, y, width, height = pyramid.bounds_level0_px
+    cx, cy = cell_level0_px
+    # A lattice that ends on the border must not gain a cell from a rounding error.
+    shape = (max(1, ceil(height / cy - 1e-9)), max(1, ceil(width / cx - 1e-9)))
+    return MapGrid((float(x), float(y)), (cx, cy), shape, (cx * pyramid.mpp_x, cy * pyramid.mpp_y))
+
+
+def rebin(values: NDArray[np.floating | np.bool_], source: MapGrid, target: MapGrid) -> NDArray[np.float32]:
+    """Average `values` (H, W) on `source` over the cells of `target`, weighted by area; outside counts as zero.
+
+    What a target cell gets times its area is exactly the integral of the source over it, so areas survive.
+    """
+    out = np.asarray(values, np.float64)
+    for axis, k in ((0, 1), (1, 0)):  # rows go with y, columns with x
+        cells = target.shape[axis]
+        edges = target.origin_level0_px[k] + target.cell_level0_px[k] * np.arange(cells + 1)
+        at = np.clip((edges - source.origin_level0_px[k]) / source.cell_level0_px[k], 0, source.shape[axis])
+        below = np.minimum(at.astype(int), source.shape[axis] - 1)
+        moved = np.moveaxis(out, axis, 0)
+        total = np.concatenate([np.zeros_like(moved[:1]), np.cumsum(moved, axis=0)])
+        integral = total[below] + (at - below)[:, None] * moved[below]
+        out = np.moveaxis(np.diff(integral, axis=0), 0, axis) * (source.cell_level0_px[k] / target.cell_level0_px[k])
+    return np.clip(out, 0, None).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class TileGrid:
+    """The tiles to read: level-0 top-left (N, 2), first kept map cell (N, 2 as row, column), plan and map."""
+
+    positions_level0_px: NDArray[np.int64]
+    cells_map_px: NDArray[np.int64]
+    plan: ReadPlan
+    spec: TileSpec
+    map_grid: MapGrid
+
+    def __len__(self) -> int:
+        return len(self.positions_level0_px)
+
+
+def map_grid_for(pyramid: Pyramid, spec: TileSpec) -> tuple[MapGrid, ReadPlan]:
+    """Return the slide map's lattice for a network and the read plan that it follows from."""
+    plan = plan_read(pyramid, spec.mpp, spec.size_px)
+    fx, fy = plan.tile_px_level0
+    return cover(pyramid, (spec.stride_px * fx, spec.stride_px * fy)), plan
+
+
+def lay_tiles(pyramid: Pyramid, spec: TileSpec, tissue: NDArray[np.floating]) -> TileGrid:
+    """Lay tiles so that the kept parts of their score maps meet without gap or overlap wherever there is tissue.
+
+    `tissue` (H, W) is the tissue fraction on the slide map of `map_grid_for`. Tiles start one margin outside
+    the scanned bounds, so that every cell of the map is a kept cell of exactly one tile.
+    """
+    grid, plan = map_grid_for(pyramid, spec)
+    if tissue.shape != grid.shape:
+        raise ValueError(f"tissue has shape {tissue.shape}, the slide map {grid.shape}")
+    kept = spec.kept_cells
+    rows, columns = (ceil(n / kept) for n in grid.shape)
+    padded = np.zeros((rows * kept, columns * kept), bool)
+    padded[: grid.shape[0], : grid.shape[1]] = tissue > 0
+    wanted = padded.reshape(rows, kept, columns, kept).any(axis=(1, 3))
+    cells = np.argwhere(wanted) * kept
+    corners = grid.to_level0_px(cells[:, ::-1].astype(np.float64) - spec.margin_cells)
+    positions = np.floor(corners + 0.5).astype(np.int64)  # round_px, on an array
+    return TileGrid(positions.reshape(-1, 2), cells.reshape(-1, 2), plan, spec, grid)
+
+
+def tile_lattice(position_level0_px: tuple[float, float], plan: ReadPlan, pyramid: Pyramid) -> MapGrid:
+    """Return the lattice of one tile's own pixels, for drawing labels on it."""
+    fx, fy = plan.tile_px_level0
+    shape = (plan.size_tile_px, plan.size_tile_px)
+    return MapGrid(position_level0_px, (fx, fy), shape, (fx * pyramid.mpp_x, fy * pyramid.mpp_y))

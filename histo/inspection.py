@@ -1,0 +1,54 @@
+"""What `histo inspect` prints and draws."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from histo.console import out
+from histo.errors import SlideError
+from histo.files import whole
+from histo.infer import Inspection, inspect_slide, load_model
+
+
+def show_inspection(path: Path, model_path: Path | None, mpp: float | None, preview: Path | None) -> int:
+    """Print a slide's scale, levels, tissue and tiles; return 0, or 3 when the slide would be refused or fails."""
+    model = load_model(model_path)
+    try:
+        inspection = inspect_slide(path, model, mpp)
+    except SlideError as error:
+        out.print(f"{type(error).__name__.removeprefix('Slide').lower()}: {error.code}: {error}", markup=False)
+        return error.exit_code
+    _print(inspection, model.card.tile.mpp)
+    if preview is not None:
+        _draw(inspection, preview)
+        out.print(f"tissue outlined in {preview}", markup=False)
+    return 0 if inspection.reason is None else 3
+
+
+def _print(seen: Inspection, model_mpp: float) -> None:
+    pyramid = seen.pyramid
+    width, height = pyramid.size_level0_px
+    levels = ", ".join(f"{d:g}" for d in pyramid.downsamples)
+    lines = {
+        "slide": str(seen.path),
+        "size": f"{width} x {height} px, {width * pyramid.mpp_x / 1e3:.2f} x {height * pyramid.mpp_y / 1e3:.2f} mm",
+        "scale": f"{pyramid.mpp_x:.4g} x {pyramid.mpp_y:.4g} µm per pixel, {pyramid.scale_source}",
+        "levels": f"{len(pyramid.downsamples)}, downsamples {levels}",
+        "scanned": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px),
+        "tissue": f"{seen.tissue_mm2:.3f} mm², of which {seen.excluded_mm2:.3f} mm² under ink",
+        "tiles": f"{seen.tiles} at {model_mpp:g} µm per pixel",
+        "verdict": "would be given" if seen.reason is None else f"refused: {seen.reason.code}: {seen.reason.message}",
+    }
+    for name, text in lines.items():
+        out.print(f"{name:<8} {text}", markup=False)
+
+
+def _draw(seen: Inspection, path: Path) -> None:
+    picture = seen.overview.rgb[..., ::-1].copy()
+    for mask, colour in ((seen.tissue.mask, (60, 160, 0)), (seen.tissue.excluded, (0, 120, 255))):
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, colour, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())

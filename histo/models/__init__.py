@@ -1,0 +1,1 @@
+"""Networks, the step from score maps to a verdict, and model bundles."""

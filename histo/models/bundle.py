@@ -1,0 +1,140 @@
+"""Model bundles: a folder with card.json (the contract) and weights.safetensors, nothing executable.
+
+The card names the SHA-256 of the weights, and the model's digest is the SHA-256 of the card: one number pins
+both. A golden tile, scored at loading, catches a card that was edited after the fact.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+
+from histo.config import ClassesConfig, NetworkConfig, RuleConfig, Strict, TileConfig, explain
+from histo.errors import ModelError
+from histo.files import whole, write_text
+from histo.models.classifier import TileClassifier
+from histo.results import ClassRule, ModelInfo
+
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+SHIPPED = Path(__file__).parent / "weights"
+GOLDEN_TOLERANCE = 1e-3
+
+
+class Calibration(Strict):
+    """How logits become probabilities, and what that was fitted on."""
+
+    temperature: float = Field(gt=0)
+    fitted_on: str
+
+
+class ModelCard(Strict):
+    """The contract of a model: everything that inference needs to know, and where the model came from."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    intended_use: str
+    classes: ClassesConfig
+    tile: TileConfig
+    network: NetworkConfig
+    rule: RuleConfig
+    calibration: Calibration
+    training: dict[str, Any]
+    golden: tuple[float, ...]
+    weights_sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model: its card, digest and network in evaluation mode."""
+
+    card: ModelCard
+    digest: str
+    network: TileClassifier
+
+    @property
+    def info(self) -> ModelInfo:
+        """What results say of the model that made them."""
+        classes = self.card.classes
+        return ModelInfo(
+            name=self.card.name,
+            digest=self.digest,
+            classes=tuple(ClassRule(c.name, c.colour, c.min_area_mm2, c.verdict) for c in classes.lesions),
+            normal_label=classes.normal_label,
+            intended_use=self.card.intended_use,
+            calibration=self.card.calibration.fitted_on,
+            normal_class=classes.normal,
+        )
+
+
+def save_bundle(folder: Path, card: dict[str, Any], network: TileClassifier) -> None:
+    """Write a bundle; `card` holds all keys of `ModelCard` but `golden` and `weights_sha256`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.contiguous() for k, v in network.state_dict().items()}
+    with whole(folder / WEIGHTS) as temporary:
+        safetensors.torch.save_file(state, temporary)
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": digest})
+    write_text(folder / CARD, json.dumps(full.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+
+
+def load_bundle(folder: Path) -> Model:
+    """Load a bundle and check it: schema, SHA-256, names and shapes, finite weights, golden tile.
+
+    Raises `ModelError` with the first thing that is wrong. No pickle is ever opened.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ModelError(f"{folder} {what}; a model is a folder with {CARD} and {WEIGHTS} (pickles are never opened)")
+    card_bytes, weight_bytes = _read(folder / CARD), _read(folder / WEIGHTS)
+    try:
+        card = ModelCard.model_validate_json(card_bytes)
+    except ValidationError as error:
+        raise ModelError(f"{folder / CARD} is not a valid card: {'; '.join(explain(error))}") from error
+    if hashlib.sha256(weight_bytes).hexdigest() != card.weights_sha256:
+        raise ModelError(f"{folder / WEIGHTS} is not the file that its card names (SHA-256 differs); copy it again")
+    network = _network(card)
+    try:
+        state = safetensors.torch.load(weight_bytes)
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise ModelError(f"{folder / WEIGHTS} does not fit the network of its card: {str(error)[:300]}") from error
+    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
+        raise ModelError(f"{folder / WEIGHTS} holds weights that are not numbers; ask for the model again")
+    golden = _golden(network)
+    if not np.allclose(golden, card.golden, atol=GOLDEN_TOLERANCE):
+        raise ModelError(f"{folder} scores its golden tile {golden}, its card says {list(card.golden)}; one was edited")
+    return Model(card, hashlib.sha256(card_bytes).hexdigest(), network)
+
+
+def _network(card: ModelCard) -> TileClassifier:
+    net, tile = card.network, card.tile
+    # The weights come from the bundle, whatever the training started from.
+    return TileClassifier(net.backbone, len(card.classes.names), tile.stride_px, net.mean, net.std, pretrained=False)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); a model is a folder with both files") from error
+
+
+def _golden(network: TileClassifier) -> list[float]:
+    """Return the mean class probabilities of a fixed picture with structure at all scales and in all colours."""
+    y, x = np.mgrid[0:128, 0:128].astype(np.float64)
+    waves = [np.sin(x * y / (97 + 31 * c)) * 50 + np.cos((x + (c + 1) * y) / 9) * 40 + 150 for c in range(3)]
+    picture = np.floor(np.clip(np.stack(waves), 0, 255) + 0.5).astype(np.uint8)
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        probability = network(torch.from_numpy(picture)[None]).softmax(dim=1).mean(dim=(0, 2, 3))
+    network.train(was_training)
+    return [round(float(p), 6) for p in probability]

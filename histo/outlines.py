@@ -1,0 +1,95 @@
+"""Between masks and polygons: tracing regions of a lattice, drawing polygons on one, measuring them.
+
+An outline is a polygon in level-0 pixels as GeoJSON has it: the exterior ring, then the holes; every ring
+is closed.
+"""
+
+import itertools
+from collections.abc import Iterable
+from typing import cast
+
+import contourpy
+import cv2
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from histo.geometry import MapGrid
+
+Ring = tuple[tuple[float, float], ...]
+Outline = tuple[Ring, ...]
+
+_SUBPIXEL_BITS = 8  # cv2 takes polygon corners as fixed-point numbers
+
+
+def trace(field: NDArray[np.floating | np.bool_], grid: MapGrid, level: float = 0.5) -> list[Outline]:
+    """Return the valid outlines of `field` (H, W) >= `level` on the lattice, in level-0 px, largest first.
+
+    Values sit at cell centres and are interpolated between them; outside the lattice the field is zero.
+    """
+    padded = np.pad(np.asarray(field, np.float64), 1)
+    offset = 0.5 - 1  # cell centres, less the padding
+    axes = [np.arange(n) + offset for n in padded.shape]
+    contours = contourpy.contour_generator(
+        x=axes[1], y=axes[0], z=padded, name="serial", fill_type=contourpy.FillType.OuterOffset
+    )
+    # Just under the level, so that a cell exactly at it belongs to the region.
+    filled = contours.filled(np.nextafter(level, -np.inf), np.inf)
+    points, offsets = cast(tuple[list[NDArray[np.float64]], list[NDArray[np.uint32]]], filled)
+    regions: list[Outline] = []
+    for xy_map_px, cuts in zip(points, offsets, strict=True):
+        xy = grid.to_level0_px(xy_map_px)
+        rings = [xy[a:b] for a, b in itertools.pairwise(cuts)]
+        regions += polygons_of(shapely.Polygon(rings[0], [r for r in rings[1:] if len(r) >= 4]))
+    return sorted(regions, key=area_px2, reverse=True)
+
+
+def polygons_of(geometry: shapely.Geometry) -> list[Outline]:
+    """Return the valid polygons with area of a shapely geometry, repairing it where needed."""
+    if not shapely.is_valid(geometry):
+        geometry = shapely.make_valid(geometry)
+    parts = shapely.get_parts(geometry).tolist()
+    return [_outline(p) for p in parts if isinstance(p, shapely.Polygon) and p.area > 0] + [
+        o for p in parts if isinstance(p, shapely.MultiPolygon) for o in polygons_of(p)
+    ]
+
+
+def _outline(polygon: shapely.Polygon) -> Outline:
+    rings = [polygon.exterior, *polygon.interiors]
+    return tuple(tuple((float(x), float(y)) for x, y in ring.coords) for ring in rings)
+
+
+def to_polygon(outline: Outline) -> shapely.Polygon:
+    """Return the outline as a shapely polygon."""
+    return shapely.Polygon(outline[0], outline[1:])
+
+
+def area_px2(outline: Outline) -> float:
+    """Area inside the exterior and outside the holes, in square level-0 px."""
+    return float(to_polygon(outline).area)
+
+
+def simplify(outline: Outline, tolerance_level0_px: float) -> Outline:
+    """Drop corners that change the outline by less than the tolerance; topology is kept."""
+    simpler = to_polygon(outline).simplify(tolerance_level0_px, preserve_topology=True)
+    return _outline(simpler) if isinstance(simpler, shapely.Polygon) and simpler.is_valid else outline
+
+
+def feret_mm(outline: Outline, mpp_x: float, mpp_y: float) -> float:
+    """Return the largest Feret diameter: the greatest distance between two points of the outline, in mm."""
+    hull = to_polygon(outline).convex_hull
+    corners = np.asarray(shapely.get_coordinates(hull)) * (mpp_x, mpp_y)
+    return float(np.linalg.norm(corners[:, None] - corners[None], axis=-1).max()) * 1e-3
+
+
+def paint(canvas: NDArray[np.uint8], outlines: Iterable[Outline], grid: MapGrid, value: int) -> None:
+    """Set the cells of `canvas` (H, W) whose centres lie inside an outline to `value`, holes left alone."""
+    for outline in outlines:
+        # cv2 draws on pixel centres at whole numbers; lattice coordinates have corners there.
+        rings = [(grid.to_map_px(np.asarray(ring)) - 0.5) * 2**_SUBPIXEL_BITS for ring in outline]
+        low = np.floor(np.min(rings[0], axis=0) / 2**_SUBPIXEL_BITS)
+        high = np.ceil(np.max(rings[0], axis=0) / 2**_SUBPIXEL_BITS)
+        if high[0] < 0 or high[1] < 0 or low[0] >= canvas.shape[1] or low[1] >= canvas.shape[0]:
+            continue
+        corners = [np.floor(r + 0.5).astype(np.int32) for r in rings]
+        cv2.fillPoly(canvas, corners, value, lineType=cv2.LINE_8, shift=_SUBPIXEL_BITS)

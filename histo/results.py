@@ -1,0 +1,212 @@
+"""What a slide's examination yields: the slide map, lesions, areas, the verdict, and their JSON form.
+
+These records are all that exporters, the ledger and `evaluate` ever see of a slide.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from histo.errors import UsageError
+from histo.geometry import MapGrid, Pyramid
+from histo.outlines import Outline
+
+SCHEMA = 1
+RESEARCH_USE = "Research use only. Not a medical device. A pathologist decides."
+
+Status = Literal["done", "review", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class ClassRule:
+    """One lesion class of a model: its name, colour (RGB 0 to 255), smallest area and the verdict it leads to."""
+
+    name: str
+    colour: tuple[int, int, int]
+    min_area_mm2: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which model made a result: `classes` in order of precedence, `labels` all verdicts it can give."""
+
+    name: str
+    digest: str
+    classes: tuple[ClassRule, ...]
+    normal_label: str
+    intended_use: str
+    calibration: str
+    normal_class: str = "normal"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the channels of the slide map, the normal class first."""
+        return (self.normal_class, *(c.name for c in self.classes))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every label that a verdict of this model can have, the normal one first."""
+        return (self.normal_label, *dict.fromkeys(c.verdict for c in self.classes))
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a slide needs review, was refused or failed: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One connected region of one class; coordinates in level-0 px, probabilities calibrated."""
+
+    lesion_id: str
+    name: str
+    class_name: str
+    outline: Outline
+    area_mm2: float
+    feret_mm: float
+    probability_mean: float
+    probability_max: float
+    peak_level0_px: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ClassBurden:
+    """How much of one class a slide holds; `presence` is the probability that it holds any."""
+
+    class_name: str
+    area_mm2: float
+    count: int
+    largest_feret_mm: float
+    presence: float
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Tissue accounting in mm²: tissue = scored + unreadable + excluded."""
+
+    tissue_mm2: float
+    scored_mm2: float
+    unreadable_mm2: float
+    excluded_mm2: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The slide's label, the probability per label, the labels that are not excluded, and what else is there."""
+
+    label: str
+    probability: Mapping[str, float]
+    not_excluded: tuple[str, ...]
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What produced a result: versions by package, settings and their digest, the device."""
+
+    versions: Mapping[str, str]
+    settings: Mapping[str, str | float | int | None]
+    settings_digest: str
+    device: str
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """Everything histo says of one slide. `path` is the slide's path as it was given."""
+
+    slide_id: str
+    path: str
+    sha256: str | None
+    status: Status
+    reasons: tuple[Reason, ...]
+    model: ModelInfo
+    provenance: Provenance
+    pyramid: Pyramid | None = None
+    verdict: Verdict | None = None
+    areas: Areas | None = None
+    burdens: tuple[ClassBurden, ...] = ()
+    lesions: tuple[Lesion, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    research_use: str = RESEARCH_USE
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, eq=False)
+class SlideMap:
+    """The stitched map of a slide on `grid`.
+
+    `probability` (C, H, W) float16, calibrated, the normal class first, zero where nothing was scored;
+    `tissue` (H, W) float32 fraction of the cell that is tissue, excluded parts included; `excluded` (H, W)
+    float32 fraction under ink; `valid` (H, W) bool, read and scored.
+    """
+
+    probability: NDArray[np.float16]
+    tissue: NDArray[np.float32]
+    excluded: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    grid: MapGrid
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """A small picture of the scanned bounds: `rgb` (H, W, 3) uint8 on the lattice `grid`."""
+
+    rgb: NDArray[np.uint8]
+    grid: MapGrid
+
+
+@dataclass(frozen=True, eq=False)
+class EvidenceField:
+    """A strong field at two magnifications: pictures (H, W, 3) uint8 and the µm that their sides show."""
+
+    lesion_id: str
+    near_rgb: NDArray[np.uint8]
+    far_rgb: NDArray[np.uint8]
+    near_um: float
+    far_um: float
+
+
+@dataclass(frozen=True, eq=False)
+class SlidePrediction:
+    """A result with the arrays that its pictures are drawn from; None and empty for refused and failed slides."""
+
+    result: SlideResult
+    slide_map: SlideMap | None = None
+    overview: Overview | None = None
+    evidence: tuple[EvidenceField, ...] = ()
+
+
+_ADAPTER: TypeAdapter[SlideResult] = TypeAdapter(SlideResult)
+
+
+def to_json(result: SlideResult) -> str:
+    """Return the result as JSON text; the same result always gives the same text."""
+    return json.dumps(_ADAPTER.dump_python(result, mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def load_result(path: str | os.PathLike[str]) -> SlideResult:
+    """Read a `result.json`.
+
+    Raises `UsageError` when the file is missing, not JSON, of another schema or not a result.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        result = _ADAPTER.validate_json(text)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); give the path of a result.json") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a result of histo; run `histo infer` again to make it anew") from error
+    if result.schema != SCHEMA:
+        raise UsageError(f"{path} has schema {result.schema} and this version reads {SCHEMA}; run `histo infer` again")
+    return result
