@@ -154,11 +154,10 @@ def write_outputs(prediction: SlidePrediction, folder: Path) -> SlideResult:
             "lesions": "lesions.geojson",
             "tiles": "tiles.csv",
         }
-        classes = result.model.class_names
-        write_heatmap(prediction.slide_map, classes, folder / files["heatmap"])
+        write_heatmap(prediction.slide_map, result.model, folder / files["heatmap"])
         write_overlay(prediction, folder / files["overlay"])
         write_lesions(result, folder / files["lesions"])
-        write_tiles(prediction.slide_map, result.pyramid, classes, folder / files["tiles"])
+        write_tiles(prediction.slide_map, result.pyramid, result.model, folder / files["tiles"])
     result = replace(result, files=files)
     write_report(replace(prediction, result=result), folder / files["report"])
     write_text(folder / "result.json", to_json(result))

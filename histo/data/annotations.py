@@ -31,9 +31,10 @@ def read_annotations(path: Path, classes: Sequence[str], pyramid: Pyramid) -> Ma
         raise UsageError(f"annotation {path} cannot be read ({error.strerror}); check the path") from error
     except ValueError as error:
         raise UsageError(f"annotation {path} is not JSON ({error}); export it again as GeoJSON") from error
-    origin = tree.get("histo", {}).get("origin", "bounds") if isinstance(tree, dict) else "bounds"
+    ours = tree.get("histo") if isinstance(tree, dict) else None
+    from_level0 = isinstance(ours, dict) and ours.get("origin") == "level0"
     x, y, _, _ = pyramid.bounds_level0_px
-    shift = (float(x), float(y)) if origin == "bounds" else (0.0, 0.0)
+    shift = (0.0, 0.0) if from_level0 else (float(x), float(y))
     outlines: dict[str, list[Outline]] = {}
     for number, feature in enumerate(_features(tree, path), start=1):
         where = f"annotation {path}, feature {number}"

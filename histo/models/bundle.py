@@ -111,7 +111,7 @@ def load_bundle(folder: Path) -> Model:
     golden = _golden(network)
     if not np.allclose(golden, card.golden, atol=GOLDEN_TOLERANCE):
         raise ModelError(f"{folder} scores its golden tile {golden}, its card says {list(card.golden)}; one was edited")
-    return Model(card, hashlib.sha256(card_bytes).hexdigest(), network)
+    return Model(card, hashlib.sha256(card_bytes).hexdigest(), network.eval())
 
 
 def _network(card: ModelCard) -> TileClassifier:

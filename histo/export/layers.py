@@ -1,0 +1,131 @@
+"""The layers of the overlay: tissue, heat, what was not scored, lesion outlines and their marks.
+
+All of them are drawn on one lattice, the canvas, whose pixels are square in µm; everything gets there
+through level-0 pixels.
+"""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from histo.export.colour import Colour, blend, rgba
+from histo.export.lettering import put_text, text_width
+from histo.geometry import MapGrid, rebin, round_px
+from histo.outlines import Outline
+from histo.results import Lesion, ModelInfo, Overview, SlideMap
+
+UNREADABLE: Colour = (60, 66, 76)
+EXCLUDED: Colour = (120, 130, 145)
+HALO: Colour = (22, 24, 30)
+MOST_MARKS = 40
+_HATCH_PX = 11
+_SUBPIXEL_BITS = 8
+_GREYED = 0.55
+
+
+def canvas_grid(overview: MapGrid, room_px: tuple[int, int]) -> MapGrid:
+    """Return the lattice over the same area that fits in `room_px` (width, height), pixels square in µm."""
+    rows, columns = overview.shape
+    extent_um = columns * overview.cell_um[0], rows * overview.cell_um[1]
+    um_per_px = max(extent_um[0] / room_px[0], extent_um[1] / room_px[1])
+    width, height = (max(1, round_px(e / um_per_px)) for e in extent_um)
+    # Cells that fill the area exactly: what is left of rounding goes into the scale, not into an offset.
+    shrink = columns / width, rows / height
+    cell_level0_px = overview.cell_level0_px[0] * shrink[0], overview.cell_level0_px[1] * shrink[1]
+    cell_um = overview.cell_um[0] * shrink[0], overview.cell_um[1] * shrink[1]
+    return MapGrid(overview.origin_level0_px, cell_level0_px, (height, width), cell_um)
+
+
+def tissue_layer(overview: Overview, canvas: MapGrid) -> NDArray[np.uint8]:
+    """Return the overview picture (H, W, 3) on the canvas."""
+    height, width = canvas.shape
+    smaller = height < overview.rgb.shape[0]
+    return cv2.resize(
+        overview.rgb, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    ).astype(np.uint8)
+
+
+def greyed(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Take part of the stain's colour out, so that the heat stands out from it."""
+    grey = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(rgb, 1 - _GREYED, grey, _GREYED, 0).astype(np.uint8)
+
+
+def add_heat(rgb: NDArray[np.uint8], slide_map: SlideMap, model: ModelInfo, canvas: MapGrid) -> NDArray[np.uint8]:
+    """Lay the probability of every lesion class over the picture, the class of highest precedence on top."""
+    channels = slide_map.probability[1:]
+    for rule, probability in reversed(list(zip(model.classes, channels, strict=True))):
+        scored = np.where(slide_map.valid, probability, 0).astype(np.float32)
+        rgb = blend(rgb, rgba(rebin(scored, slide_map.grid, canvas), rule.colour))
+    return rgb
+
+
+def unscored_masks(slide_map: SlideMap, canvas: MapGrid) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return where on the canvas tissue could not be read, and where it was excluded, both (H, W)."""
+    usable = slide_map.tissue - slide_map.excluded
+    lost = rebin(np.where(slide_map.valid, 0, usable).clip(0), slide_map.grid, canvas) >= 0.25
+    excluded = rebin(slide_map.excluded, slide_map.grid, canvas) >= 0.25
+    return lost & ~excluded, excluded
+
+
+def hatch(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour, crossed: bool) -> NDArray[np.uint8]:
+    """Hatch the masked area over a light tint, with one set of lines or with two."""
+    y, x = np.arange(mask.shape[0])[:, None], np.arange(mask.shape[1])
+    lines = (x + y) % _HATCH_PX < 2
+    if crossed:
+        lines = lines | ((x - y) % _HATCH_PX < 2)
+    out = rgb.copy()
+    out[mask] = out[mask] // 2 + 127
+    out[mask & lines] = colour
+    edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    out[edge] = colour
+    return out
+
+
+def draw_outlines(
+    rgb: NDArray[np.uint8], lesions: tuple[Lesion, ...], colours: Mapping[str, Colour], canvas: MapGrid
+) -> NDArray[np.uint8]:
+    """Draw the outlines as lines in the class colour on a dark edge; all edges first, so that none hides a line."""
+    out = np.ascontiguousarray(rgb)
+    for thickness, halo in ((5, True), (2, False)):
+        for lesion in lesions:
+            colour = HALO if halo else colours.get(lesion.class_name, EXCLUDED)
+            cv2.polylines(
+                out, _corners(lesion.outline, canvas), True, colour, thickness, cv2.LINE_AA, shift=_SUBPIXEL_BITS
+            )
+    return out
+
+
+def _corners(outline: Outline, canvas: MapGrid) -> list[NDArray[np.int32]]:
+    """Return the rings as fixed-point canvas pixels, whose centres OpenCV has at whole numbers."""
+    rings = (canvas.to_map_px(np.asarray(ring)) - 0.5 for ring in outline)
+    return [np.floor(xy * 2**_SUBPIXEL_BITS + 0.5).astype(np.int32).reshape(-1, 1, 2) for xy in rings]
+
+
+def put_marks(
+    picture: Image.Image, lesions: tuple[Lesion, ...], names: Mapping[str, str], canvas: MapGrid, size_px: int = 24
+) -> None:
+    """Write each lesion's mark beside it, the largest first, where it covers no other mark."""
+    draw = ImageDraw.Draw(picture)
+    taken: list[tuple[float, float, float, float]] = []
+    for lesion in sorted(lesions, key=lambda one: -one.area_mm2):
+        text = names[lesion.lesion_id]
+        width, height = text_width(text, size_px), size_px
+        xy = canvas.to_map_px(np.asarray(lesion.outline[0]))
+        (x0, y0), (x1, y1) = xy.min(axis=0), xy.max(axis=0)
+        spots = [(x1 + 5, y0 - height), (x0 - width - 5, y0 - height), (x1 + 5, y1), (x0 - width - 5, y1)]
+        right, bottom = max(0, picture.width - width), max(0, picture.height - height)
+        within = [(float(np.clip(x, 0, right)), float(np.clip(y, 0, bottom))) for x, y in spots]
+        boxes = [(x, y, x + width, y + height) for x, y in within]
+        free = [b for b in boxes if not any(_overlap(b, other) for other in taken)]
+        # A mark in a bad place is better than a lesion that the table names and the picture does not.
+        box = (free or boxes)[0]
+        taken.append(box)
+        put_text(draw, box[:2], text, size_px, halo_px=3)
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

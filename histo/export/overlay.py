@@ -1,0 +1,164 @@
+"""The overlay: a slide's tissue beside its heatmap and lesion outlines, with legend and scale bar."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
+
+from histo.export.layers import (
+    EXCLUDED,
+    MOST_MARKS,
+    UNREADABLE,
+    add_heat,
+    canvas_grid,
+    draw_outlines,
+    greyed,
+    hatch,
+    put_marks,
+    tissue_layer,
+    unscored_masks,
+)
+from histo.export.legend import render_legend
+from histo.export.lettering import GREY, INK, PAPER, WARNING, put_scale_bar, put_text, shortened, text_width, wrapped
+from histo.export.words import marks, model_words, pretty, printable, probability_words
+from histo.files import whole
+from histo.geometry import MapGrid
+from histo.results import Overview, SlidePrediction, SlideResult
+
+LONGEST_PX = 2000
+_NARROWEST_PX = 1100
+_MARGIN = 36
+_HEADER = 128
+_FOOTER = 210
+_GAP = 28
+_LEAST_FOR_BAR_PX = 150  # on less a scale bar would hide the tissue
+
+Room = tuple[int, int]
+
+
+def write_overlay(prediction: SlidePrediction, path: Path) -> None:
+    """Write the sheet as a PNG of about 2000 px on the longer side; model and notice are also in its text chunks."""
+    model = prediction.result.model
+    text = PngInfo()
+    for key, value in (
+        ("Slide", prediction.result.slide_id),
+        ("Model", model.name),
+        ("Model digest", model.digest),
+        ("Notice", prediction.result.research_use),
+    ):
+        text.add_itxt(key, printable(value))
+    sheet = Image.fromarray(render_sheet(prediction))
+    with whole(path) as temporary:
+        sheet.save(temporary, format="PNG", compress_level=4, pnginfo=text)
+
+
+def render_overlay(prediction: SlidePrediction, room_px: Room = (LONGEST_PX, LONGEST_PX)) -> NDArray[np.uint8]:
+    """Return heat, outlines, marks and a scale bar over the tissue.
+
+    The picture (H, W, 3) lies on `canvas_grid(overview.grid, room_px)`. Raises ValueError when the
+    prediction has no overview.
+    """
+    overview = _overview(prediction)
+    canvas = canvas_grid(overview.grid, room_px)
+    result, slide_map = prediction.result, prediction.slide_map
+    rgb = greyed(tissue_layer(overview, canvas))
+    if slide_map is not None:
+        rgb = add_heat(rgb, slide_map, result.model, canvas)
+        lost, excluded = unscored_masks(slide_map, canvas)
+        rgb = hatch(rgb, excluded, EXCLUDED, crossed=True)
+        rgb = hatch(rgb, lost, UNREADABLE, crossed=False)
+    rgb = draw_outlines(rgb, result.lesions, {c.name: c.colour for c in result.model.classes}, canvas)
+    picture = Image.fromarray(rgb)
+    if len(result.lesions) <= MOST_MARKS:
+        put_marks(picture, result.lesions, marks(result.lesions), canvas)
+    _scale_bar(picture, canvas)
+    return np.asarray(picture)
+
+
+def render_tissue(prediction: SlidePrediction, room_px: Room) -> NDArray[np.uint8]:
+    """Return the plain tissue (H, W, 3) with a scale bar in mm, on the canvas of `render_overlay`."""
+    overview = _overview(prediction)
+    canvas = canvas_grid(overview.grid, room_px)
+    picture = Image.fromarray(tissue_layer(overview, canvas))
+    _scale_bar(picture, canvas)
+    return np.asarray(picture)
+
+
+def _scale_bar(picture: Image.Image, canvas: MapGrid) -> None:
+    if _bar_fits(canvas):
+        put_scale_bar(picture, 1000 / canvas.cell_um[0], "mm", size_px=min(26, picture.width // 16))
+
+
+def _bar_fits(canvas: MapGrid) -> bool:
+    return min(canvas.shape) >= _LEAST_FOR_BAR_PX
+
+
+def render_sheet(prediction: SlidePrediction) -> NDArray[np.uint8]:
+    """Return the whole sheet (H, W, 3): title, tissue beside overlay (or above it on wide slides), legend."""
+    if prediction.overview is None:
+        return _sheet_without_picture(prediction.result)
+    room, beside = panel_room(prediction.overview)
+    panels = [render_tissue(prediction, room), render_overlay(prediction, room)]
+    height, width = panels[0].shape[:2]
+    step = (width + _GAP, 0) if beside else (0, height + _GAP)
+    content = width + step[0]
+    total_w = max(_NARROWEST_PX, content + 2 * _MARGIN)
+    canvas = canvas_grid(prediction.overview.grid, room)
+    px_per_mm = None if _bar_fits(canvas) else 1000 / canvas.cell_um[0]
+    legend = render_legend(prediction, total_w - 2 * _MARGIN, px_per_mm)
+    panels_end = _HEADER + height + step[1]
+    sheet = Image.new("RGB", (total_w, panels_end + 28 + legend.height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, panel in enumerate(panels):
+        x, y = (total_w - content) // 2 + i * step[0], _HEADER + i * step[1]
+        sheet.paste(Image.fromarray(panel), (x, y))
+        draw.rectangle((x - 1, y - 1, x + width, y + height), outline=(200, 205, 212))
+    _header(draw, prediction.result, total_w)
+    sheet.paste(legend, (_MARGIN, panels_end + 28))
+    return np.asarray(sheet)
+
+
+def panel_room(overview: Overview) -> tuple[Room, bool]:
+    """Return the room (width, height) in px of one panel, and whether the two go side by side or stacked."""
+    wide, tall = LONGEST_PX - 2 * _MARGIN, LONGEST_PX - _HEADER - _FOOTER
+    beside, stacked = ((wide - _GAP) // 2, tall), (wide, (tall - _GAP) // 2)
+    area = [np.prod(canvas_grid(overview.grid, room).shape) for room in (beside, stacked)]
+    return (beside, True) if area[0] >= area[1] else (stacked, False)
+
+
+def title_words(result: SlideResult) -> str:
+    """Return the verdict, or the status where there is none to rely on."""
+    if result.status in ("refused", "failed") or result.verdict is None:
+        return f"{pretty(result.status)}: no verdict"
+    label = pretty(result.verdict.label)
+    also = "".join(f", also {pretty(name).lower()}" for name in result.verdict.also)
+    sure = probability_words(result.verdict.probability.get(result.verdict.label, float("nan")))
+    return f"{'Review. Model suggests: ' if result.status == 'review' else ''}{label}{also} ({sure})"
+
+
+def _header(draw: ImageDraw.ImageDraw, result: SlideResult, width: int) -> None:
+    room = width - 2 * _MARGIN
+    put_text(draw, (_MARGIN, 22), shortened(title_words(result), 38, room), 38)
+    model = f"Model {model_words(result.model)}"
+    put_text(draw, (width - _MARGIN - text_width(model, 24), 79), model, 24, GREY)
+    slide = shortened(f"Slide {result.slide_id}", 24, room - text_width(model, 24) - 40)
+    put_text(draw, (_MARGIN, 79), slide, 24, GREY)
+
+
+def _sheet_without_picture(result: SlideResult) -> NDArray[np.uint8]:
+    lines = [line for reason in result.reasons for line in wrapped(reason.message, 26, _NARROWEST_PX - 2 * _MARGIN)]
+    sheet = Image.new("RGB", (_NARROWEST_PX, _HEADER + 40 * len(lines) + 90), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    _header(draw, result, sheet.width)
+    for i, line in enumerate(lines):
+        put_text(draw, (_MARGIN, _HEADER + 10 + 40 * i), line, 26, INK)
+    put_text(draw, (_MARGIN, sheet.height - 44), result.research_use, 22, WARNING)
+    return np.asarray(sheet)
+
+
+def _overview(prediction: SlidePrediction) -> Overview:
+    if prediction.overview is None:
+        raise ValueError(f"slide {prediction.result.slide_id} has no overview to draw on")
+    return prediction.overview

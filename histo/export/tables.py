@@ -1,0 +1,137 @@
+"""CSV tables: one row per block of a slide, one row per slide of a run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+
+from histo.files import whole
+from histo.geometry import Pyramid, round_px
+from histo.results import RESEARCH_USE, ModelInfo, SlideMap, SlideResult
+
+BLOCK_CELLS = 8
+
+Cell = str | int | float | None
+
+
+def write_tiles(slide_map: SlideMap, pyramid: Pyramid, model: ModelInfo, path: Path) -> None:
+    """Write the map in the layout of WSInfer, one row per block of 8 x 8 cells that holds scored tissue.
+
+    `minx, miny, width, height` are level-0 px, whole numbers that leave no gap between blocks; `prob_<class>`
+    are means over the scored tissue of the block. The columns after them name the model.
+    """
+    after: dict[str, Cell] = {"model": model.name, "model_digest": model.digest, "research_use": RESEARCH_USE}
+    header = ["minx", "miny", "width", "height", *(f"prob_{n}" for n in model.class_names), *after]
+    rows, columns = slide_map.grid.shape
+    scored = np.where(slide_map.valid, np.clip(slide_map.tissue - slide_map.excluded, 0, None), 0.0)
+    probability = np.nan_to_num(slide_map.probability.astype(np.float64), nan=0.0)
+
+    def table() -> Iterable[list[Cell]]:
+        for row in range(0, rows, BLOCK_CELLS):
+            for column in range(0, columns, BLOCK_CELLS):
+                block = np.s_[row : row + BLOCK_CELLS, column : column + BLOCK_CELLS]
+                weight = scored[block]
+                if not weight.sum() > 0:
+                    continue
+                means = (probability[:, block[0], block[1]] * weight).sum(axis=(1, 2)) / weight.sum()
+                yield [*_box(slide_map, pyramid, row, column), *(round(float(p), 5) for p in means), *after.values()]
+
+    _write(path, header, table())
+
+
+def _box(slide_map: SlideMap, pyramid: Pyramid, row: int, column: int) -> list[int]:
+    """Return left, top, width and height in level-0 px of the block that starts at a cell, cut at the slide."""
+    rows, columns = slide_map.grid.shape
+    corners = np.array([(column, row), (min(column + BLOCK_CELLS, columns), min(row + BLOCK_CELLS, rows))], float)
+    (x0, y0), (x1, y1) = slide_map.grid.to_level0_px(corners)
+    width, height = pyramid.size_level0_px
+    left, top, right, bottom = round_px(x0), round_px(y0), min(round_px(x1), width), min(round_px(y1), height)
+    return [left, top, right - left, bottom - top]
+
+
+def write_slides(results: Iterable[SlideResult], path: Path, seconds: Mapping[str, float]) -> None:
+    """Write one row per slide, whatever its status; `seconds` is the time taken by slide id.
+
+    Every label and class of any result has its column; what a slide does not have is left empty.
+    """
+    known = list(results)
+    labels = list(dict.fromkeys(label for r in known for label in r.model.labels))
+    classes = list(dict.fromkeys(c.name for r in known for c in r.model.classes))
+    rows = [_slide_row(r, labels, classes, seconds.get(r.slide_id)) for r in known]
+    header = list(_slide_columns(labels, classes))
+    _write(path, header, ([row.get(name) for name in header] for row in rows))
+
+
+def _slide_columns(labels: Sequence[str], classes: Sequence[str]) -> list[str]:
+    return [
+        *("slide_id", "path", "status", "reason_codes", "reasons", "verdict", "also"),
+        *(f"prob_{label}" for label in labels),
+        *(f"area_mm2_{name}" for name in classes),
+        *(f"count_{name}" for name in classes),
+        *("tissue_mm2", "scored_mm2", "unreadable_mm2", "excluded_mm2", "mpp_x", "mpp_y", "scale_source"),
+        *("seconds", "sha256", "model", "model_digest", "research_use"),
+    ]
+
+
+def _slide_row(
+    result: SlideResult, labels: Sequence[str], classes: Sequence[str], seconds: float | None
+) -> dict[str, Cell]:
+    row: dict[str, Cell] = {
+        "slide_id": result.slide_id,
+        "path": result.path,
+        "status": result.status,
+        "reason_codes": ";".join(r.code for r in result.reasons),
+        "reasons": "; ".join(r.message for r in result.reasons),
+        "seconds": seconds if seconds is None else round(seconds, 2),
+        "sha256": result.sha256,
+        "model": result.model.name,
+        "model_digest": result.model.digest,
+        "research_use": result.research_use,
+    }
+    if result.verdict:
+        row |= {"verdict": result.verdict.label, "also": ";".join(result.verdict.also)}
+        row |= {f"prob_{name}": result.verdict.probability.get(name) for name in labels}
+    burdens = {b.class_name: b for b in result.burdens}
+    for name in (n for n in classes if n in burdens):
+        row |= {f"area_mm2_{name}": burdens[name].area_mm2, f"count_{name}": burdens[name].count}
+    if result.areas:
+        areas = result.areas
+        row |= {"tissue_mm2": areas.tissue_mm2, "scored_mm2": areas.scored_mm2}
+        row |= {"unreadable_mm2": areas.unreadable_mm2, "excluded_mm2": areas.excluded_mm2}
+    if result.pyramid:
+        pyramid = result.pyramid
+        row |= {"mpp_x": pyramid.mpp_x, "mpp_y": pyramid.mpp_y, "scale_source": pyramid.scale_source}
+    return row
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    # File names that are not UTF-8 come as surrogate escapes and leave as the bytes that they were.
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.writelines(_line(row) for row in chain([header], rows))
+
+
+def _line(cells: Sequence[Cell]) -> str:
+    """Return a row as text. The csv module leaves a lone carriage return, as file names can have, unquoted.
+
+    >>> _line(["a", 'b"c', 0.25, None, "d\\re"])
+    'a,"b""c",0.25,,"d\\re"\\n'
+    """
+    texts = [_safe(cell) for cell in cells]
+    quoted = ['"' + t.replace('"', '""') + '"' if any(c in t for c in ',"\r\n') else t for t in texts]
+    return ",".join(quoted) + "\n"
+
+
+def _safe(cell: Cell) -> str:
+    """Return a cell's text: numbers with six digits, nothing for what is not a number, and no formulas.
+
+    >>> _safe("=1+1"), _safe(-0.5), _safe(float("nan")), _safe(None)
+    ("'=1+1", '-0.5', '', '')
+    """
+    if isinstance(cell, float):
+        return f"{cell:.6g}" if isfinite(cell) else ""
+    if not isinstance(cell, str):
+        return "" if cell is None else str(cell)
+    # A spreadsheet runs what starts so as a formula.
+    return "'" + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

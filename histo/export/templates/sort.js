@@ -1,0 +1,19 @@
+// Sorting by a click on a heading; the page is complete without it.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    if (!head.textContent.trim()) return;
+    const key = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent.trim();
+    const sort = () => {
+      const up = head.getAttribute("aria-sort") !== "ascending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const rows = [...body.rows].sort((a, b) => key(a).localeCompare(key(b), undefined, { numeric: true }));
+      body.append(...(up ? rows : rows.reverse()));
+    };
+    head.tabIndex = 0;
+    head.title = "Sort";
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
+  });
+}

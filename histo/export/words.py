@@ -1,0 +1,102 @@
+"""How names, numbers and file names are put into words for a pathologist."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from histo.results import Lesion, ModelInfo
+
+SHORT_DIGEST = 12
+
+
+def printable(text: str) -> str:
+    """Return the text in one line that every viewer, font and XML parser takes.
+
+    What cannot be printed (broken file names, control and direction characters) becomes a replacement mark.
+
+    >>> printable("a\\tb\\udc80")
+    'a b\\ufffd'
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def pretty(name: str) -> str:
+    """Return a label or class name as a pathologist would write it.
+
+    >>> pretty("calcinosis_cutis")
+    'Calcinosis cutis'
+    """
+    words = printable(name).replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def probability_words(value: float) -> str:
+    """Return a probability with two decimals, never as certain.
+
+    >>> probability_words(0.9999), probability_words(0.25), probability_words(0.0)
+    ('> 0.99', '0.25', '< 0.01')
+    """
+    if value != value:
+        return "–"
+    return "> 0.99" if value > 0.99 else "< 0.01" if value < 0.01 else f"{value:.2f}"
+
+
+def area_words(value: float) -> str:
+    """Return an area in mm² with three decimals, so that columns line up; what is there never reads as zero.
+
+    >>> area_words(1.23456), area_words(0.0001), area_words(0.0)
+    ('1.235', '< 0.001', '0')
+    """
+    if value != value:
+        return "–"
+    return "0" if value == 0 else "< 0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def share_words(part: float, whole: float) -> str:
+    """Return `part` of `whole` in percent.
+
+    >>> share_words(1, 8), share_words(1, 1e6), share_words(0, 0)
+    ('12.5 %', '< 0.1 %', '–')
+    """
+    if not whole > 0:
+        return "–"
+    percent = 100 * part / whole
+    return "0 %" if percent == 0 else "< 0.1 %" if percent < 0.05 else f"{percent:.1f} %"
+
+
+def short_digest(digest: str) -> str:
+    """Return the part of a digest that is enough to tell models apart on a picture."""
+    return printable(digest.removeprefix("sha256:"))[:SHORT_DIGEST]
+
+
+def model_words(model: ModelInfo) -> str:
+    """Return the model's name and short digest."""
+    return f"{printable(model.name)} · {short_digest(model.digest)}"
+
+
+def marks(lesions: Iterable[Lesion]) -> Mapping[str, str]:
+    """Return a short mark per lesion id, the same on pictures and in tables: `B2` is the bone lesion number 2.
+
+    The number is the one at the end of the lesion's name, or its place among its class where that is not unique.
+    """
+    by_class: dict[str, list[Lesion]] = {}
+    for lesion in lesions:
+        by_class.setdefault(lesion.class_name, []).append(lesion)
+    prefixes = _prefixes(list(by_class))
+    found: dict[str, str] = {}
+    for name, members in by_class.items():
+        ends = [re.search(r"(\d+)\s*$", lesion.name) for lesion in members]
+        numbers = [end.group(1) if end else "" for end in ends]
+        if "" in numbers or len(set(numbers)) < len(numbers):
+            numbers = [str(i + 1) for i in range(len(members))]
+        found |= {lesion.lesion_id: prefixes[name] + n for lesion, n in zip(members, numbers, strict=True)}
+    return found
+
+
+def _prefixes(names: list[str]) -> dict[str, str]:
+    """Return for each name the shortest beginning that tells it from the others."""
+    shown = {name: pretty(name) for name in names}
+    lengths = range(1, max((len(s) for s in shown.values()), default=0) + 1)
+    return {
+        name: next((s[:n] for n in lengths if sum(o.startswith(s[:n]) for o in shown.values()) == 1), s)
+        for name, s in shown.items()
+    }

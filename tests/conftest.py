@@ -1,0 +1,159 @@
+"""Slides and models that the tests make themselves."""
+
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from histo.config import ClassConfig, ClassesConfig, NetworkConfig, RuleConfig, TileConfig
+from histo.models import backbones
+from histo.models.bundle import Model, load_bundle, save_bundle
+from histo.models.classifier import TileClassifier
+from histo.phantom import PhantomFiles, make_slide
+
+Rgb = NDArray[np.uint8]
+TILE = 256
+
+GLASS, DERMIS, CALCIUM, BONE = (244, 243, 245), (225, 170, 195), (60, 30, 95), (205, 95, 130)
+
+
+def write_tiff(
+    path: Path,
+    levels: list[Rgb],
+    *,
+    description: str = "Aperio made for a test |AppMag = 20|MPP = 0.5",
+    faults: Mapping[int, bytes | None] | None = None,
+) -> Path:
+    """Write RGB levels as a tiled JPEG TIFF. `faults` replaces level-0 tiles by bytes, or drops them (None)."""
+    body = bytearray(b"II*\0\0\0\0\0")
+    directories = []
+    for number, image in enumerate(levels):
+        height, width = image.shape[:2]
+        offsets, counts = [], []
+        for y in range(0, height, TILE):
+            for x in range(0, width, TILE):
+                tile = np.full((TILE, TILE, 3), GLASS, np.uint8)
+                part = image[y : y + TILE, x : x + TILE]
+                tile[: part.shape[0], : part.shape[1]] = part
+                data: bytes | None = cv2.imencode(".jpg", tile[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+                if number == 0 and faults and len(offsets) in faults:
+                    data = faults[len(offsets)]
+                offsets.append(len(body) if data else 0)
+                counts.append(len(data or b""))
+                body += data or b""
+        text = description.encode() + b"\0"
+        text_at = len(body)
+        body += text
+        directories.append((width, height, offsets, counts, text_at, len(text)))
+    previous = 4
+    for width, height, offsets, counts, text_at, text_length in directories:
+        offsets_at = len(body)
+        body += struct.pack(f"<{len(offsets)}I", *offsets)
+        counts_at = len(body)
+        body += struct.pack(f"<{len(counts)}I", *counts)
+        bits_at = len(body)
+        body += struct.pack("<3H", 8, 8, 8)
+        n = len(offsets)
+        entries = [
+            (254, 4, 1, 0), (256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, bits_at), (259, 3, 1, 7),
+            (262, 3, 1, 6), (270, 2, text_length, text_at), (277, 3, 1, 3), (284, 3, 1, 1), (322, 4, 1, TILE),
+            (323, 4, 1, TILE), (324, 4, n, offsets[0] if n == 1 else offsets_at),
+            (325, 4, n, counts[0] if n == 1 else counts_at), (530, 3, 2, 2 | 2 << 16),
+        ]  # fmt: skip
+        body += b"\0" * (len(body) % 2)
+        struct.pack_into("<I", body, previous, len(body))
+        body += struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries)
+        previous = len(body)
+        body += b"\0\0\0\0"
+    path.write_bytes(body)
+    return path
+
+
+@pytest.fixture(name="write_tiff", scope="session")
+def write_tiff_fixture() -> Callable[..., Path]:
+    return write_tiff
+
+
+def paint_slide(width: int = 2048, height: int = 1536) -> Rgb:
+    """Return a picture of glass, a piece of dermis, one deposit of calcium and one of bone; textured, not flat."""
+    rng = np.random.default_rng(7)
+    image = np.full((height, width, 3), GLASS, np.uint8)
+    image[200 : height - 200, 200 : width - 200] = DERMIS
+    image[500:900, 400:800] = CALCIUM
+    image[600:1100, 1200:1700] = BONE
+    noise = cv2.GaussianBlur(rng.normal(0, 12, (height, width)).astype(np.float32), (0, 0), 1.5)
+    return np.clip(image + noise[..., None] * (image < 240), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(name="paint_slide", scope="session")
+def paint_slide_fixture() -> Callable[..., Rgb]:
+    return paint_slide
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slide of flat colours at 0.5 µm/px: calcium 0.04 mm², bone 0.0625 mm², two levels."""
+    image = paint_slide()
+    half = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return write_tiff(tmp_path_factory.mktemp("painted") / "painted.svs", [image, np.asarray(half, np.uint8)])
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PhantomFiles]:
+    """One phantom slide of 2400 x 2400 px for each slide label."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    kinds = ("normal", "calcinosis_cutis", "heterotopic_ossification")
+    return {kind: make_slide(folder, kind, kind=kind, seed=11, size_px=(2400, 2400)) for kind in kinds}
+
+
+@pytest.fixture(scope="session")
+def classes() -> ClassesConfig:
+    bone = ClassConfig(name="bone", colour=(213, 62, 79), min_area_mm2=0.02, verdict="heterotopic_ossification")
+    calcium = ClassConfig(name="calcification", colour=(50, 92, 190), min_area_mm2=0.005, verdict="calcinosis_cutis")
+    return ClassesConfig(lesions=(bone, calcium))
+
+
+def _mean_colour(net: nn.Module) -> list[nn.Module]:
+    return [net]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mean_colour_backbone() -> str:
+    """Register a backbone that averages colour over 16 x 16 px: what it sees can be computed by hand."""
+    backbones.BACKBONES["mean_colour"] = (lambda weights: nn.AvgPool2d(16), _mean_colour)
+    return "mean_colour"
+
+
+@pytest.fixture(scope="session")
+def colour_bundle(tmp_path_factory: pytest.TempPathFactory, classes: ClassesConfig, mean_colour_backbone: str) -> Path:
+    """A model bundle that tells the painted slide's classes apart by their mean colour."""
+    folder = tmp_path_factory.mktemp("model") / "colour"
+    network = TileClassifier(mean_colour_backbone, 3, 16, (0, 0, 0), (1, 1, 1)).eval()
+    # Nearest colour as a linear score: 2 c.x - c.c, sharpened.
+    colours = torch.tensor([DERMIS, BONE, CALCIUM], dtype=torch.float32) / 255
+    with torch.no_grad():
+        network.head.weight.copy_((60 * colours)[:, :, None, None])
+        network.head.bias.copy_(-30 * (colours**2).sum(dim=1))
+    card = {
+        "name": "mean-colour",
+        "intended_use": "Tests.",
+        "classes": classes.model_dump(),
+        "tile": TileConfig(size_px=256, mpp=1.0, stride_px=16, margin_px=32).model_dump(),
+        "network": NetworkConfig(backbone=mean_colour_backbone).model_dump() | {"mean": (0, 0, 0), "std": (1, 1, 1)},
+        "rule": RuleConfig(enough_tissue_mm2=0.3).model_dump(),
+        "calibration": {"temperature": 1.0, "fitted_on": "Nothing."},
+        "training": {},
+    }
+    save_bundle(folder, card, network)
+    return folder
+
+
+@pytest.fixture
+def colour_model(colour_bundle: Path) -> Model:
+    return load_bundle(colour_bundle)

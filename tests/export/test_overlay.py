@@ -1,0 +1,141 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from histo.export.layers import MOST_MARKS, canvas_grid
+from histo.export.overlay import LONGEST_PX, render_overlay, render_sheet, write_overlay
+from histo.geometry import MapGrid
+from histo.outlines import paint
+from histo.results import RESEARCH_USE, Overview
+
+ROOM = (800, 800)
+
+
+def _bare(prediction, **changes):
+    """The prediction over a white overview, so that only what is drawn has colour."""
+    overview = prediction.overview
+    white = Overview(np.full_like(overview.rgb, 255), overview.grid)
+    return replace(prediction, overview=white, **changes)
+
+
+def _close(rgb, colour, tolerance=40):
+    return (np.abs(rgb.astype(int) - colour).max(axis=2)) < tolerance
+
+
+@pytest.mark.parametrize("bounds", [(0, 0), (700, 1300)])
+@pytest.mark.parametrize("mpp", [(0.25, 0.25), (0.5, 0.4)])
+def test_heat_lies_where_the_lesion_is(make, bounds, mpp):
+    prediction = make(bounds=bounds, mpp=mpp)
+    x, y = 2400.0, 3100.0
+    slide_map = prediction.slide_map
+    column, row = (int(v) for v in slide_map.grid.to_map_px(np.array([[x, y]]))[0])
+    probability = np.zeros_like(slide_map.probability)
+    probability[1, row, column] = 1
+    plain = np.zeros(slide_map.grid.shape, np.float32)
+    planted = replace(slide_map, probability=probability, tissue=plain + 1, excluded=plain, valid=plain == 0)
+    bare = _bare(prediction, slide_map=planted, result=replace(prediction.result, lesions=()))
+    overview_px = prediction.overview.grid.shape[::-1]
+    rgb = render_overlay(bare, overview_px)  # one canvas pixel per overview pixel along the longer side
+    rows, columns = np.nonzero((rgb < 250).any(axis=2) & ~_bar_area(rgb.shape))
+    canvas = canvas_grid(prediction.overview.grid, overview_px)
+    centre = np.array([[columns.mean() + 0.5, rows.mean() + 0.5]])
+    cell_corners = slide_map.grid.to_level0_px(np.array([[column, row], [column + 1, row + 1]], float))
+    wanted = cell_corners.mean(axis=0)
+    found = canvas.to_level0_px(centre)[0]
+    assert np.all(np.abs(found - wanted) <= prediction.overview.grid.cell_level0_px)
+
+
+@pytest.mark.parametrize("channel", [1, 2])
+def test_each_class_has_its_own_colour_at_full_strength(prediction, channel):
+    slide_map = prediction.slide_map
+    probability = np.zeros_like(slide_map.probability)
+    probability[channel] = 1
+    plain = np.zeros(slide_map.grid.shape, np.float32)
+    full = replace(slide_map, probability=probability, excluded=plain, valid=plain == 0)
+    result = replace(prediction.result, lesions=())
+    rgb = render_overlay(_bare(prediction, slide_map=full, result=result), ROOM)
+    assert _close(rgb, prediction.result.model.classes[channel - 1].colour)[~_bar_area(rgb.shape)].all()
+
+
+def _bar_area(shape):
+    area = np.zeros(shape[:2], bool)
+    area[int(shape[0] * 0.8) :, : shape[1] // 2] = True
+    return area
+
+
+def test_outlines_run_along_the_lesions_border(prediction):
+    bare = _bare(prediction, slide_map=None)
+    rgb = render_overlay(bare, ROOM)
+    canvas = canvas_grid(prediction.overview.grid, ROOM)
+    for lesion in prediction.result.lesions:
+        colour = next(c.colour for c in prediction.result.model.classes if c.name == lesion.class_name)
+        line = _close(rgb, colour)
+        xy = canvas.to_map_px(np.asarray(lesion.outline[0]))
+        on = [line[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2].any() for x, y in xy]
+        assert np.mean(on) > 0.95
+        inside = np.zeros(canvas.shape, np.uint8)
+        paint(inside, [lesion.outline], canvas, 1)
+        assert inside.any()
+
+
+def test_the_canvas_is_square_in_um_and_covers_the_same_area():
+    grid = MapGrid((700.0, 1300.0), (20.0, 20.0), (311, 97), (10.0, 8.0))
+    canvas = canvas_grid(grid, (500, 1000))
+    assert canvas.shape[0] <= 1000
+    assert canvas.shape[1] <= 500
+    assert canvas.cell_um[0] == pytest.approx(canvas.cell_um[1], rel=0.01)
+    for corner in ((0.0, 0.0), (1.0, 1.0)):
+        ends = [g.to_level0_px(np.array([corner]) * g.shape[::-1]) for g in (grid, canvas)]
+        np.testing.assert_allclose(ends[0], ends[1])
+
+
+def test_unreadable_tissue_is_hatched_and_ink_is_marked(prediction):
+    rgb = render_overlay(_bare(prediction, result=replace(prediction.result, lesions=())), ROOM)
+    canvas = canvas_grid(prediction.overview.grid, ROOM)
+    slide_map = prediction.slide_map
+    usable = slide_map.tissue - slide_map.excluded
+    for mask in (~slide_map.valid & (usable > 0), slide_map.excluded > 0):
+        cells = np.argwhere(mask)[:, ::-1] + 0.5
+        xy = canvas.to_map_px(slide_map.grid.to_level0_px(cells)).astype(int)
+        drawn = (rgb[xy[:, 1], xy[:, 0]] < 200).any(axis=1)
+        assert 0.05 < drawn.mean() < 0.6
+
+
+def test_marks_are_left_out_when_there_are_too_many(prediction):
+    lesion = prediction.result.lesions[0]
+
+    def shown(count):
+        many = tuple(replace(lesion, lesion_id=str(i), name=f"bone {i}") for i in range(count))
+        return render_overlay(_bare(prediction, slide_map=None, result=replace(prediction.result, lesions=many)), ROOM)
+
+    bare = shown(MOST_MARKS + 1)
+    # Lines drawn again over themselves get a trace darker at their soft edges, no more.
+    assert np.abs(bare.astype(int) - shown(MOST_MARKS + 2)).max() < 5
+    assert np.abs(bare.astype(int) - shown(1)).max() > 100
+
+
+@pytest.mark.parametrize("cells", [(120, 160), (30, 300), (300, 30), (3, 3)])
+def test_the_sheet_is_about_2000_px_whatever_the_shape(make, cells):
+    sheet = render_sheet(make(cells=cells, without=("lesions",)))
+    assert 1000 <= max(sheet.shape) <= LONGEST_PX * 1.06
+
+
+def test_the_file_names_model_and_notice_and_is_the_same_each_time(prediction, tmp_path):
+    for name in ("a.png", "b.png"):
+        write_overlay(prediction, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.text["Model digest"] == prediction.result.model.digest
+        assert picture.text["Notice"] == RESEARCH_USE
+
+
+@pytest.mark.parametrize("status", ["refused", "failed"])
+def test_slides_without_a_picture_get_a_sheet_with_the_reason(make, tmp_path, status):
+    prediction = make(status=status, slide_id="a\udc80\n" + "long" * 60)
+    write_overlay(prediction, tmp_path / "o.png")
+    with Image.open(tmp_path / "o.png") as picture:
+        assert picture.width > 1000
+    with pytest.raises(ValueError, match="no overview"):
+        render_overlay(prediction)

@@ -1,0 +1,120 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from histo.export.report import MOST_LESIONS, write_report
+from histo.results import RESEARCH_USE
+
+XSS = "<img src=x onerror=alert(1)>"
+
+
+class _Page(HTMLParser):
+    """Collects tags, their attributes and the text, and checks that tags close."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"img", "meta", "br", "link", "input"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def _page(prediction, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(prediction, path)
+    return _Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_report_says_what_a_pathologist_asks(prediction, tmp_path):
+    result = prediction.result
+    page = _page(prediction, tmp_path)
+    text = " ".join(page.text.split())
+    for words in (
+        RESEARCH_USE,
+        result.slide_id,
+        "Heterotopic ossification",
+        "Also found: calcification.",
+        "Not excluded: calcinosis cutis.",
+        result.model.calibration,
+        result.model.intended_use,
+        result.model.name,
+        result.model.digest,
+        result.sha256,
+        result.provenance.settings_digest,
+        "recorded by the scanner",
+        f"{result.areas.tissue_mm2:.3f}",
+        f"{result.areas.unreadable_mm2:.3f}",
+        f"{result.burdens[0].area_mm2:.3f}",
+        f"{100 * result.burdens[0].area_mm2 / result.areas.scored_mm2:.1f} %",
+    ):
+        assert words in text
+    for lesion in result.lesions:
+        assert f"{lesion.area_mm2:.3f}" in text
+    assert "nan" not in text.lower().split()
+
+
+def test_the_report_is_one_file_without_script(prediction, tmp_path):
+    page = _page(prediction, tmp_path)
+    links = [a[k] for _, a in page.tags for k in ("src", "href") if k in a]
+    assert len(links) >= 2 + 2 * len(prediction.evidence)
+    assert all(link.startswith("data:image/") for link in links)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not re.search(r"url\(|@import|https?:", (tmp_path / "report.html").read_text())
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("review", ["Review", "below 0.8", "The model suggests Heterotopic ossification"]),
+        ("refused", ["Refused: no verdict", "records no scale", "run the slide again"]),
+        ("failed", ["Failed: no verdict", "ends too early", "scan the slide again"]),
+    ],
+)
+def test_other_statuses_give_the_reason_and_what_to_do(make, tmp_path, status, words):
+    text = " ".join(_page(make(status=status), tmp_path).text.split())
+    assert all(w in text for w in [*words, RESEARCH_USE])
+
+
+def test_names_are_escaped(make, tmp_path):
+    prediction = make(slide_id=XSS)
+    lesions = tuple(replace(one, name=XSS) for one in prediction.result.lesions)
+    page = _page(replace(prediction, result=replace(prediction.result, lesions=lesions, path=XSS)), tmp_path)
+    assert XSS in page.text
+    assert not [a for _, a in page.tags if "onerror" in a]
+
+
+def test_file_names_that_are_not_utf8_are_shown_with_a_mark(make, tmp_path):
+    assert "a\ufffdb" in _page(make(slide_id="a\udc80b"), tmp_path).text
+
+
+def test_the_longest_lesions_are_listed_and_the_others_counted(prediction, tmp_path):
+    lesion = prediction.result.lesions[0]
+    many = tuple(replace(lesion, lesion_id=str(i), name=f"bone {i}", area_mm2=i / 1000) for i in range(1, 61))
+    text = _page(replace(prediction, result=replace(prediction.result, lesions=many), evidence=()), tmp_path).text
+    assert "Bone 60" in text
+    assert "Bone 10\n" not in text
+    assert f"{60 - MOST_LESIONS} smaller findings are not listed" in text
+
+
+def test_no_lesions_and_no_evidence_are_said(make, tmp_path):
+    text = _page(make(without=("lesions",)), tmp_path).text
+    assert "None large enough to count." in text
+    assert "Strongest evidence" not in text
+
+
+def test_the_same_prediction_gives_the_same_bytes(prediction, tmp_path):
+    for name in ("a", "b"):
+        write_report(prediction, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

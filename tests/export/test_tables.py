@@ -1,0 +1,113 @@
+import csv
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from histo.export.tables import BLOCK_CELLS, write_slides, write_tiles
+from histo.results import RESEARCH_USE, Reason
+
+NAMES = ("normal", "bone", "calcification")
+
+
+def _rows(path):
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_tiles_have_the_layout_of_wsinfer(prediction, tmp_path):
+    write_tiles(prediction.slide_map, prediction.result.pyramid, prediction.result.model, tmp_path / "t.csv")
+    first = (tmp_path / "t.csv").read_text().splitlines()[0]
+    assert first.startswith("minx,miny,width,height,prob_normal,prob_bone,prob_calcification,")
+    rows = _rows(tmp_path / "t.csv")
+    assert {r["research_use"] for r in rows} == {RESEARCH_USE}
+    assert {r["model_digest"] for r in rows} == {prediction.result.model.digest}
+    for row in rows:
+        assert all(row[k] == str(int(row[k])) for k in ("minx", "miny", "width", "height"))
+        assert sum(float(row[f"prob_{n}"]) for n in NAMES) == pytest.approx(1, abs=2e-3)
+
+
+def test_blocks_meet_without_gap_and_hold_the_mean_over_scored_tissue(make, tmp_path):
+    prediction = make(cells=(37, 53), mpp=(0.47, 0.41))
+    slide_map, grid = prediction.slide_map, prediction.slide_map.grid
+    write_tiles(slide_map, prediction.result.pyramid, prediction.result.model, tmp_path / "t.csv")
+    rows = {(int(r["minx"]), int(r["miny"])): r for r in _rows(tmp_path / "t.csv")}
+    usable = np.where(slide_map.valid, slide_map.tissue - slide_map.excluded, 0)
+    seen = 0
+    for top in range(0, grid.shape[0], BLOCK_CELLS):
+        for left in range(0, grid.shape[1], BLOCK_CELLS):
+            block = np.s_[top : top + BLOCK_CELLS, left : left + BLOCK_CELLS]
+            x, y = (math.floor(v + 0.5) for v in grid.to_level0_px(np.array([[left, top]], float))[0])
+            if not usable[block].any():
+                assert (x, y) not in rows
+                continue
+            seen += 1
+            mean = slide_map.probability[1][block][usable[block] > 0].astype(float).mean()
+            assert float(rows[x, y]["prob_bone"]) == pytest.approx(mean, abs=1e-5)
+            right = x + int(rows[x, y]["width"])
+            neighbour = grid.to_level0_px(np.array([[left + BLOCK_CELLS, top]], float))[0][0]
+            if left + BLOCK_CELLS < grid.shape[1]:
+                assert right == math.floor(neighbour + 0.5)
+            assert right <= prediction.result.pyramid.size_level0_px[0]
+    assert seen == len(rows)
+
+
+def test_a_map_without_scored_tissue_gives_the_header_alone(prediction, tmp_path):
+    nothing = replace(prediction.slide_map, valid=np.zeros_like(prediction.slide_map.valid))
+    write_tiles(nothing, prediction.result.pyramid, prediction.result.model, tmp_path / "t.csv")
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 1
+
+
+def test_every_slide_has_a_row_whatever_its_status(make, tmp_path):
+    results = [make(status=s, slide_id=s).result for s in ("done", "review", "refused", "failed")]
+    write_slides(iter(results), tmp_path / "s.csv", {"done": 12.345})
+    rows = {r["slide_id"]: r for r in _rows(tmp_path / "s.csv")}
+    assert list(rows) == ["done", "review", "refused", "failed"]
+    done = rows["done"]
+    assert (done["verdict"], done["also"], done["seconds"]) == ("heterotopic_ossification", "calcification", "12.35")
+    assert float(done["area_mm2_bone"]) == pytest.approx(results[0].burdens[0].area_mm2, rel=1e-5)
+    assert done["count_calcification"] == "2"
+    total = sum(float(done[f"{k}_mm2"]) for k in ("scored", "unreadable", "excluded"))
+    assert float(done["tissue_mm2"]) == pytest.approx(total, rel=1e-4)
+    assert rows["review"]["reason_codes"] == "uncertain"
+    assert (rows["refused"]["reason_codes"], rows["refused"]["verdict"]) == ("no_scale", "")
+    for row in rows.values():
+        assert row["research_use"] == RESEARCH_USE
+        assert row["model_digest"] == results[0].model.digest
+        assert not {"nan", "inf", "None"} & set(row.values())
+
+
+def test_columns_stay_the_same_when_no_slide_was_done(make, tmp_path):
+    write_slides([make().result], tmp_path / "a.csv", {})
+    write_slides([make(status="failed").result], tmp_path / "b.csv", {})
+    heads = [(tmp_path / n).read_text().splitlines()[0] for n in ("a.csv", "b.csv")]
+    assert heads[0] == heads[1]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_cells_are_no_formulas_but_numbers_stay_numbers(make, tmp_path, start):
+    odd = replace(make().result, slide_id=f"{start}cmd()", reasons=(Reason("x", f'{start}a,"b"\nc'),))
+    odd = replace(odd, burdens=(replace(odd.burdens[0], area_mm2=-0.5), replace(odd.burdens[1], area_mm2=math.nan)))
+    write_slides([odd], tmp_path / "s.csv", {})
+    row = _rows(tmp_path / "s.csv")[0]
+    assert row["slide_id"] == f"'{start}cmd()"
+    assert row["reasons"] == f'\'{start}a,"b"\nc'
+    assert row["area_mm2_bone"] == "-0.5"
+    assert row["area_mm2_calcification"] == ""
+
+
+def test_file_names_that_are_not_utf8_survive(make, tmp_path):
+    name = b"Pr\xe4parat.svs".decode("utf-8", "surrogateescape")
+    write_slides([replace(make().result, path=name)], tmp_path / "s.csv", {})
+    assert b"Pr\xe4parat.svs" in (tmp_path / "s.csv").read_bytes()
+    assert _rows(tmp_path / "s.csv")[0]["path"] == name
+
+
+def test_a_failed_write_leaves_the_old_table(make, tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write_slides([replace(make().result, path="\ud800")], path, {})
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["s.csv"]

@@ -1,0 +1,28 @@
+from dataclasses import replace
+
+from histo.export.words import area_words, marks, probability_words, short_digest
+
+
+def test_marks_use_the_number_of_the_lesions_name(prediction):
+    found = marks(prediction.result.lesions)
+    assert sorted(found.values()) == ["B1", "C1", "C2"]
+
+
+def test_marks_are_unique_where_names_and_classes_look_alike(prediction):
+    lesion = prediction.result.lesions[0]
+    names = [("bone", "x"), ("bone", "x"), ("bruise", "y 7"), ("bone_marrow", "z 2")]
+    lesions = [replace(lesion, lesion_id=str(i), class_name=c, name=n) for i, (c, n) in enumerate(names)]
+    found = marks(lesions)
+    assert len(set(found.values())) == 4
+    assert found["2"] == "Br7"
+
+
+def test_nothing_is_certain_and_nothing_that_is_there_reads_as_zero():
+    assert probability_words(1.0) == "> 0.99"
+    assert probability_words(0.0) == "< 0.01"
+    assert probability_words(float("nan")) == "–"
+    assert area_words(1e-5) == "< 0.001"
+
+
+def test_digests_are_shortened_without_their_kind():
+    assert short_digest("sha256:" + "ab" * 32) == "ab" * 6
