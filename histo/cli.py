@@ -142,15 +142,20 @@ def _say(step: "Step") -> None:
     console.print(f"{step.number}/{step.total} {result.slide_id}: {result.status}, {what} ({how})", markup=False)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"histo {histo.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log.")] = False,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version and end.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and end.")
+    ] = False,
 ) -> None:
     """Take the options that stand before the command."""
-    if version:
-        typer.echo(f"histo {histo.__version__}")
-        raise typer.Exit
     logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(levelname)s %(message)s")
 
 

@@ -1,7 +1,8 @@
 """Writing files so that they are whole or absent."""
 
+import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text so that the file is whole or absent."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV file, every cell quoted where it must be, so that the file is whole or absent."""
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
 
 
 def sync(path: Path) -> None:

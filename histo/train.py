@@ -17,7 +17,6 @@ import pytorch_lightning as lightning
 import torch
 import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -28,7 +27,7 @@ from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
 from histo.data.sampling import DrawnTiles, LabelledSlide, Sample, draw_epoch, fixed_tiles, open_labelled
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged, UsageError
-from histo.files import whole, write_text
+from histo.files import write_table, write_text
 from histo.infer import load_model, predict_slide
 from histo.models.bundle import save_bundle
 from histo.models.calibration import fit_temperature
@@ -117,20 +116,27 @@ class _Training(lightning.LightningModule):
 
 
 class _Diary(lightning.Callback):
-    """Says one line an epoch, with the time left."""
+    """Says one line an epoch, with the time left, and keeps metrics.csv, also over a stop and a new start."""
 
-    def __init__(self, say: Say, epochs: int) -> None:
-        self._say, self._epochs = say, epochs
+    def __init__(self, path: Path, say: Say, epochs: int) -> None:
+        self._path, self._say, self._epochs = path, say, epochs
         self._started, self._first = time.monotonic(), 0
+        self._rows: list[dict[str, str]] = []
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._started, self._first = time.monotonic(), trainer.current_epoch
+        if self._path.exists():
+            with open(self._path, encoding="utf-8", newline="") as file:
+                self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= self._first]
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         done = trainer.current_epoch + 1
+        values = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
+        self._rows.append({"epoch": str(done), **values})
+        write_table(self._path, list(self._rows[-1]), [list(row.values()) for row in self._rows])
         left = (time.monotonic() - self._started) / (done - self._first) * (self._epochs - done)
-        values = ", ".join(f"{k.replace('_', ' ')} {float(v):.3f}" for k, v in sorted(trainer.callback_metrics.items()))
-        self._say(f"epoch {done}/{self._epochs}: {values}; {left / 60:.0f} min left")
+        told = ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in values.items())
+        self._say(f"epoch {done}/{self._epochs}: {told}; {left / 60:.0f} min left")
 
 
 def cell_loss(logits: Tensor, fractions: Tensor, weights: Tensor) -> Tensor:
@@ -201,12 +207,11 @@ def _fit(
         devices=1,
         precision="16-mixed" if on_gpu else "32-true",
         max_epochs=epochs,
-        callbacks=[kept, _Diary(say, epochs)],
-        logger=CSVLogger(run, name=None, version="metrics"),
+        callbacks=[kept, _Diary(run / "metrics.csv", say, epochs)],
+        logger=False,
         gradient_clip_val=config.optimiser.gradient_clip,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
-        log_every_n_steps=10,
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
     )
@@ -247,8 +252,7 @@ def _score(bundle: Path, records: Sequence[SlideRecord], run: Path, device: str)
         result = predict_slide(r.path, model, mpp=r.mpp, device=device, slide_id=r.slide).result
         found = result.verdict.label if result.verdict else "none"
         rows.append([r.slide, r.patient, r.label, found, result.status, ";".join(x.code for x in result.reasons)])
-    with whole(run / "validation.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["slide", "patient", "label", "verdict", "status", "reasons"], *rows])
+    write_table(run / "validation.csv", ["slide", "patient", "label", "verdict", "status", "reasons"], rows)
     return {
         "slides": len(rows),
         "right": sum(label == found for _, _, label, found, _, _ in rows),
@@ -265,11 +269,9 @@ def _describe(run: Path, config: TrainConfig, train: Sequence[SlideRecord], vali
     if resolved.exists() and resolved.read_text(encoding="utf-8") != text:
         raise UsageError(f"{run} holds a run with another configuration; give this one another `name` or move it away")
     write_text(resolved, text)
-    rows = [["slide", "patient", "label", "split"]]
-    rows += [[r.slide, r.patient, r.label, "train"] for r in train]
-    rows += [[r.slide, r.patient, r.label, "validation"] for r in validation]
-    with whole(run / "splits.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
+    sides = (("train", train), ("validation", validation))
+    rows = [[r.slide, r.patient, r.label, side] for side, records in sides for r in records]
+    write_table(run / "splits.csv", ["slide", "patient", "label", "split"], rows)
 
 
 def _provenance(config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord]) -> dict[str, Any]:

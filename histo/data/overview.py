@@ -1,47 +1,83 @@
 """The overview: the whole scanned area at a few µm per pixel, read in blocks so that memory stays bounded."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from histo.data.slide import MAX_READ_PX, Slide
 from histo.errors import SlideFailed
-from histo.geometry import MapGrid, Pyramid, cover
+from histo.geometry import MapGrid, Pyramid, cover, round_px
 from histo.results import Overview
 
 OVERVIEW_MPP = 8.0
 MAX_OVERVIEW_PX = 2**23
 _BLOCK_READ_PX = 2048
+_SMALLEST_READ_PX = 128
+_MAX_FAILURES = 1000  # every failed read opens the file again
+
+
+@dataclass(frozen=True)
+class _Block:
+    row: int
+    column: int
+    high: int
+    wide: int
+
+    @property
+    def cells(self) -> tuple[slice, slice]:
+        return np.s_[self.row : self.row + self.high, self.column : self.column + self.wide]
+
+    def quarters(self) -> Iterator["_Block"]:
+        """Yield the block's quarters; nothing for a block of one cell."""
+        up, left = (self.high + 1) // 2, (self.wide + 1) // 2
+        for row, high in ((0, up), (up, self.high - up)):
+            for column, wide in ((0, left), (left, self.wide - left)):
+                if high and wide:
+                    yield _Block(self.row + row, self.column + column, high, wide)
 
 
 def read_overview(slide: Slide, mpp: float = OVERVIEW_MPP) -> tuple[Overview, NDArray[np.bool_]]:
     """Return the overview at about `mpp` and a mask (H, W) of what could not be read (white in the picture).
 
-    Pixels are exact averages over k x k pixels of the coarsest level that is fine enough. Label and macro
-    images are never touched. Raises `SlideFailed` (`unreadable`) when nothing at all can be read.
+    Pixels are exact averages over k x k pixels of the coarsest level that is fine enough; a block that fails is
+    read again in quarters, so that only the damaged spot is lost. Label and macro images are never touched.
+    Raises `SlideFailed` (`unreadable`) when nothing at all can be read.
     """
     level, k, grid = _lattice(slide.pyramid, mpp)
     rows, columns = grid.shape
     rgb = np.full((rows, columns, 3), 255, np.uint8)
     lost = np.zeros(grid.shape, bool)
-    failure: SlideFailed | None = None
     step = max(1, _BLOCK_READ_PX // k)
-    for top in range(0, rows, step):
-        for left in range(0, columns, step):
-            high, wide = min(step, rows - top), min(step, columns - left)
-            corner = grid.to_level0_px(np.array([[left, top]], float))[0]
-            xy = int(np.floor(corner[0] + 0.5)), int(np.floor(corner[1] + 0.5))
-            area = np.s_[top : top + high, left : left + wide]
-            try:
-                block = slide.read(xy, level, (wide * k, high * k))
-            except SlideFailed as error:
-                failure = error
-                lost[area] = True
+    waiting = [
+        _Block(row, column, min(step, rows - row), min(step, columns - column))
+        for row in reversed(range(0, rows, step))
+        for column in reversed(range(0, columns, step))
+    ]
+    failures = 0
+    while waiting:
+        block = waiting.pop()
+        try:
+            rgb[block.cells] = _read(slide, block, level, k, grid)
+        except SlideFailed:
+            failures += 1
+            if max(block.high, block.wide) * k > _SMALLEST_READ_PX and failures < _MAX_FAILURES:
+                waiting += block.quarters()
             else:
-                rgb[area] = block if k == 1 else cv2.resize(block, (wide, high), interpolation=cv2.INTER_AREA)
-    if failure is not None and lost.all():
+                lost[block.cells] = True
+    if lost.all():
         raise SlideFailed("unreadable", f"{slide.path} opens, but no part of it can be read; copy or scan it again")
     return Overview(rgb, grid), lost
+
+
+def _read(slide: Slide, block: _Block, level: int, k: int, grid: MapGrid) -> NDArray[np.uint8]:
+    x, y = grid.to_level0_px(np.array([[block.column, block.row]], float))[0]
+    region = slide.read((round_px(x), round_px(y)), level, (block.wide * k, block.high * k))
+    if k == 1:
+        return region
+    return np.asarray(cv2.resize(region, (block.wide, block.high), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _lattice(pyramid: Pyramid, mpp: float) -> tuple[int, int, MapGrid]:
@@ -52,5 +88,5 @@ def _lattice(pyramid: Pyramid, mpp: float) -> tuple[int, int, MapGrid]:
     fine_enough = [i for i, d in enumerate(pyramid.downsamples) if scale * d <= mpp * 1.05]
     level = max(fine_enough, key=lambda i: pyramid.downsamples[i], default=0)
     down = pyramid.downsamples[level]
-    k = max(1, min(round(mpp / (scale * down)), int(MAX_READ_PX**0.5)))
+    k = max(1, min(round_px(mpp / (scale * down)), int(MAX_READ_PX**0.5)))
     return level, k, cover(pyramid, (down * k, down * k))

@@ -108,7 +108,8 @@ shape = (300, 280)
 part = np.zeros(shape, np.float32)
 grid = MapGrid((0.0, 0.0), (32.0, 32.0), shape, (16.0, 16.0))
 model = ModelInfo("m", "d", (ClassRule("b", (1, 2, 3), 0.1, "v"),), "normal", "tests", "none")
-write_heatmap(SlideMap(np.full((2, *shape), 0.5, np.float16), part + 1, part, part == 0, grid), model, Path(sys.argv[1]))
+write_heatmap(SlideMap(np.full((2, *shape), 0.5, np.float16), part + 1, part, part == 0, grid), model,
+              Path(sys.argv[1]))
 assert tifffile.imread(sys.argv[1])[0, 150, 150] == 128
 loaded = {"torch", "openslide", "matplotlib"} & set(sys.modules)
 assert not loaded, loaded

@@ -1,0 +1,249 @@
+import csv
+import errno
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from histo.archive import local
+from histo.archive.local import RunOptions, run_slides
+from histo.errors import ArchiveError
+from histo.models.bundle import load_bundle, save_bundle
+from histo.results import load_result
+
+
+@pytest.fixture
+def slides(painted, tmp_path) -> Path:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name in ("a.svs", "b.svs", "c.svs"):
+        shutil.copy(painted, folder / name)
+    return folder
+
+
+def rows(out: Path) -> dict[str, dict[str, str]]:
+    with open(out / "slides.csv", encoding="utf-8", newline="") as file:
+        return {row["slide_id"]: row for row in csv.DictReader(file)}
+
+
+def run(paths, out, model, **options):
+    steps = []
+    results = run_slides(paths, out, model, RunOptions(**options), on_step=steps.append)
+    return results, steps
+
+
+def test_every_slide_gets_a_row_and_a_result_whatever_happens(slides, tmp_path, colour_model):
+    (slides / "text.svs").write_text("not a slide")
+    (slides / "empty.svs").touch()
+    (slides / "folder.svs").mkdir()
+    os.mkfifo(slides / "pipe.svs")
+    out = tmp_path / "out"
+    missing = slides / "missing.svs"
+    results, _ = run([*sorted(slides.iterdir()), missing], out, colour_model)
+    found = {r.slide_id: (r.status, r.reasons[0].code if r.reasons else "") for r in results}
+    assert found["text"] == ("failed", "unsupported")
+    assert found["empty"] == ("failed", "empty_file")
+    assert found["folder"] == ("failed", "not_a_file")
+    assert found["pipe"] == ("failed", "not_a_file")
+    assert found["missing"] == ("failed", "not_found")
+    assert found["a"][0] in ("done", "review")
+    assert set(rows(out)) == set(found)
+    for slide_id, (status, _) in found.items():
+        assert load_result(out / "slides" / slide_id / "result.json").status == status
+        assert (out / "slides" / slide_id / "report.html").is_file()
+    assert len({r.reasons[0].message for r in results if r.status == "failed"}) == 5
+
+
+def test_done_slides_are_kept_and_changed_ones_computed_again(slides, tmp_path, colour_model, write_tiff, paint_slide):
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    _, steps = run([slides], out, colour_model)
+    assert [s.kept for s in steps] == [True, True, True]
+    write_tiff(slides / "b.svs", [paint_slide(1600, 1200)])
+    _, steps = run([slides], out, colour_model)
+    assert {s.result.slide_id: s.kept for s in steps} == {"a": True, "b": False, "c": True}
+    _, steps = run([slides], out, colour_model, mpp=0.4)
+    assert not any(s.kept for s in steps)
+
+
+def test_a_result_file_that_was_touched_is_computed_again(slides, tmp_path, colour_model):
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    path = out / "slides" / "a" / "result.json"
+    path.write_text(path.read_text()[:-40])
+    shutil.rmtree(out / "slides" / "b")
+    _, steps = run([slides], out, colour_model)
+    assert {s.result.slide_id: s.kept for s in steps} == {"a": False, "b": False, "c": True}
+
+
+def test_another_model_computes_all_again_and_results_are_never_mixed(slides, tmp_path, colour_model, colour_bundle):
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    card = json.loads((colour_bundle / "card.json").read_text()) | {"name": "other"}
+    for key in ("golden", "weights_sha256", "schema_version"):
+        del card[key]
+    save_bundle(tmp_path / "other", card, colour_model.network)
+    other = load_bundle(tmp_path / "other")
+    _, steps = run([slides / "a.svs"], out, other)
+    assert not steps[0].kept
+    assert {(k, r["model"]) for k, r in rows(out).items()} == {("a", "other")}
+    assert (out / "slides" / "b" / "result.json").is_file()
+
+
+def test_failed_slides_are_tried_again(slides, tmp_path, colour_model, painted):
+    out = tmp_path / "out"
+    late = slides / "late.svs"
+    results, _ = run([late], out, colour_model)
+    assert results[0].status == "failed"
+    shutil.copy(painted, late)
+    results, _ = run([late], out, colour_model)
+    assert results[0].status in ("done", "review")
+    assert rows(out)["late"]["status"] == results[0].status
+
+
+def test_equal_stems_get_two_results(painted, tmp_path, colour_model):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(painted, tmp_path / name / "Slide.svs")
+    (tmp_path / "two" / "slide.svs").write_bytes((tmp_path / "two" / "Slide.svs").read_bytes())
+    out = tmp_path / "out"
+    results, _ = run([tmp_path / "one", tmp_path / "two"], out, colour_model)
+    ids = [r.slide_id for r in results]
+    assert len({i.casefold() for i in ids}) == 3
+    results, steps = run([tmp_path / "two", tmp_path / "one"], out, colour_model)
+    assert {r.slide_id for r in results} == set(ids)
+    assert all(s.kept for s in steps)
+
+
+def test_an_unexpected_error_costs_one_slide(slides, tmp_path, colour_model, monkeypatch):
+    original = local.predict_slide
+
+    def fragile(path, *args, **kwargs):
+        if Path(path).name == "b.svs":
+            raise RuntimeError("planted")
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(local, "predict_slide", fragile)
+    results, _ = run([slides], tmp_path / "out", colour_model)
+    assert [(r.slide_id, r.status == "failed") for r in results] == [("a", False), ("b", True), ("c", False)]
+    assert results[1].reasons[0].code == "internal_error"
+    assert "planted" in results[1].reasons[0].message
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_done(slides, tmp_path, colour_model, monkeypatch):
+    original = local.write_outputs
+    out = tmp_path / "out"
+
+    def full(prediction, folder):
+        if prediction.result.slide_id == "b":
+            folder.mkdir()
+            (folder / "overlay.png").write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(prediction, folder)
+
+    monkeypatch.setattr(local, "write_outputs", full)
+    with pytest.raises(ArchiveError, match=r"disk .* is full"):
+        run([slides], out, colour_model)
+    assert set(rows(out)) == {"a"}
+    monkeypatch.setattr(local, "write_outputs", original)
+    _, steps = run([slides], out, colour_model)
+    assert [s.kept for s in steps] == [True, False, False]
+    assert sorted(p.name for p in (out / "slides").iterdir()) == ["a", "b", "c"]
+
+
+def test_a_second_run_is_refused_with_the_owner(slides, tmp_path, colour_model):
+    out = tmp_path / "out"
+    out.mkdir()
+    with open(out / ".lock", "w") as lock:
+        lock.write("process 4242 on elsewhere")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ArchiveError, match="process 4242 on elsewhere"):
+            run([slides], out, colour_model)
+    run([slides / "a.svs"], out, colour_model)
+
+
+def test_a_damaged_ledger_is_refused(slides, tmp_path, colour_model):
+    out = tmp_path / "out"
+    run([slides / "a.svs"], out, colour_model)
+    ledger = out / "ledger.sqlite"
+    ledger.write_bytes(b"garbage" * 700)
+    with pytest.raises(ArchiveError, match="move the file away"):
+        run([slides / "a.svs"], out, colour_model)
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused(slides, tmp_path, colour_model):
+    (tmp_path / "file").touch()
+    with pytest.raises(ArchiveError, match="cannot be written"):
+        run([slides], tmp_path / "file" / "out", colour_model)
+
+
+def test_a_name_that_is_not_utf8_is_kept(painted, tmp_path, colour_model):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff\xfe<img>.svs"))
+    shutil.copy(painted, path)
+    out = tmp_path / "out"
+    results, _ = run([path], out, colour_model)
+    assert load_result(out / "slides" / results[0].slide_id / "result.json").path.endswith("n\\xff\\xfe<img>.svs")
+    assert "<img>" not in (out / "index.html").read_text()
+    _, steps = run([path], out, colour_model)
+    assert steps[0].kept
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from histo.archive.local import RunOptions, run_slides
+from histo.models import backbones
+from histo.models.bundle import load_bundle
+backbones.BACKBONES["mean_colour"] = (lambda weights: nn.AvgPool2d(16), lambda net: [net])
+print("ready", flush=True)
+run_slides([Path(sys.argv[1])], Path(sys.argv[2]), load_bundle(Path(sys.argv[3])), RunOptions())
+"""
+
+
+def _start(slides: Path, out: Path, bundle: Path) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(slides), str(out), str(bundle)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def _is_whole(out: Path) -> None:
+    """No half-written file counts: every folder with a final name is complete and reads back."""
+    for folder in (out / "slides").glob("[!.]*"):
+        result = load_result(folder / "result.json")
+        assert {p.name for p in folder.iterdir()} == {*result.files.values(), "result.json"}
+
+
+def test_killed_at_any_moment_it_goes_on_with_the_unfinished_slides(slides, tmp_path, colour_bundle, colour_model):
+    """Faults 29: eight SIGKILLs at random moments, then one run to the end; results equal an unbroken run's."""
+    out = tmp_path / "out"
+    moments = random.Random(3)
+    for _ in range(8):
+        child = _start(slides, out, colour_bundle)
+        time.sleep(moments.uniform(0.0, 1.2))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        if out.exists():
+            _is_whole(out)
+    run([slides], out, colour_model)
+    _is_whole(out)
+    _, after = run([slides], out, colour_model)
+    assert all(s.kept for s in after)
+    unbroken, _ = run([slides], tmp_path / "unbroken", colour_model)
+    stored = [load_result(out / "slides" / r.slide_id / "result.json") for r in unbroken]
+    assert [replace(s, path="") for s in stored] == [replace(u, path="") for u in unbroken]
+    assert not list((out / "slides").glob(".*"))

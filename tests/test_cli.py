@@ -1,0 +1,96 @@
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import histo
+
+COMMAND = [str(Path(sys.executable).parent / "histo")]
+
+
+def call(*arguments, timeout=120, **options):
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, **options)
+
+
+def test_help_is_instant():
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = call("--help")
+        times.append(time.perf_counter() - started)
+        assert done.returncode == 0
+    assert min(times) < 0.5
+    for command in ("demo", "inspect", "infer", "train", "phantom", "doctor"):
+        assert command in done.stdout
+
+
+def test_version():
+    assert call("--version").stdout.strip() == f"histo {histo.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["infer", "x.svs"], 2, "Missing option '--out'"),
+        (["infer", "x.svs", "--out", "o", "--model", "nowhere"], 2, "nowhere does not exist; a model is a folder"),
+        (["infer", "x.svs", "--out", "o", "--device", "abacus"], 2, "is not a device; use auto, cpu or cuda"),
+        (["infer", "x.svs", "--out", "o", "--mpp", "40"], 2, "give µm per pixel from 0.05 to 5"),
+        (["train", "nowhere.yaml"], 2, "nowhere.yaml cannot be read"),
+        (["inspect", "nowhere.svs"], 3, "nowhere.svs does not exist"),
+        (["phantom", "d", "--domain", "moon"], 2, "moon"),
+        (["fly"], 2, "No such command"),
+    ],
+)
+def test_wrong_use_ends_in_one_sentence(arguments, code, sentence, tmp_path):
+    done = call(*arguments, cwd=tmp_path)
+    said = " ".join((done.stdout + done.stderr).replace("│", " ").split())
+    assert done.returncode == code, said
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_infer_ends_with_3_when_a_slide_fails_and_names_what_to_open(painted, tmp_path):
+    shutil.copy(painted, tmp_path / "good.svs")
+    (tmp_path / "bad.svs").write_text("not a slide")
+    done = call("infer", "good.svs", "bad.svs", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "1/2 good:" in done.stdout
+    assert "2/2 bad: failed, bad.svs is not a slide format" in done.stdout
+    assert "Open out/index.html" in done.stdout
+    again = call("infer", "good.svs", "--out", "out", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "kept from before" in again.stdout
+
+
+def test_inspect_draws_the_tissue(painted, tmp_path):
+    done = call("inspect", painted, "--preview", tmp_path / "p.png")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0.5 x 0.5 µm per pixel, recorded" in done.stdout
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_doctor_finds_what_it_needs():
+    done = call("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "nms kept 1 of 1 box" in done.stdout
+    assert "shipped model: phantom-" in done.stdout
+
+
+def test_debug_shows_the_traceback():
+    assert "Traceback" in call("--debug", "train", "nowhere.yaml").stderr
+
+
+def test_no_command_needs_the_network(painted, tmp_path):
+    """Row 17 of the gaps: a process that may not open a socket still examines a slide."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise OSError('no network')\n"
+        "socket.socket.connect = refuse\n"
+        "from histo.cli import main\n"
+        f"main(['infer', {str(painted)!r}, '--out', {str(tmp_path / 'out')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,13 @@
+from histo import console
+from histo.demo import run_demo
+
+
+def test_the_demo_gets_all_three_phantoms_right_and_takes_a_real_slide(tmp_path, painted, monkeypatch):
+    lines = []
+    monkeypatch.setattr(console.out, "print", lambda *a, **k: lines.append(str(a[0]) if a else ""))
+    code = run_demo(tmp_path, [painted], None)
+    assert any("3 of 3 phantoms right" in line for line in lines)
+    assert any(str(tmp_path / "results" / "index.html") in line for line in lines)
+    assert any(str(tmp_path / "real" / "index.html") in line for line in lines)
+    assert code == 0
+    assert (tmp_path / "results" / "slides" / "phantom-2" / "report.html").is_file()

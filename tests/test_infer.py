@@ -1,0 +1,202 @@
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+import histo
+from histo.data.slide import open_slide
+from histo.geometry import MapGrid
+from histo.infer import inspect_slide, load_model, predict_slide, write_outputs
+from histo.outlines import area_px2, to_polygon
+from histo.results import load_result
+
+
+def test_painted_deposits_are_found_where_they_are(painted, colour_model):
+    result = predict_slide(painted, colour_model).result
+    assert result.verdict.label == "heterotopic_ossification"
+    assert result.verdict.also == ("calcification",)
+    assert [lesion.class_name for lesion in result.lesions] == ["bone", "calcification"]
+    for lesion, (left, top, right, bottom) in zip(
+        result.lesions, [(1200, 600, 1700, 1100), (400, 500, 800, 900)], strict=True
+    ):
+        box = to_polygon(lesion.outline).bounds
+        assert np.allclose(box, (left, top, right, bottom), atol=32)  # one map cell
+        assert lesion.area_mm2 == pytest.approx((right - left) * (bottom - top) * 0.25e-6, rel=0.15)
+        assert lesion.area_mm2 == pytest.approx(area_px2(lesion.outline) * 0.25e-6)
+
+
+def test_tissue_is_scored_unreadable_or_excluded(painted, colour_model):
+    prediction = predict_slide(painted, colour_model)
+    areas = prediction.result.areas
+    assert areas.tissue_mm2 == pytest.approx(areas.scored_mm2 + areas.unreadable_mm2 + areas.excluded_mm2, abs=1e-9)
+    assert areas.tissue_mm2 == pytest.approx(1648 * 1136 * 0.25e-6, rel=0.06)
+    assert areas.unreadable_mm2 == 0
+
+
+def test_the_same_slide_twice_gives_the_same_numbers(painted, colour_model):
+    """Regression: a loaded model was left in training mode, and dropout made every run another."""
+    first, second = (predict_slide(painted, colour_model, readers=n) for n in (1, 3))
+    assert first.result == second.result
+    np.testing.assert_array_equal(first.slide_map.probability, second.slide_map.probability)
+
+
+def test_a_map_is_the_same_when_the_slide_is_moved_by_half_a_tile(phantoms, write_tiff, tmp_path):
+    """No seams: tiles fall elsewhere on the tissue, and the map does not show it."""
+    with open_slide(phantoms["heterotopic_ossification"].slide) as slide:
+        image = slide.read((0, 0), 0, slide.pyramid.size_level0_px)
+    model = load_model()
+    # Whole map cells of 32 level-0 px, about half of the kept 448 tile px: the lattices stay aligned.
+    shift = 448
+    moved = cv2.copyMakeBorder(image, shift, 0, shift, 0, cv2.BORDER_REPLICATE)
+    maps = []
+    for name, picture in (("here", image), ("there", moved)):
+        half = cv2.resize(picture, (picture.shape[1] // 2, picture.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        path = write_tiff(tmp_path / f"{name}.svs", [picture, half])
+        maps.append(predict_slide(path, model).slide_map)
+    here, there = maps
+    cells = shift // 32
+    there_p = there.probability[:, cells:, cells:].astype(np.float32)[:, : here.valid.shape[0], : here.valid.shape[1]]
+    both = here.valid & there.valid[cells:, cells:][: here.valid.shape[0], : here.valid.shape[1]] & (here.tissue > 0.5)
+    difference = np.abs(here.probability.astype(np.float32) - there_p).max(axis=0)
+    assert both.sum() > 1000
+    assert difference[both].mean() < 0.02
+    # Cells beside a seam of the first run differ no more than the others.
+    kept = model.card.tile.spec().kept_cells
+    columns = np.arange(here.valid.shape[1])
+    beside = np.isin(columns % kept, (0, kept - 1))[None, :] & both
+    assert difference[beside].mean() < difference[both & ~beside].mean() + 0.02
+
+
+def test_one_damaged_tile_costs_that_tile(paint_slide, write_tiff, tmp_path, colour_model):
+    image = paint_slide()
+    path = write_tiff(tmp_path / "hurt.svs", [image], faults={40: b"\xff\xd8garbage"})
+    rule = colour_model.card.rule.model_copy(update={"max_unreadable_share": 0.9})
+    patient = replace(colour_model, card=colour_model.card.model_copy(update={"rule": rule}))
+    result = predict_slide(path, patient).result
+    assert result.status == "review"
+    assert "unreadable_tissue" in [r.code for r in result.reasons]
+    assert result.areas.unreadable_mm2 > 0
+    assert result.areas.scored_mm2 > 0
+    assert "calcification" in {lesion.class_name for lesion in result.lesions}
+
+
+def test_too_many_damaged_tiles_fail_the_slide(paint_slide, write_tiff, tmp_path, colour_model):
+    path = write_tiff(
+        tmp_path / "hurt.svs", [paint_slide()], faults=dict.fromkeys((17, 18, 19, 27), b"\xff\xd8garbage")
+    )
+    result = predict_slide(path, colour_model).result
+    assert (result.status, result.reasons[0].code, result.verdict) == ("failed", "unreadable", None)
+
+
+@pytest.mark.parametrize(
+    ("description", "mpp", "status", "code"),
+    [
+        ("Aperio no scale", None, "refused", "no_scale"),
+        ("Aperio |MPP = 1000", None, "refused", "no_scale"),
+        ("Aperio no scale", 0.5, "review", None),
+        ("Aperio |MPP = 2", None, "refused", "too_coarse"),
+    ],
+)
+def test_scale_is_never_guessed(description, mpp, status, code, paint_slide, write_tiff, tmp_path, colour_model):
+    path = write_tiff(tmp_path / "s.svs", [paint_slide()], description=description)
+    result = predict_slide(path, colour_model, mpp=mpp).result
+    assert result.status in (status, "done" if code is None else status)
+    if code:
+        assert result.reasons[0].code == code
+        assert result.verdict is None
+    else:
+        assert (result.pyramid.mpp_x, result.pyramid.scale_source) == (0.5, "user")
+        assert result.provenance.settings["mpp"] == 0.5
+
+
+def test_empty_glass_is_refused(write_tiff, tmp_path, colour_model):
+    path = write_tiff(tmp_path / "glass.svs", [np.full((1024, 1024, 3), 243, np.uint8)])
+    result = predict_slide(path, colour_model).result
+    assert (result.status, result.reasons[0].code) == ("refused", "too_little_tissue")
+
+
+def test_slide_smaller_than_a_tile(write_tiff, tmp_path, colour_model):
+    rule = colour_model.card.rule.model_copy(update={"least_tissue_mm2": 0.0})
+    model = replace(colour_model, card=colour_model.card.model_copy(update={"rule": rule}))
+    for size in ((1, 1), (257, 3), (100, 90)):
+        image = np.full((size[1], size[0], 3), (225, 170, 195), np.uint8)
+        result = predict_slide(write_tiff(tmp_path / "tiny.svs", [image]), model).result
+        assert result.status in ("done", "review"), result.reasons
+
+
+def test_outputs_are_all_there_and_the_result_reads_back(painted, colour_model, tmp_path):
+    prediction = predict_slide(painted, colour_model)
+    result = write_outputs(prediction, tmp_path / "out")
+    assert set(result.files) == {"report", "heatmap", "overlay", "lesions", "tiles"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*result.files.values(), "result.json"}
+    assert load_result(tmp_path / "out" / "result.json") == result
+    assert len(prediction.evidence) == len(result.lesions)
+
+
+def test_evidence_shows_the_lesion(painted, colour_model):
+    prediction = predict_slide(painted, colour_model)
+    calcium = next(x for x in prediction.result.lesions if x.class_name == "calcification")
+    field = next(e for e in prediction.evidence if e.lesion_id == calcium.lesion_id)
+    middle = field.near_rgb[200:248, 200:248].reshape(-1, 3).mean(axis=0)
+    assert np.allclose(middle, (60, 30, 95), atol=12)
+    assert field.near_um == pytest.approx(224)
+    assert field.far_um == pytest.approx(1120)
+
+
+def test_a_slide_with_bounds_is_mapped_inside_them(painted, colour_model, monkeypatch):
+    """Only the scanned part is read, and lesions keep their level-0 places."""
+    whole = predict_slide(painted, colour_model).result
+    bounds = {"x": "300", "y": "250", "width": "1500", "height": "1100"}
+    from histo.data import slide as module
+
+    def with_bounds(properties, width, height):
+        return original(properties | {f"openslide.bounds-{k}": v for k, v in bounds.items()}, width, height)
+
+    original = module._bounds
+    monkeypatch.setattr(module, "_bounds", with_bounds)
+    prediction = predict_slide(painted, colour_model)
+    assert prediction.slide_map.grid.origin_level0_px == (300, 250)
+    assert prediction.overview.grid.origin_level0_px == (300, 250)
+    for a, b in zip(whole.lesions, prediction.result.lesions, strict=True):
+        assert np.allclose(to_polygon(a.outline).bounds, to_polygon(b.outline).bounds, atol=32)
+
+
+def test_inspection_counts_what_inference_reads(painted, colour_model):
+    seen = inspect_slide(painted, colour_model)
+    areas = predict_slide(painted, colour_model).result.areas
+    assert seen.tissue_mm2 == pytest.approx(areas.tissue_mm2, rel=1e-4)
+    assert seen.reason is None
+    assert seen.tiles > 0
+    assert isinstance(seen.overview.grid, MapGrid)
+
+
+def test_the_shipped_model_tells_the_three_phantoms_apart(phantoms):
+    model = load_model()
+    for label, made in phantoms.items():
+        assert predict_slide(made.slide, model).result.verdict.label == label
+
+
+def test_public_names_are_what_the_readme_says():
+    for name in histo.__all__:
+        assert getattr(histo, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        histo.nothing  # noqa: B018
+
+
+def test_module_runs_as_a_command():
+    done = subprocess.run([sys.executable, "-m", "histo.infer", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "--mpp" in done.stdout
+
+
+def test_nothing_is_written_beside_the_slide(painted, colour_model, tmp_path):
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    shutil.copy(painted, folder / "a.svs")
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.iterdir())
+    write_outputs(predict_slide(folder / "a.svs", colour_model), tmp_path / "out")
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in folder.iterdir()) == before
