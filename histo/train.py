@@ -69,7 +69,8 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
         "rule": config.rule.model_dump(),
         "calibration": {
             "temperature": temperature,
-            "fitted_on": f"Map cells of {len(validation_records)} validation slides; slide scores are not calibrated.",
+            "fitted_on": f"Temperature fitted on map cells of {len(validation_records)} validation slides; "
+            "slide-level probabilities are not calibrated.",
         },
         "training": _provenance(config, train_records, validation_records),
     }

@@ -1,0 +1,227 @@
+"""Bone: lamellae that follow surfaces or packets, lacunae with osteocytes, canals, marrow, cement lines."""
+
+from typing import Final
+
+import cv2
+import numpy as np
+
+from histo.phantom.canvas import Canvas
+from histo.phantom.layout import Frame, Layout
+from histo.phantom.noise import F32, Window, cells, nearest, noise, power_of_two, ramp
+from histo.phantom.nuclei import Stamps, choose, join, keep, lattice, look_up, put, stamps_at
+from histo.phantom.recipe import Lot, new_seed
+from histo.phantom.region import Region, Spot, Value, blob, centres, find_spot
+from histo.phantom.scene import Scene
+
+BONE: Final = 2
+_SPACE_UM = 60.0  # a wider space is a hole in the bone's outline
+_TABLE_UM = 0.25
+_TABLE = 4096
+
+
+def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
+    """Draw one piece of bone."""
+    rng, frame = lot.rng, layout.frame
+    extent = min(frame.size_px) * frame.mpp
+    radius = float(np.clip(np.exp(rng.normal(np.log(600), 0.5)), 150, min(1800, 0.26 * extent)))
+    spot = spot or find_spot(rng, layout, radius)
+    seed = new_seed(rng)
+    numbers = _numbers(lot)
+    window, outer = blob(rng, layout, spot, min(45.0, 0.2 * spot.radius_um), seed, margin_um=-5)
+    spaces = (float(numbers["marrow_from"]) - frame.field_in(seed + 1, window, 330, 2)) * 130
+    canals, wide = _canals(rng, window, outer, frame, float(numbers["canals_mm2"]))
+    label = np.minimum(np.minimum(outer, spaces), wide).astype(np.float32)
+    solid = np.minimum(label, canals).astype(np.float32)
+    deep = cv2.distanceTransform((solid > 0).astype(np.uint8), cv2.DIST_L2, 5) * frame.cell_um
+    deep = np.asarray(cv2.GaussianBlur(deep, (0, 0), 10 / frame.cell_um), np.float32)
+    phase, cement, lean = _packets(rng, window, deep, frame, seed, float(numbers["straight"]))
+    numbers["radius_um"] = round(spot.radius_um, 1)
+    maps = {"label": label, "phase": phase, "cement": cement, "outer": outer}
+    region = Region("bone", BONE, window, solid, seed, numbers, maps)
+    region.stamps.update(_cells(region, frame, deep, lean))
+    region.maps["table"] = _table(rng, float(numbers["lamella_um"]))
+    return region
+
+
+def _numbers(lot: Lot) -> dict[str, Value]:
+    rng = lot.rng
+    woven = bool(rng.random() < 0.2)
+    under = bool(rng.random() < 0.25)
+    return {
+        "woven": woven,
+        "under_decalcified": under,
+        "e": lot.between((0.55, 1.6), (0.4, 2.0)),
+        "h": float(rng.uniform(0.2, 0.8)) if under else float(rng.uniform(0, 0.14)),
+        "lamella_um": lot.between((4.5, 9), (3.5, 11)),
+        "lamella": float(rng.uniform(0.0, 0.03)) if woven else lot.between((0.04, 0.12), (0.02, 0.16)),
+        "streaks": float(rng.uniform(0.2, 1.2)),
+        "straight": float(rng.uniform(0.3, 1.0)),
+        "cement": float(rng.uniform(0.0, 0.4)),
+        "mottle": float(rng.uniform(0.03, 0.16)),
+        "grain": float(rng.uniform(0.02, 0.12)),
+        "lacunae_mm2": float(rng.uniform(300, 800)) if woven else lot.between((130, 330), (90, 450)),
+        "empty": float(rng.uniform(0.2, 0.95)),
+        "canals_mm2": float(np.exp(rng.uniform(np.log(0.5), np.log(9)))),
+        "marrow_from": float(rng.uniform(0.55, 1.9)),
+        "lining": float(rng.uniform(0.2, 0.9)) if rng.random() < 0.4 else 0.05,
+        "fatty": bool(rng.random() < 0.4),
+        "osteoid_um": float(rng.uniform(2, 12)) if rng.random() < 0.3 else 0.0,
+        "marrow": float(rng.uniform(0.35, 1.2)),
+        "cells_mm2": float(np.exp(rng.uniform(np.log(300), np.log(6000)))),
+        "retraction_um": float(rng.uniform(2, 25)) if rng.random() < 0.6 else 0.0,
+        "edge_um": float(rng.uniform(0.5, 2.0)),
+        "chatter": float(rng.uniform(0.05, 0.2)) if rng.random() < 0.25 else 0.0,
+    }
+
+
+def _canals(rng: np.random.Generator, window: Window, outer: F32, frame: Frame, per_mm2: float) -> tuple[F32, F32]:
+    """Return distances outside all canals and outside the wide ones (µm, negative inside a canal)."""
+    y, x = centres(window, frame.cell_um)
+    every = np.full((window.h, window.w), 1e4, np.float32)
+    wide = every.copy()
+    count = int(rng.poisson(per_mm2 * float((outer > 0).sum()) * (frame.cell_um * 1e-3) ** 2))
+    for _ in range(min(count, 60)):
+        j, i = int(rng.integers(window.h)), int(rng.integers(window.w))
+        b = float(rng.uniform(10, 34))
+        a, turn = b * float(np.exp(abs(rng.normal(0, 0.6)))), float(rng.uniform(0, np.pi))
+        if outer[j, i] < a:
+            continue
+        dx, dy = x - x[0, i], y - y[j, 0]
+        p, q = np.cos(turn) * dx + np.sin(turn) * dy, -np.sin(turn) * dx + np.cos(turn) * dy
+        d = ((np.sqrt((p / a) ** 2 + (q / b) ** 2) - 1) * b).astype(np.float32)
+        np.minimum(every, d, out=every)
+        if 2 * b > _SPACE_UM:
+            np.minimum(wide, d, out=wide)
+    return every, wide
+
+
+def _packets(
+    rng: np.random.Generator, window: Window, deep: F32, frame: Frame, seed: int, straight: float
+) -> tuple[F32, F32, F32]:
+    """Return lamella coordinate (µm), distance to the nearest cement line (µm) and each packet's own angle."""
+    y, x = centres(window, frame.cell_um)
+    bend = [40 * frame.field_in(seed + k, window, 200, 2) for k in (21, 22, 23)]
+    yy, xx = (y + bend[0]).astype(np.float32), (x + bend[1]).astype(np.float32)
+    near, second, mark = nearest(seed + 24, yy, xx, float(rng.uniform(180, 800)), rings=2)
+    base = float(rng.uniform(0, np.pi))
+    angle = base + 0.7 * ((mark * 5.13) % 1 - 0.5)
+    flat = -np.sin(angle) * x + np.cos(angle) * y + bend[2]
+    phase = np.where(mark < straight, flat, deep + 0.15 * bend[2] + 97 * mark)
+    lean = np.where(mark < straight, angle, np.nan)
+    return phase.astype(np.float32), (second - near).astype(np.float32), lean.astype(np.float32)
+
+
+def _table(rng: np.random.Generator, period_um: float) -> F32:
+    """Return irregular lamellae along one coordinate, `_TABLE` values `_TABLE_UM` apart, unit variance."""
+    white = np.fft.rfft(rng.standard_normal(_TABLE))
+    v = np.fft.rfftfreq(_TABLE, _TABLE_UM) * period_um
+    lines = np.fft.irfft(white * np.exp(-((v - 1) ** 2) / (2 * 0.35**2)), _TABLE)
+    slow = np.fft.irfft(white * np.exp(-((v - 0.25) ** 2) / (2 * 0.1**2)), _TABLE)
+    mixed = lines / lines.std() + 0.7 * slow / slow.std()
+    return np.asarray(mixed / mixed.std(), np.float32)[None, :]
+
+
+def _cells(region: Region, frame: Frame, deep: F32, lean: F32) -> dict[str, Stamps]:
+    """Place lacunae with their osteocytes, and the cells of the marrow."""
+    cell, window = frame.cell_um, region.cells
+    box = (window.y * cell, window.x * cell, window.h * cell, window.w * cell)
+    origin = (window.y, window.x)
+    gy, gx = np.gradient(deep)
+    along = np.arctan2(gx, -gy).astype(np.float32)
+    along = np.where(np.isnan(lean), along, lean).astype(np.float32)
+    spots = lattice(region.seed + 31, box, 1000 / float(np.sqrt(region.number("lacunae_mm2"))))
+    spots = keep(spots, (look_up(region.sdf_um, spots, frame, origin) > 4) & (spots.luck[0] < 0.9))
+    tilt = look_up(along, spots, frame, origin)
+    spread = 3.0 if region.numbers["woven"] else 0.5
+    tilt = tilt + np.float32(spread) * (spots.luck[1] - 0.5)
+    gaps = stamps_at(spots, choose("lacuna", tilt, spots.luck[2]), 0.55 + 0.45 * spots.luck[3], frame.mpp)
+    full = spots.luck[3] > region.number("empty")
+    housed = keep(spots, full)
+    cells = stamps_at(housed, choose("osteocyte", tilt[full], housed.luck[0]), 0.5 + 0.8 * housed.luck[2], frame.mpp)
+    room = lattice(region.seed + 32, box, 9.0)
+    inner = look_up(region.maps["outer"], room, frame, origin) > 0
+    free = look_up(region.sdf_um, room, frame, origin) < -4 - region.number("retraction_um")
+    crowd = region.number("cells_mm2") * 81e-6
+    lining = np.abs(look_up(region.sdf_um, room, frame, origin) + 4.5) < 3
+    lined = lining & (room.luck[0] < region.number("lining"))
+    room = keep(room, inner & (lined | (free & (room.luck[0] < crowd))))
+    kinds = np.where(
+        room.luck[1] < 0.6,
+        choose("lymphocyte", room.luck[2] * 3, room.luck[3]),
+        choose("plump", room.luck[2] * 3, room.luck[3]),
+    ).astype(np.int32)
+    marrow = stamps_at(room, kinds, 0.6 + 0.7 * room.luck[2], frame.mpp)
+    return {"lacunae": gaps, "osteocytes": cells, "nuclei": join([marrow])}
+
+
+def paint_bone(canvas: Canvas, region: Region, scene: Scene) -> None:
+    """Paint marrow and canals, then the matrix with its lacunae; label matrix, lacunae and small canals."""
+    frame, n = scene.frame, region.number
+    part = region.window(frame).meet(canvas.window)
+    if part is None:
+        return
+    mpp = frame.mpp
+    outer = region.read(region.maps["outer"], part, frame)
+    if float(outer.max()) < -40:
+        return
+    ragged = 1.2 * noise(region.seed + 2, part, power_of_two(16 / mpp), 3)
+    sdf = region.read(region.sdf_um, part, frame) + ragged
+    _paint_spaces(canvas, region, part, scene, outer + ragged, sdf)
+    alpha = ramp(sdf, -n("edge_um"), n("edge_um"))
+    phase = region.read(region.maps["phase"], part, frame)
+    phase += 1.6 * noise(region.seed + 3, part, power_of_two(16 / mpp), 2)
+    where = (phase * np.float32(1 / _TABLE_UM)).astype(np.int32) % _TABLE
+    lamella = np.take(region.maps["table"][0], where)
+    # Finer streaks run along the lamellae and break off.
+    fading = noise(region.seed + 13, part, power_of_two(24 / mpp), 2)
+    lamella += np.float32(n("streaks")) * np.take(region.maps["table"][0], (where * 3 + 1701) % _TABLE) * fading
+    strength = n("lamella") * np.clip(0.8 + 0.6 * noise(region.seed + 4, part, power_of_two(130 / mpp)), 0.1, 1.8)
+    e = 1 + strength * lamella
+    e += np.float32(n("mottle")) * noise(region.seed + 5, part, power_of_two(130 / mpp), 2)
+    e += np.float32(n("grain")) * noise(region.seed + 6, part, power_of_two(1.5 / mpp), 1)
+    if n("chatter"):
+        rows = np.arange(part.y, part.y + part.h, dtype=np.float32)[:, None] * np.float32(mpp / 22)
+        e += np.float32(n("chatter")) * np.sin(rows + 0.5 * noise(region.seed + 7, part, power_of_two(260 / mpp)))
+    line = np.exp(-((region.read(region.maps["cement"], part, frame) / 1.6) ** 2)) * np.float32(n("cement"))
+    patchy = np.clip(1 + 0.8 * noise(region.seed + 8, part, power_of_two(200 / mpp), 2), 0.05, 2.2)
+    h = np.float32(n("h")) * patchy * (1 + 0.5 * strength * lamella) + line
+    e = np.float32(n("e")) * np.clip(e, 0.2, 1.8)
+    gap = np.zeros_like(e)
+    put(gap, part, region.stamps["lacunae"], scene.bank)
+    gap = np.clip(gap, 0, 1)
+    e *= 1 - 0.85 * gap
+    h *= 1 - 0.85 * gap
+    canvas.paint(part, alpha, h, e)
+    cell = np.zeros_like(e)
+    put(cell, part, region.stamps["osteocytes"], scene.bank)
+    cut = part.within(canvas.window)
+    canvas.n[cut] = np.maximum(canvas.n[cut], cell * alpha)
+    label = ramp(region.read(region.maps["label"], part, frame) + ragged, -n("edge_um"), n("edge_um"))
+    canvas.mark(part, label >= 0.5, BONE)
+
+
+def _paint_spaces(canvas: Canvas, region: Region, part: Window, scene: Scene, outer: F32, sdf: F32) -> None:
+    """Fill canals and marrow with loose tissue, fat holes, red cells and nuclei; leave a retraction gap."""
+    mpp, n = scene.frame.mpp, region.number
+    inside = ramp(outer, -1, 1)
+    strands = noise(region.seed + 9, part, power_of_two(7 / mpp), 3)
+    patch = noise(region.seed + 10, part, power_of_two(64 / mpp), 2)
+    body = ramp(patch, 0.9 - 1.6 * n("marrow"), 1.5 - 1.6 * n("marrow"))
+    if n("retraction_um"):
+        body *= ramp(-sdf + 4 * strands, n("retraction_um"), n("retraction_um") + 6)
+    red = ramp(patch + 0.3 * strands, 1.6, 1.9)
+    e = body * np.clip(0.3 + 0.22 * strands, 0.02, 0.9) + red * 0.9
+    if region.numbers["fatty"]:
+        fat = cells(region.seed + 12, part, 70 / mpp, step=4, warp_px=10 / mpp)
+        wall = np.exp(-((fat.gap_px * np.float32(mpp / 3)) ** 2))
+        e = np.where(fat.mark < 0.8, 0.45 * wall, e).astype(np.float32)
+        body = np.where(fat.mark < 0.8, 0.3 * wall, body).astype(np.float32)
+    if n("osteoid_um"):  # a paler seam of young matrix along the surface
+        seam = ramp(-sdf, n("osteoid_um") + 1, n("osteoid_um")) * ramp(patch, -0.3, 0.3)
+        e += seam * (0.5 * np.float32(n("e")) - e)
+        body = np.maximum(body, seam)
+    canvas.paint(part, inside, body * 0.08, e)
+    nuclei = np.zeros_like(e)
+    put(nuclei, part, region.stamps["nuclei"], scene.bank)
+    cut = part.within(canvas.window)
+    canvas.n[cut] = np.maximum(canvas.n[cut], nuclei * inside * np.minimum(1, 1.5 * body))
