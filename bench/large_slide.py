@@ -97,9 +97,8 @@ def main() -> None:
     # Linux counts KiB; children are counted one by one, and this command has no others.
     peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     tissue_mm2 = result.areas.tissue_mm2 if result.areas else 0.0
-    print(
-        f"{given.side} x {given.side} px, {tissue_mm2:.1f} mm² of tissue, {'1 level' if given.one_level else '3 levels'}"
-    )
+    levels = 1 if given.one_level else 3
+    print(f"{given.side} x {given.side} px, {tissue_mm2:.1f} mm² of tissue, {levels} level(s)")
     print(f"exit {code}, {result.status}, {seconds:.1f} s, peak resident memory {peak_mib:.0f} MiB")
 
 

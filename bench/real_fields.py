@@ -68,9 +68,7 @@ def main() -> None:
             means = np.mean(found, axis=0)
             worst = np.mean(np.array(found)[:, 1:].sum(axis=1) > 0.5)
             shares = ", ".join(f"{n} {m:.2f}" for n, m in zip(names, means, strict=True))
-            print(
-                f"  {label:18} n {len(found):2}: cells called {shares}; fields with most cells called a lesion {worst:.2f}"
-            )
+            print(f"  {label:18} n {len(found):2}: cells called {shares}; fields mostly called lesion {worst:.2f}")
         for label, name in TRUE_LABEL.items():
             k = names.index(name)
             rest = np.array([s[k] for other, all_ in scores.items() if other != label for s in all_])

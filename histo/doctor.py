@@ -5,14 +5,12 @@ import platform
 import sqlite3
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 import histo
 from histo.console import out
 from histo.errors import HistoError
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "openslide-python", "openslide-bin", "numpy")
-OPTIONAL = {"tensorboard": "training curves in TensorBoard (extra: tensorboard)"}
 
 
 def examine() -> int:
@@ -33,9 +31,6 @@ def examine() -> int:
         except (ImportError, PackageNotFoundError, RuntimeError, OSError, HistoError) as error:
             broken += 1
             out.print(f"[red]broken [/red] {name}: {error}")
-    for name, use in OPTIONAL.items():
-        if find_spec(name) is None:
-            out.print(f"[yellow]absent [/yellow] {name}: {use}")
     return 2 if broken else 0
 
 

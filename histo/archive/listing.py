@@ -10,6 +10,8 @@ from histo.data.slide import SUFFIXES, sha256_of
 from histo.errors import SlideFailed
 from histo.files import path_text
 
+LEDGER = "ledger.sqlite"
+TRUTH_SUFFIX = ".mask.tif"  # the truth that lies beside a phantom
 _MAX_ID_CHARACTERS = 80
 
 
@@ -33,8 +35,13 @@ def list_slides(paths: Iterable[Path]) -> list[Path]:
 
 def _slides_in(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
+        if LEDGER in files:
+            # An output folder of an earlier run: its heatmaps are TIFFs too.
+            folders.clear()
+            continue
         folders.sort()
-        yield from (Path(parent, name) for name in files if Path(name).suffix.lower() in SUFFIXES)
+        names = (name for name in files if not name.endswith(TRUTH_SUFFIX))
+        yield from (Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES)
 
 
 def name_slides(slides: Iterable[Path], known: dict[str, str]) -> dict[Path, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from histo.archive.ledger import Entry, Ledger
-from histo.archive.listing import absolute, list_slides, name_slides
+from histo.archive.listing import LEDGER, absolute, list_slides, name_slides
 from histo.data.slide import sha256_of
 from histo.errors import ArchiveError, SlideFailed
 from histo.export.index import write_index
@@ -66,7 +66,7 @@ def run_slides(
     Raises `ArchiveError` when the folder, the disk or the ledger stops the run, or another run owns the folder.
     """
     with _owned(out):
-        ledger = Ledger(out / "ledger.sqlite")
+        ledger = Ledger(out / LEDGER)
         try:
             return _Run(out, model, options, ledger).work(paths, on_step, on_start)
         except OSError as error:

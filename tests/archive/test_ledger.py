@@ -1,0 +1,37 @@
+import pytest
+
+from histo.archive.ledger import Entry, Ledger
+from histo.errors import ArchiveError
+
+ROW = Entry("a", "/x/a.svs", "key", "model", "done", "hash", 1.5)
+
+
+def test_rows_come_back_in_order_and_a_new_result_replaces_the_old(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.record(ROW)
+    ledger.record(Entry("b", "/x/b.svs", "k", "model", "failed", "h", 0.0))
+    ledger.record(Entry("a", "/x/a.svs", "key2", "model", "review", "hash2", 2.0))
+    ledger.close()
+    entries = Ledger(tmp_path / "l.sqlite").entries()
+    assert [e.slide_id for e in entries] == ["a", "b"]
+    assert (entries[0].key, entries[0].status) == ("key2", "review")
+
+
+@pytest.mark.parametrize("damage", [b"x" * 4096, b"SQLite format 3\0" + b"\xff" * 4000])
+def test_a_damaged_file_is_named_and_left_alone(damage, tmp_path):
+    path = tmp_path / "l.sqlite"
+    path.write_bytes(damage)
+    with pytest.raises(ArchiveError, match="l.sqlite cannot be used"):
+        Ledger(path)
+    assert path.read_bytes() == damage
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    path = tmp_path / "l.sqlite"
+    ledger = Ledger(path)
+    for i in range(500):
+        ledger.record(Entry(f"s{i}", f"/x/{i}", "k" * 64, "m" * 64, "done", "h" * 64, 1.0))
+    ledger.close()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ArchiveError):
+        Ledger(path).entries()

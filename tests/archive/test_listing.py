@@ -1,0 +1,51 @@
+from pathlib import Path
+
+from histo.archive.listing import absolute, list_slides, name_slides
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+
+
+def test_a_folder_gives_its_slides_in_order_and_nothing_else(tmp_path):
+    touch(tmp_path, "b.SVS", "a.tif", "deep/er/c.ndpi", "notes.txt", "a.geojson", "d.mask.tif")
+    assert [p.name for p in list_slides([tmp_path])] == ["a.tif", "b.SVS", "c.ndpi"]
+
+
+def test_results_of_an_earlier_run_are_no_slides(tmp_path):
+    touch(tmp_path, "a.svs", "out/ledger.sqlite", "out/slides/a/heatmap.ome.tif")
+    assert [p.name for p in list_slides([tmp_path])] == ["a.svs"]
+
+
+def test_what_is_not_there_is_kept_and_what_is_named_twice_counts_once(tmp_path):
+    touch(tmp_path, "a.svs")
+    (tmp_path / "empty").mkdir()
+    named = [tmp_path / "a.svs", tmp_path, tmp_path / "gone.svs", tmp_path / "empty"]
+    assert [p.name for p in list_slides(named)] == ["a.svs", "gone.svs", "empty"]
+
+
+def test_stems_that_collide_get_the_hash_of_their_content(tmp_path):
+    touch(tmp_path, "x/s.svs", "y/s.svs", "y/S.tif")
+    slides = list_slides([tmp_path])
+    names = name_slides(slides, {})
+    assert list(names.values())[0] == "s"
+    assert len({n.casefold() for n in names.values()}) == 3
+    assert all(n.lower().startswith("s-") for n in list(names.values())[1:])
+
+
+def test_known_slides_keep_their_ids_and_odd_names_become_plain(tmp_path):
+    touch(tmp_path, "s.svs", "-rf *; $(x).svs", "...svs")
+    known = {absolute(tmp_path / "s.svs"): "old-id", "/elsewhere/s.svs": "s"}
+    names = name_slides(list_slides([tmp_path]), known)
+    assert names[tmp_path / "s.svs"] == "old-id"
+    assert names[tmp_path / "-rf *; $(x).svs"] == "rf_x"
+    assert names[tmp_path / "...svs"] == "slide"
+
+
+def test_the_same_content_under_colliding_names_still_gets_two_ids(tmp_path):
+    for name in ("x/s.svs", "y/s.svs", "z/s.svs"):
+        touch(tmp_path, name)
+        (tmp_path / name).write_bytes(b"same")
+    assert len(set(name_slides(list_slides([tmp_path]), {}).values())) == 3
