@@ -24,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+MAX_TABLE_ROWS = 40  # an archive's table is slides.csv
+
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
@@ -69,14 +71,16 @@ def infer(
     """Examine slides: a verdict, heatmap, lesions and report each. The same command again resumes."""
     from histo.archive.local import RunOptions, run_slides
     from histo.console import out as console
-    from histo.console import progress, verdict_table
+    from histo.console import progress, summary, verdict_table
     from histo.infer import load_model
 
     loaded = load_model(model)
     options = RunOptions(mpp, device, batch_size, readers)
     with progress("tiles") as start:
         results = run_slides(paths, out, loaded, options, on_step=_say, on_start=start)
-    console.print(verdict_table(results))
+    if len(results) <= MAX_TABLE_ROWS:
+        console.print(verdict_table(results))
+    console.print(summary(results))
     console.print(f"Open {out / 'index.html'}")
     if any(r.status in ("refused", "failed") for r in results):
         raise typer.Exit(3)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,14 +14,18 @@ from histo.geometry import TileSpec
 class Strict(BaseModel):
     """A frozen record without unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class ClassConfig(Strict):
     """A lesion class: how it is named and drawn, its smallest area and the verdict it leads to."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    colour: tuple[int, int, int]
+    colour: tuple[Channel, Channel, Channel]
     min_area_mm2: float = Field(gt=0)
     verdict: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
 
@@ -38,6 +42,8 @@ class ClassesConfig(Strict):
         names = self.names
         if len(set(names)) < len(names):
             raise ValueError(f"class names must be unique, got {', '.join(names)}")
+        if "ignore" in names:
+            raise ValueError("no class may be called ignore, which is QuPath's word for what is not to be learnt")
         return self
 
     @property
@@ -81,6 +87,12 @@ class RuleConfig(Strict):
     least_tissue_mm2: float = Field(0.1, ge=0)
     enough_tissue_mm2: float = Field(1.0, ge=0)
 
+    @model_validator(mode="after")
+    def _grows_from_its_seed(self) -> Self:
+        if self.grow > self.seed:
+            raise ValueError(f"grow ({self.grow:g}) must not be above seed ({self.seed:g})")
+        return self
+
 
 class NetworkConfig(Strict):
     """The backbone and the normalisation of its input, per channel of RGB in 0 to 1."""
@@ -88,7 +100,7 @@ class NetworkConfig(Strict):
     backbone: str = "resnet18"
     pretrained: bool = False
     mean: tuple[float, float, float] = (0.80, 0.65, 0.77)
-    std: tuple[float, float, float] = (0.18, 0.24, 0.18)
+    std: tuple[Positive, Positive, Positive] = (0.18, 0.24, 0.18)
 
 
 class DataConfig(Strict):
@@ -144,10 +156,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Relative paths in it count from its own folder. Raises `UsageError` naming the file and the key.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); give the path of a configuration") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{path} must hold `key: value` lines; see configs/phantom.yaml for all keys")
@@ -173,7 +185,27 @@ def _set(tree: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override!r} must look like key.sub=value")
     node = tree
     for key in parents:
-        node = node.setdefault(key, {})
+        if node.get(key) is None:
+            node[key] = {}
+        node = node[key]
         if not isinstance(node, dict):
             raise UsageError(f"--set {override!r}: {key!r} holds a value, not keys")
-    node[last] = yaml.safe_load(text)
+    try:
+        node[last] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"--set {override!r} holds no YAML value: {' '.join(str(error).split())}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, which YAML forbids and PyYAML lets pass."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} stands twice in one section")
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)

@@ -52,6 +52,12 @@ def progress(unit: str) -> Iterator[Callable[[str], Advance]]:
         yield start
 
 
+def summary(results: Sequence[SlideResult]) -> str:
+    """Return the counts per status in one line."""
+    counts = {status: sum(r.status == status for r in results) for status in STYLES}
+    return f"{len(results)} slides: " + ", ".join(f"{n} {status}" for status, n in counts.items())
+
+
 def verdict_table(results: Sequence[SlideResult]) -> Table:
     """Return a table with one row a slide: status, verdict, probability, areas and reasons."""
     table = Table(box=None, pad_edge=False, header_style="bold")

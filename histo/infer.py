@@ -131,7 +131,7 @@ def predict_slide(
     """
     path = Path(path)
     engine = TorchEngine(model, pick_device(device))
-    empty = blank_result(path, model, mpp, slide_id or path.stem, str(engine.device))
+    empty = blank_result(path, model, mpp, slide_id or path_text(path.stem), str(engine.device))
     try:
         empty = replace(empty, sha256=sha256_of(path))
         with open_slide(path, mpp) as slide:
@@ -142,8 +142,9 @@ def predict_slide(
         return SlidePrediction(replace(empty, status=status, reasons=(Reason(error.code, str(error)),)))
 
 
-def write_outputs(prediction: SlidePrediction, folder: Path) -> SlideResult:
+def write_outputs(prediction: SlidePrediction, folder: str | os.PathLike[str]) -> SlideResult:
     """Write every file of one slide into `folder` and return the result with their names; result.json comes last."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     result = prediction.result
     files = {"report": "report.html"}

@@ -5,11 +5,10 @@ is closed.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import contourpy
-import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -18,8 +17,6 @@ from histo.geometry import MapGrid
 
 Ring = tuple[tuple[float, float], ...]
 Outline = tuple[Ring, ...]
-
-_SUBPIXEL_BITS = 8  # cv2 takes polygon corners as fixed-point numbers
 
 
 def trace(field: NDArray[np.floating | np.bool_], grid: MapGrid, level: float = 0.5) -> list[Outline]:
@@ -83,13 +80,30 @@ def feret_mm(outline: Outline, mpp_x: float, mpp_y: float) -> float:
 
 
 def paint(canvas: NDArray[np.uint8], outlines: Iterable[Outline], grid: MapGrid, value: int) -> None:
-    """Set the cells of `canvas` (H, W) whose centres lie inside an outline to `value`, holes left alone."""
+    """Set the cells of `canvas` (H, W) whose centres lie inside an outline to `value`, holes left alone.
+
+    Library polygon fills also draw the border, which on 16 µm cells adds a quarter to a small deposit.
+    """
     for outline in outlines:
-        # cv2 draws on pixel centres at whole numbers; lattice coordinates have corners there.
-        rings = [(grid.to_map_px(np.asarray(ring)) - 0.5) * 2**_SUBPIXEL_BITS for ring in outline]
-        low = np.floor(np.min(rings[0], axis=0) / 2**_SUBPIXEL_BITS)
-        high = np.ceil(np.max(rings[0], axis=0) / 2**_SUBPIXEL_BITS)
-        if high[0] < 0 or high[1] < 0 or low[0] >= canvas.shape[1] or low[1] >= canvas.shape[0]:
-            continue
-        corners = [np.floor(r + 0.5).astype(np.int32) for r in rings]
-        cv2.fillPoly(canvas, corners, value, lineType=cv2.LINE_8, shift=_SUBPIXEL_BITS)
+        rings = [grid.to_map_px(np.asarray(ring)) - 0.5 for ring in outline]  # cell centres at whole numbers
+        limits = canvas.shape[::-1]
+        left, top = np.clip(np.ceil(rings[0].min(axis=0)), 0, limits).astype(int)
+        right, bottom = np.clip(np.ceil(rings[0].max(axis=0)), 0, limits).astype(int)
+        box = canvas[top:bottom, left:right]
+        if box.size:
+            box[_inside([ring - (left, top) for ring in rings], box.shape)] = value
+
+
+def _inside(rings: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Even-odd rule: a cell is inside when an odd number of edges cross its row at or left of its centre."""
+    rows, columns = shape
+    crossings = np.zeros((rows, columns + 1), np.int32)
+    for x, y in (ring.T for ring in rings):
+        first = np.clip(np.ceil(np.minimum(y[:-1], y[1:])), 0, rows).astype(int)
+        count = np.clip(np.ceil(np.maximum(y[:-1], y[1:])), 0, rows).astype(int) - first
+        edge = np.repeat(np.arange(len(count)), count)
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
+        at = x[edge] + (row - y[edge]) * np.diff(x)[edge] / np.diff(y)[edge]
+        np.add.at(crossings, (row, np.clip(np.ceil(at), 0, columns).astype(int)), 1)
+    inside: NDArray[np.bool_] = np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+    return inside

@@ -192,7 +192,9 @@ _ADAPTER: TypeAdapter[SlideResult] = TypeAdapter(SlideResult)
 
 def to_json(result: SlideResult) -> str:
     """Return the result as JSON text; the same result always gives the same text."""
-    return json.dumps(_ADAPTER.dump_python(result, mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(_ADAPTER.dump_python(result, mode="json"), indent=1, allow_nan=False, ensure_ascii=False)
+    # Names of files may hold bytes that are no text; JSON may not.
+    return text.encode("utf-8", "replace").decode("utf-8") + "\n"
 
 
 def load_result(path: str | os.PathLike[str]) -> SlideResult:

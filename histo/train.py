@@ -54,6 +54,9 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
     train_records, validation_records = split_by_patient(records, config.data.validation_share, config.seed)
     _describe(run, config, train_records, validation_records)
     say(f"{len(train_records)} slides to train on, {len(validation_records)} to validate on")
+    # Lightning's own lines (devices found, products offered) say nothing about the run.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    torch.set_flush_denormal(True)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     train_slides = [open_labelled(r, config) for r in train_records]
     validation_slides = [open_labelled(r, config) for r in validation_records]
@@ -111,7 +114,7 @@ class _Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         o = self._optimiser
-        adam = torch.optim.AdamW(self.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay)
+        adam = torch.optim.AdamW(self.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(adam, o.learning_rate, total_steps=self._steps, pct_start=0.2)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -217,7 +220,6 @@ def _fit(
         enable_progress_bar=sys.stdout.isatty(),
     )
     last = run / "checkpoints" / f"{LAST}.ckpt"
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # Lightning's advice on loader counts does not hold on two cores.
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")

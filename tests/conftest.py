@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 from torch import nn
 
@@ -16,6 +17,10 @@ from histo.models import backbones
 from histo.models.bundle import Model, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
 from histo.phantom import PhantomFiles, make_slide
+
+# How long an example takes says nothing on a busy machine of two cores.
+settings.register_profile("histo", deadline=None)
+settings.load_profile("histo")
 
 Rgb = NDArray[np.uint8]
 TILE = 256

@@ -20,7 +20,9 @@ places = st.tuples(
 )
 
 
-def lattice(shape: tuple[int, ...], origin: tuple[float, float] = (0, 0), cell: tuple[float, float] = (1, 1)) -> MapGrid:
+def lattice(
+    shape: tuple[int, ...], origin: tuple[float, float] = (0, 0), cell: tuple[float, float] = (1, 1)
+) -> MapGrid:
     return MapGrid(origin, cell, (shape[0], shape[1]), cell)
 
 

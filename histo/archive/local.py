@@ -17,7 +17,7 @@ from pathlib import Path
 from histo.archive.ledger import Entry, Ledger
 from histo.archive.listing import LEDGER, absolute, list_slides, name_slides
 from histo.data.slide import sha256_of
-from histo.errors import ArchiveError, SlideFailed
+from histo.errors import ArchiveError, HistoError, SlideFailed
 from histo.export.index import write_index
 from histo.export.tables import write_slides
 from histo.files import sync, write_text
@@ -132,41 +132,40 @@ class _Run:
 
     def _compute(self, path: Path, slide_id: str, key: str, progress: Progress | None) -> SlideResult:
         started = time.monotonic()
-        o = self.options
-        prediction = self._guarded(
-            path,
-            slide_id,
-            lambda: predict_slide(
-                path,
-                self.model,
-                mpp=o.mpp,
-                device=o.device,
-                batch_size=o.batch_size,
-                readers=o.readers,
-                slide_id=slide_id,
-                progress=progress,
-            ),
-        )
         temporary = self.slides / f"{TEMPORARY}{slide_id}"
-        result = write_outputs(prediction, temporary)
+        try:
+            result = write_outputs(self._predict(path, slide_id, progress), temporary)
+        except (HistoError, OSError):
+            raise
+        except Exception as error:
+            # One slide must never stop the others, whatever is wrong with it or with us; nothing of it is hidden.
+            log.exception("%s failed", path)
+            shutil.rmtree(temporary, ignore_errors=True)
+            result = write_outputs(self._broken(path, slide_id, error), temporary)
         digest = hashlib.sha256((temporary / "result.json").read_bytes()).hexdigest()
         self._swap_in(temporary, slide_id)
-        seconds = time.monotonic() - started
-        self.ledger.record(
-            Entry(slide_id, absolute(path), key, self.model.digest, result.status, digest, round(seconds, 2))
-        )
+        seconds = round(time.monotonic() - started, 2)
+        self.ledger.record(Entry(slide_id, absolute(path), key, self.model.digest, result.status, digest, seconds))
         return result
 
-    def _guarded(self, path: Path, slide_id: str, predict: Callable[[], SlidePrediction]) -> SlidePrediction:
-        try:
-            return predict()
-        except (MemoryError, OSError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
-            # One slide must never stop the others; what went wrong is in the log and in the slide's result.
-            log.exception("%s failed", path)
-            code = "out_of_memory" if isinstance(error, MemoryError) else "internal_error"
-            what = f"{path} could not be examined ({type(error).__name__}: {error}); please report this with the log"
-            blank = blank_result(path, self.model, self.options.mpp, slide_id, self.options.device)
-            return SlidePrediction(replace(blank, reasons=(Reason(code, what),)))
+    def _predict(self, path: Path, slide_id: str, progress: Progress | None) -> SlidePrediction:
+        o = self.options
+        return predict_slide(
+            path,
+            self.model,
+            mpp=o.mpp,
+            device=o.device,
+            batch_size=o.batch_size,
+            readers=o.readers,
+            slide_id=slide_id,
+            progress=progress,
+        )
+
+    def _broken(self, path: Path, slide_id: str, error: Exception) -> SlidePrediction:
+        code = "out_of_memory" if isinstance(error, MemoryError) else "internal_error"
+        what = f"{path} could not be examined ({type(error).__name__}: {error}); please report this with the log"
+        blank = blank_result(path, self.model, self.options.mpp, slide_id, self.options.device)
+        return SlidePrediction(replace(blank, reasons=(Reason(code, what),)))
 
     def _swap_in(self, temporary: Path, slide_id: str) -> None:
         """Put the new folder where the old one was; a reader sees the old result, the new one, or none."""

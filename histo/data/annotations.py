@@ -5,7 +5,7 @@ QuPath's GeoJSON counts pixels from the corner of the scanner's bounds; a foreig
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from histo.errors import UsageError
 from histo.geometry import Pyramid
 from histo.outlines import Outline, polygons_of
 
+MAX_LEVEL0_PX = 1e7  # no slide is larger
 IGNORE = "ignore"  # QuPath's own word for regions that must not be learnt, also as `Ignore*`
 
 
@@ -26,10 +27,10 @@ def read_annotations(path: Path, classes: Sequence[str], pyramid: Pyramid) -> Ma
     shape without area, coordinates outside the slide.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"annotation {path} cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"annotation {path} is not JSON ({error}); export it again as GeoJSON") from error
     ours = tree.get("histo") if isinstance(tree, dict) else None
     from_level0 = isinstance(ours, dict) and ours.get("origin") == "level0"
@@ -54,7 +55,7 @@ def _features(tree: Any, path: Path) -> list[Any]:
 
 def _class_of(feature: Any, where: str, classes: Sequence[str]) -> str:
     properties = feature.get("properties") if isinstance(feature, dict) else None
-    found = (properties or {}).get("classification")
+    found = properties.get("classification") if isinstance(properties, dict) else None
     name = found.get("name") if isinstance(found, dict) else found
     if not isinstance(name, str) or not name:
         raise UsageError(f"{where} has no classification; give it one of {', '.join(classes)} or {IGNORE}")
@@ -65,14 +66,24 @@ def _class_of(feature: Any, where: str, classes: Sequence[str]) -> str:
     raise UsageError(f"{where} has the unknown class {name!r}; use one of {', '.join(classes)} or {IGNORE}")
 
 
+def _numbers(coordinates: Any) -> Iterator[float]:
+    """Yield all numbers of nested lists; NaN is among them and is less than nothing."""
+    if isinstance(coordinates, list):
+        for inner in coordinates:
+            yield from _numbers(inner)
+    else:
+        yield float(coordinates)
+
+
 def _outlines_of(feature: Any, where: str, shift: tuple[float, float], pyramid: Pyramid) -> list[Outline]:
     geometry = feature.get("geometry")
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind not in ("Polygon", "MultiPolygon"):
         raise UsageError(f"{where} is a {kind or 'feature without geometry'}; only polygons have an area to learn from")
     try:
-        shape = shapely.geometry.shape(geometry)
-        moved = shapely.transform(shape, lambda xy: xy + shift)
+        if not all(abs(number) < MAX_LEVEL0_PX for number in _numbers(geometry["coordinates"])):
+            raise ValueError("a coordinate that is no number or far too large")
+        moved = shapely.transform(shapely.geometry.shape(geometry), lambda xy: xy + shift)
         outlines = polygons_of(moved)
     except (ShapelyError, ValueError, TypeError, KeyError, IndexError) as error:
         raise UsageError(f"{where} has broken coordinates ({error}); draw or export it again") from error

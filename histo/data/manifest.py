@@ -1,10 +1,12 @@
 """The manifest of labelled slides (slides.csv): one row a slide; every problem is reported at once."""
 
 import csv
+import hashlib
 import random
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from histo.errors import UsageError
@@ -37,9 +39,9 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[SlideRecord]:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = [(reader.line_num, row) for row in reader]
+            lines = csv.reader(file)
+            columns = [name.strip().casefold() for name in next(lines, [])]
+            rows = [(lines.line_num, cells) for cells in lines if any(cells)]
     except OSError as error:
         raise UsageError(f"manifest {path} cannot be read ({error.strerror}); check the path") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -50,11 +52,20 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[SlideRecord]:
             f"manifest {path} lacks the column(s) {', '.join(missing)}; the first line must name "
             f"{', '.join(REQUIRED)} and may name {', '.join(OPTIONAL)}, separated by commas"
         )
+    twice = sorted({c for c in columns if c in REQUIRED + OPTIONAL and columns.count(c) > 1})
+    if twice:
+        raise UsageError(f"manifest {path} has the column(s) {', '.join(twice)} twice; keep one of each")
     if not rows:
         raise UsageError(f"manifest {path} lists no slides; give one line a slide")
     problems: list[str] = []
     records = []
-    for line, row in rows:
+    for line, cells in rows:
+        if len(cells) > len(columns):
+            problems.append(
+                f"line {line}: more cells than columns (a comma inside a cell needs quotes around the cell)"
+            )
+            continue
+        row = dict(zip_longest(columns, cells, fillvalue=""))
         found, record = _record(row, path.parent, labels)
         problems += [f"line {line}: {p}" for p in found]
         if record is not None:
@@ -66,7 +77,7 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[SlideRecord]:
 
 
 def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[list[str], SlideRecord | None]:
-    cell = {k: (v or "").strip() for k, v in row.items() if isinstance(k, str)}
+    cell = {name: text.strip() for name, text in row.items()}
     problems = [f"no {name}" for name in REQUIRED if not cell[name]]
     if cell["label"] and cell["label"] not in labels:
         problems.append(f"unknown label {cell['label']!r}, known are {', '.join(labels)}")
@@ -94,7 +105,14 @@ def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[l
     return [], record
 
 
-def _contradictions(records: Iterable[tuple[int, SlideRecord]]) -> list[str]:
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL
+        return False
+
+
+def _contradictions(records: Sequence[tuple[int, SlideRecord]]) -> list[str]:
     problems = []
     first_line: dict[tuple[str, str], int] = {}
     splits: dict[str, set[str]] = defaultdict(set)
@@ -103,9 +121,25 @@ def _contradictions(records: Iterable[tuple[int, SlideRecord]]) -> list[str]:
             earlier = first_line.setdefault((kind, value), line)
             if earlier != line:
                 problems.append(f"line {line}: the same {kind} as in line {earlier}")
-        if r.split:
-            splits[r.patient].add(r.split)
+        splits[r.patient].add(r.split or "no split")
     problems += [f"patient {p} is in {' and '.join(sorted(s))}" for p, s in splits.items() if len(s) > 1]
+    return problems + _copies(records)
+
+
+def _copies(records: Sequence[tuple[int, SlideRecord]]) -> list[str]:
+    """Find the same content under two names; only files of one size need to be read for that."""
+    by_size: dict[int, list[tuple[int, Path]]] = defaultdict(list)
+    for line, path in {r.path.resolve(): (line, r.path) for line, r in reversed(records)}.values():
+        by_size[path.stat().st_size].append((line, path))
+    problems = []
+    for files in by_size.values():
+        first: dict[str, int] = {}
+        for line, path in sorted(files) if len(files) > 1 else []:
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            earlier = first.setdefault(digest, line)
+            if earlier != line:
+                problems.append(f"line {line}: the same content as in line {earlier}")
     return problems
 
 
@@ -115,29 +149,43 @@ def split_by_patient(
     """Split into training and validation slides, whole patients only, every label on both sides.
 
     Rows with a `split` keep it (`test` rows are left out); the others are drawn by patient, stratified by the
-    patient's rarest label. Raises `UsageError` when a label has fewer than two patients.
+    patient's rarest label. Raises `UsageError` naming the label that one side would lack.
     """
     fixed = [r for r in records if r.split in ("train", "validation")]
     free = [r for r in records if r.split is None]
-    count: dict[str, int] = defaultdict(int)
-    for r in records:
-        count[r.label] += 1
+    held_back = _draw_patients(free, {(r.label, r.split) for r in fixed}, share, seed)
+    train = [r for r in fixed if r.split == "train"] + [r for r in free if r.patient not in held_back]
+    held_out = [r for r in fixed if r.split == "validation"] + [r for r in free if r.patient in held_back]
+    used = [*fixed, *free]
+    for label in sorted({r.label for r in used}):
+        count = len({r.patient for r in used if r.label == label})
+        for side, name in ((train, "train"), (held_out, "validate")):
+            if label not in {r.label for r in side}:
+                patients = f"{count} patient{'s' * (count != 1)}"
+                raise UsageError(
+                    f"label {label} has {patients} and would have none to {name} on; add patients of this label or "
+                    "change the manifest's split column"
+                )
+    if not used:
+        raise UsageError("the manifest has no slide to train or validate on; give some a split other than test")
+    return train, held_out
+
+
+def _draw_patients(
+    free: Sequence[SlideRecord], fixed: Collection[tuple[str, str | None]], share: float, seed: int
+) -> set[str]:
+    """Return the patients to validate on; of every label at least one, and never all that could be trained on."""
+    count = Counter(r.label for r in free)
     rarest: dict[str, str] = {}
     for r in free:
         rarest[r.patient] = min((rarest.get(r.patient, r.label), r.label), key=lambda label: (count[label], label))
     by_label: dict[str, list[str]] = defaultdict(list)
     for patient in sorted(rarest):
         by_label[rarest[patient]].append(patient)
-    validation: set[str] = set()
+    chosen: set[str] = set()
     for label, patients in sorted(by_label.items()):
-        if len(patients) < 2:
-            raise UsageError(
-                f"label {label} has 1 patient only; at least 2 are needed to train on one and test on another"
-            )
         random.Random(f"{seed}/{label}").shuffle(patients)
-        validation.update(patients[: max(1, round(share * len(patients)))])
-    train = [r for r in fixed if r.split == "train"] + [r for r in free if r.patient not in validation]
-    held_out = [r for r in fixed if r.split == "validation"] + [r for r in free if r.patient in validation]
-    if not train or not held_out:
-        raise UsageError("the manifest's splits leave no slide to train on or none to validate on; give both")
-    return train, held_out
+        least = 0 if (label, "validation") in fixed else 1
+        most = len(patients) if (label, "train") in fixed else len(patients) - 1
+        chosen.update(patients[: max(min(round(share * len(patients)), most), min(least, most))])
+    return chosen

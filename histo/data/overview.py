@@ -31,7 +31,7 @@ class _Block:
         return np.s_[self.row : self.row + self.high, self.column : self.column + self.wide]
 
     def quarters(self) -> Iterator["_Block"]:
-        """Yield the block's quarters; nothing for a block of one cell."""
+        """Yield the block's quarters, or its halves where it is one cell high or wide."""
         up, left = (self.high + 1) // 2, (self.wide + 1) // 2
         for row, high in ((0, up), (up, self.high - up)):
             for column, wide in ((0, left), (left, self.wide - left)):
@@ -63,7 +63,8 @@ def read_overview(slide: Slide, mpp: float = OVERVIEW_MPP) -> tuple[Overview, ND
             rgb[block.cells] = _read(slide, block, level, k, grid)
         except SlideFailed:
             failures += 1
-            if max(block.high, block.wide) * k > _SMALLEST_READ_PX and failures < _MAX_FAILURES:
+            side = max(block.high, block.wide)
+            if side > 1 and side * k > _SMALLEST_READ_PX and failures < _MAX_FAILURES:
                 waiting += block.quarters()
             else:
                 lost[block.cells] = True

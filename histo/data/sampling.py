@@ -23,14 +23,19 @@ Sample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class LabelledSlide:
-    """A slide with outlines, its tiles, and the area (N, C) in map cells that each class covers in each tile."""
+    """A slide with outlines and its tiles.
+
+    `cells` (H, W) uint8 are the classes of the map's cells, `IGNORED` where there is no tissue or no label;
+    `class_cells` (N, C) counts them per tile.
+    """
 
     record: SlideRecord
     slide: Slide
     outlines: Mapping[str, list[Outline]]
     unannotated: int
     tiles: TileGrid
-    class_cells: NDArray[np.float32]
+    cells: NDArray[np.uint8]
+    class_cells: NDArray[np.int64]
 
 
 def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
@@ -49,6 +54,7 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
             f"slide {record.slide} is labelled {record.label} and has no annotation; outline its lesions in QuPath and "
             "name the GeoJSON file in the manifest's annotation column"
         )
+    _check_agreement(record, outlines, config)
     is_normal = record.label == classes.normal_label
     unannotated = 0 if is_normal or config.data.unannotated == "normal" else IGNORED
     overview, lost = read_overview(slide)
@@ -57,20 +63,34 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     grid, _ = map_grid_for(slide.pyramid, spec)
     tissue_map = rebin(tissue.mask & ~tissue.excluded, overview.grid, grid)
     tiles = lay_tiles(slide.pyramid, spec, tissue_map)
-    labels = draw_labels(outlines, classes.names, grid, unannotated)
-    class_cells = _count(labels, tissue_map, tiles, len(classes.names))
-    return LabelledSlide(record, slide, outlines, unannotated, tiles, class_cells)
+    cells = draw_labels(outlines, classes.names, grid, unannotated)
+    cells[tissue_map == 0] = IGNORED
+    return LabelledSlide(record, slide, outlines, unannotated, tiles, cells, _count(cells, tiles, len(classes.names)))
 
 
-def _count(
-    labels: NDArray[np.uint8], tissue: NDArray[np.float32], tiles: TileGrid, classes: int
-) -> NDArray[np.float32]:
+def _check_agreement(record: SlideRecord, outlines: Mapping[str, list[Outline]], config: TrainConfig) -> None:
+    """Refuse a slide whose outlines contradict its label: it would teach lesions as normal tissue."""
+    classes = config.classes
+    outlined = [c for c in classes.lesions if outlines.get(c.name)]
+    if record.label == classes.normal_label and outlined:
+        raise UsageError(
+            f"slide {record.slide} is labelled {record.label} and {record.annotation} outlines {outlined[0].name}; "
+            "correct the one or the other"
+        )
+    wanted = [c.name for c in classes.lesions if c.verdict == record.label]
+    if wanted and record.label not in [c.verdict for c in outlined]:
+        missing = " or ".join(wanted)
+        raise UsageError(
+            f"slide {record.slide} is labelled {record.label} and {record.annotation} outlines no {missing}; "
+            "outline it or correct the label"
+        )
+
+
+def _count(cells: NDArray[np.uint8], tiles: TileGrid, classes: int) -> NDArray[np.int64]:
     kept = tiles.spec.kept_cells
-    cells = np.zeros((len(tiles), classes), np.float32)
-    for i, (row, column) in enumerate(tiles.cells_map_px):
-        box = np.s_[row : row + kept, column : column + kept]
-        cells[i] = [tissue[box][labels[box] == c].sum() for c in range(classes)]
-    return cells
+    inside = (cells[row : row + kept, column : column + kept] for row, column in tiles.cells_map_px)
+    counts = [np.bincount(part.ravel(), minlength=classes)[:classes] for part in inside]
+    return np.array(counts, np.int64).reshape(-1, classes)
 
 
 @dataclass(frozen=True)
@@ -85,28 +105,35 @@ class Draw:
 def draw_epoch(slides: Sequence[LabelledSlide], count: int, lesion_share: float, seed: int, epoch: int) -> list[Draw]:
     """Draw the tiles of one epoch: `lesion_share` of them with a lesion, classes and slides in equal parts.
 
-    Positions are jittered by up to half a tile, so that no two epochs see the same tiles.
+    A tile is placed at random around a cell of the wanted class, so that the cell lies in what is learnt and no
+    two epochs see the same tiles. Raises `UsageError` when no slide has any labelled tissue.
     """
     rng = np.random.default_rng([seed, epoch])
-    by_class = {
-        c: [s for s, slide in enumerate(slides) if slide.class_cells[:, c].any()]
-        for c in range(slides[0].class_cells.shape[1])
-    }
-    lesions = [c for c, having in by_class.items() if c > 0 and having]
+    classes = slides[0].class_cells.shape[1]
+    by_class = [[s for s, slide in enumerate(slides) if slide.class_cells[:, c].any()] for c in range(classes)]
+    lesions = [c for c in range(1, classes) if by_class[c]]
+    if not any(by_class):
+        raise UsageError("no slide shows labelled tissue; check the annotations and, with `histo inspect`, the slides")
     draws = []
     for _ in range(count):
         wants_lesion = bool(lesions) and (rng.random() < lesion_share or not by_class[0])
         c = int(rng.choice(lesions)) if wants_lesion else 0
         s = int(rng.choice(by_class[c]))
-        slide = slides[s]
-        # By the root of the area: a tile with a speck of lesion is drawn too, and much oftener than by area.
-        weight = np.sqrt(slide.class_cells[:, c].astype(np.float64))
-        tile = int(rng.choice(len(weight), p=weight / weight.sum()))
-        side = slide.tiles.plan.size_tile_px
-        jitter = rng.uniform(-side / 2, side / 2, 2) * slide.tiles.plan.tile_px_level0
-        x, y = slide.tiles.positions_level0_px[tile] + jitter
-        draws.append(Draw(s, (round_px(x), round_px(y)), int(rng.integers(2**31))))
+        draws.append(Draw(s, _place(slides[s], c, rng), int(rng.integers(2**31))))
     return draws
+
+
+def _place(slide: LabelledSlide, class_index: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Return the corner of a tile that learns a random cell of a class."""
+    spec, plan = slide.tiles.spec, slide.tiles.plan
+    # By the root of the area: a tile with a speck of lesion is drawn too, and much oftener than by area.
+    weight = np.sqrt(slide.class_cells[:, class_index])
+    row, column = slide.tiles.cells_map_px[rng.choice(len(weight), p=weight / weight.sum())]
+    part = slide.cells[row : row + spec.kept_cells, column : column + spec.kept_cells]
+    down, right = rng.choice(np.argwhere(part == class_index))
+    centre = slide.tiles.map_grid.to_level0_px(np.array([[column + right + 0.5, row + down + 0.5]]))[0]
+    x, y = centre - rng.uniform(spec.margin_px, spec.size_px - spec.margin_px, 2) * plan.tile_px_level0
+    return round_px(x), round_px(y)
 
 
 def fixed_tiles(slides: Sequence[LabelledSlide], count: int, seed: int) -> list[Draw]:

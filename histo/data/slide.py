@@ -90,15 +90,15 @@ class Slide:
         """
         side = plan.size_tile_px
         width, height = plan.size_read_px
-        strips = -(-width * height // MAX_READ_PX)  # a very fine scan without levels is read in strips
-        edges = [height * i // strips for i in range(strips + 1)]
+        rows = max(1, MAX_READ_PX // width)  # a very fine scan without levels is read in strips
+        edges = [*range(0, height, rows), height]
         down = self.pyramid.downsamples[plan.level]
         x, y = position_level0_px
         parts = [
             self.read((x, y + round_px(top * down)), plan.level, (width, bottom - top))
             for top, bottom in itertools.pairwise(edges)
         ]
-        region = np.concatenate(parts) if strips > 1 else parts[0]
+        region = np.concatenate(parts) if len(parts) > 1 else parts[0]
         if (width, height) == (side, side):
             return region
         return np.asarray(cv2.resize(region, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
@@ -194,8 +194,10 @@ def _bounds(properties: dict[str, str], width: int, height: int) -> tuple[int, i
         x, y, w, h = (int(properties[name]) for name in names + sizes)
     except (KeyError, ValueError):
         return 0, 0, width, height
-    x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
-    return x, y, max(1, min(w, width - x)), max(1, min(h, height - y))
+    left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    if left >= right or top >= bottom:
+        return 0, 0, width, height  # bounds that hold nothing of the slide say nothing
+    return left, top, right - left, bottom - top
 
 
 def _on_background(rgba: NDArray[np.uint8], background: tuple[int, int, int]) -> Rgb:

@@ -58,9 +58,9 @@ def jitter_stain(rgb: NDArray[np.uint8], strength: float, seed: int) -> NDArray[
     if strength == 0:
         return rgb
     rng = np.random.default_rng(seed)
-    gains = np.exp(rng.normal(0, strength, 3)) * (1, 1, 0.5)
+    gains = np.exp(rng.normal(0, strength, 3) * (1, 1, 0.5))
     shifts = rng.normal(0, strength / 10, 3) * (1, 1, 0.5)
     mixing = (_TO_STAINS * gains) @ _STAINS
     od = -np.log((np.arange(256) + 1) / 256)
     jittered = od.astype(np.float32)[rgb] @ mixing.astype(np.float32) + (shifts @ _STAINS).astype(np.float32)
-    return np.asarray(np.clip(np.exp(-jittered) * 256 - 1, 0, 255), np.uint8)
+    return np.asarray(np.clip(np.exp(-jittered) * 256 - 0.5, 0, 255), np.uint8)

@@ -15,6 +15,8 @@ from histo.errors import UsageError
 
 Blocks = list[nn.Module]
 
+PROBE_PX = 256  # side of the picture that shows a backbone's strides
+
 
 def _resnet(net: tv.ResNet) -> Blocks:
     stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
@@ -51,23 +53,22 @@ def build_trunk(name: str, stride_px: int, pretrained: bool = False) -> tuple[nn
     try:
         make, blocks_of = BACKBONES[name]
         blocks = blocks_of(make(weights="DEFAULT" if pretrained else None))
-    except (URLError, OSError) as error:
+    except (URLError, OSError, RuntimeError) as error:
         raise UsageError(
             f"the pretrained weights of {name} cannot be downloaded ({error}); set `pretrained: false`, or "
             "start the training once on a machine with a network and copy its torchvision cache here"
         ) from error
-    side = 16 * stride_px
     sides: list[int] = []
     channels: list[int] = []
     with torch.no_grad():
-        x = torch.zeros(1, 3, side, side)
+        x = torch.zeros(1, 3, PROBE_PX, PROBE_PX)
         for block in blocks:
             x = block.eval()(x)
             sides.append(int(x.shape[-1]))
             channels.append(int(x.shape[1]))
-    at_stride = [i for i, s in enumerate(sides) if s * stride_px == side]
+    at_stride = [i for i, side in enumerate(sides) if side * stride_px == PROBE_PX]
     if not at_stride:
-        possible = sorted({side // s for s in sides})
+        possible = sorted({PROBE_PX // side for side in sides if PROBE_PX % side == 0})
         raise UsageError(f"backbone {name} has no stride of {stride_px} px; it offers {possible}")
     last = at_stride[-1]
     return nn.Sequential(*blocks[: last + 1]).train(), channels[last]

@@ -1,7 +1,8 @@
 """Model bundles: a folder with card.json (the contract) and weights.safetensors, nothing executable.
 
-The card names the SHA-256 of the weights, and the model's digest is the SHA-256 of the card: one number pins
-both. A golden tile, scored at loading, catches a card that was edited after the fact.
+The card names the SHA-256 of the weights, the weights name the SHA-256 of the card's contract (classes, tile, network,
+rule, calibration), and the model's digest is the SHA-256 of the card: one number pins both, and a card edited after the
+fact is refused. A golden tile, scored at loading, shows that this machine computes what the maker's did.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 
 from histo.config import ClassesConfig, NetworkConfig, RuleConfig, Strict, TileConfig, explain
-from histo.errors import ModelError
+from histo.errors import ModelError, UsageError
 from histo.files import whole, write_text
 from histo.models.classifier import TileClassifier
 from histo.results import ClassRule, ModelInfo
@@ -26,6 +27,7 @@ CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 GOLDEN_TOLERANCE = 1e-3
+CONTRACT = ("classes", "tile", "network", "rule", "calibration")
 
 
 class Calibration(Strict):
@@ -77,16 +79,17 @@ class Model:
 def save_bundle(folder: Path, card: dict[str, Any], network: TileClassifier) -> None:
     """Write a bundle; `card` holds all keys of `ModelCard` but `golden` and `weights_sha256`."""
     folder.mkdir(parents=True, exist_ok=True)
+    full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": ""})
     state = {k: v.contiguous() for k, v in network.state_dict().items()}
     with whole(folder / WEIGHTS) as temporary:
-        safetensors.torch.save_file(state, temporary)
+        safetensors.torch.save_file(state, temporary, metadata={"contract": _contract(full)})
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": digest})
-    write_text(folder / CARD, json.dumps(full.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(full.model_dump(mode="json") | {"weights_sha256": digest}, indent=1, ensure_ascii=False)
+    write_text(folder / CARD, text + "\n")
 
 
 def load_bundle(folder: Path) -> Model:
-    """Load a bundle and check it: schema, SHA-256, names and shapes, finite weights, golden tile.
+    """Load a bundle and check it: schema, SHA-256, contract, names and shapes, finite weights, golden tile.
 
     Raises `ModelError` with the first thing that is wrong. No pickle is ever opened.
     """
@@ -100,18 +103,44 @@ def load_bundle(folder: Path) -> Model:
         raise ModelError(f"{folder / CARD} is not a valid card: {'; '.join(explain(error))}") from error
     if hashlib.sha256(weight_bytes).hexdigest() != card.weights_sha256:
         raise ModelError(f"{folder / WEIGHTS} is not the file that its card names (SHA-256 differs); copy it again")
-    network = _network(card)
     try:
+        network = _network(card)
         state = safetensors.torch.load(weight_bytes)
         network.load_state_dict(state)
+        made_for = _metadata(weight_bytes).get("contract")
+    except UsageError as error:
+        raise ModelError(f"{folder / CARD} describes no network that exists: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise ModelError(f"{folder / WEIGHTS} does not fit the network of its card: {str(error)[:300]}") from error
+    if made_for != _contract(card):
+        raise ModelError(
+            f"{folder / CARD} was edited after the model was made; use the card that came with the weights"
+        )
     if not all(bool(torch.isfinite(v).all()) for v in state.values()):
         raise ModelError(f"{folder / WEIGHTS} holds weights that are not numbers; ask for the model again")
     golden = _golden(network)
-    if not np.allclose(golden, card.golden, atol=GOLDEN_TOLERANCE):
-        raise ModelError(f"{folder} scores its golden tile {golden}, its card says {list(card.golden)}; one was edited")
+    if len(golden) != len(card.golden) or not np.allclose(golden, card.golden, atol=GOLDEN_TOLERANCE):
+        raise ModelError(
+            f"{folder} scores its golden tile {golden}, its card says {list(card.golden)}; ask for it again"
+        )
+    if made_for != _contract(card):
+        raise ModelError(
+            f"{folder / CARD} was edited after the model was made; use the card that came with the weights"
+        )
     return Model(card, hashlib.sha256(card_bytes).hexdigest(), network.eval())
+
+
+def _contract(card: ModelCard) -> str:
+    """Return the SHA-256 of what inference takes from a card."""
+    text = json.dumps(card.model_dump(mode="json", include=set(CONTRACT)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _metadata(weight_bytes: bytes) -> dict[str, str]:
+    """Return the free text of a safetensors file: an 8-byte length, then a JSON header that may hold it."""
+    length = int.from_bytes(weight_bytes[:8], "little")
+    found: dict[str, str] = json.loads(weight_bytes[8 : 8 + length]).get("__metadata__", {})
+    return found
 
 
 def _network(card: ModelCard) -> TileClassifier:

@@ -21,7 +21,7 @@ def test_rows_come_back_in_order_and_a_new_result_replaces_the_old(tmp_path):
 def test_a_damaged_file_is_named_and_left_alone(damage, tmp_path):
     path = tmp_path / "l.sqlite"
     path.write_bytes(damage)
-    with pytest.raises(ArchiveError, match="l.sqlite cannot be used"):
+    with pytest.raises(ArchiveError, match=r"l\.sqlite cannot be used"):
         Ledger(path)
     assert path.read_bytes() == damage
 

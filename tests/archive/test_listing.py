@@ -30,7 +30,7 @@ def test_stems_that_collide_get_the_hash_of_their_content(tmp_path):
     touch(tmp_path, "x/s.svs", "y/s.svs", "y/S.tif")
     slides = list_slides([tmp_path])
     names = name_slides(slides, {})
-    assert list(names.values())[0] == "s"
+    assert next(iter(names.values())) == "s"
     assert len({n.casefold() for n in names.values()}) == 3
     assert all(n.lower().startswith("s-") for n in list(names.values())[1:])
 

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
 from histo.archive import local
@@ -129,7 +130,7 @@ def test_an_unexpected_error_costs_one_slide(slides, tmp_path, colour_model, mon
 
     def fragile(path, *args, **kwargs):
         if Path(path).name == "b.svs":
-            raise RuntimeError("planted")
+            raise cv2.error("planted")
         return original(path, *args, **kwargs)
 
     monkeypatch.setattr(local, "predict_slide", fragile)
@@ -137,6 +138,23 @@ def test_an_unexpected_error_costs_one_slide(slides, tmp_path, colour_model, mon
     assert [(r.slide_id, r.status == "failed") for r in results] == [("a", False), ("b", True), ("c", False)]
     assert results[1].reasons[0].code == "internal_error"
     assert "planted" in results[1].reasons[0].message
+
+
+def test_a_writer_that_breaks_costs_one_slide(slides, tmp_path, colour_model, monkeypatch):
+    original = local.write_outputs
+
+    def fragile(prediction, folder):
+        if prediction.result.slide_id == "b" and prediction.slide_map is not None:
+            folder.mkdir()
+            (folder / "overlay.png").write_bytes(b"half")
+            raise ValueError("planted")
+        return original(prediction, folder)
+
+    monkeypatch.setattr(local, "write_outputs", fragile)
+    out = tmp_path / "out"
+    results, _ = run([slides], out, colour_model)
+    assert [r.status == "failed" for r in results] == [False, True, False]
+    assert {p.name for p in (out / "slides" / "b").iterdir()} == {"result.json", "report.html"}
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_is_done(slides, tmp_path, colour_model, monkeypatch):

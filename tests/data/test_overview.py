@@ -123,9 +123,7 @@ def test_a_slide_of_which_nothing_can_be_read_fails(tmp_path: Path, write_tiff: 
 
 
 @pytest.mark.parametrize("size", [(1, 1), (257, 1), (1, 300), (15, 15)])
-def test_tiny_slides_have_an_overview(
-    size: tuple[int, int], tmp_path: Path, write_tiff: Writer, picture: Rgb
-) -> None:
+def test_tiny_slides_have_an_overview(size: tuple[int, int], tmp_path: Path, write_tiff: Writer, picture: Rgb) -> None:
     tiny = write_tiff(tmp_path / "a.svs", [np.ascontiguousarray(picture[: size[1], : size[0]])])
     with open_slide(tiny) as slide:
         overview, lost = read_overview(slide)

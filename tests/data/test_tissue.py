@@ -103,9 +103,7 @@ def test_glass_of_any_brightness_is_not_tissue(colour: tuple[int, int, int]) -> 
 
 @pytest.mark.parametrize("grey", [(228, 228, 229), (235, 234, 236), (222, 221, 223)])
 @pytest.mark.parametrize("white_share", [0.2, 0.8])
-def test_grey_glass_beside_pure_white_composite_is_not_tissue(
-    grey: tuple[int, int, int], white_share: float
-) -> None:
+def test_grey_glass_beside_pure_white_composite_is_not_tissue(grey: tuple[int, int, int], white_share: float) -> None:
     """Where the scanner left out, OpenSlide gives pure white; what was scanned is greyer."""
     picture = glass(grey)
     picture[:, int(SHAPE[1] * (1 - white_share)) :] = 255

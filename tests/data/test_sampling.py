@@ -1,0 +1,280 @@
+"""Drawing tiles to learn from: reproducible, balanced, aligned with the outlines, and safe from damage."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from histo.config import ClassesConfig, DataConfig, TileConfig, TrainConfig
+from histo.data.labels import IGNORED
+from histo.data.manifest import SlideRecord
+from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, fixed_tiles, open_labelled
+from histo.errors import SlideRefused, UsageError
+
+Rgb = NDArray[np.uint8]
+GARBAGE = b"\xff\xd8\xff\xe0" + b"garbage" * 20
+CALCIUM_BOX, BONE_BOX = (400, 500, 800, 900), (1200, 600, 1700, 1100)  # where the painted slide has them
+
+
+def outline(name: str, box: tuple[int, int, int, int]) -> dict[str, object]:
+    x0, y0, x1, y1 = box
+    ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+
+
+@pytest.fixture(scope="module")
+def annotation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("annotations") / "painted.geojson"
+    features = [outline("calcification", CALCIUM_BOX), outline("bone", BONE_BOX)]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(classes: ClassesConfig) -> TrainConfig:
+    return TrainConfig(
+        name="t",
+        intended_use="Tests.",
+        classes=classes,
+        data=DataConfig(manifest=Path("s.csv")),
+        tile=TileConfig(size_px=256, mpp=1.0, stride_px=16, margin_px=32),
+    )
+
+
+def ignoring(config: TrainConfig) -> TrainConfig:
+    return config.model_copy(update={"data": config.data.model_copy(update={"unannotated": "ignore"})})
+
+
+@pytest.fixture(scope="module")
+def painted_record(painted: Path, annotation: Path) -> SlideRecord:
+    return SlideRecord("painted", painted, "p1", "heterotopic_ossification", annotation)
+
+
+@pytest.fixture(scope="module")
+def labelled(painted_record: SlideRecord, config: TrainConfig) -> LabelledSlide:
+    return open_labelled(painted_record, config)
+
+
+@pytest.fixture(scope="module")
+def plain(
+    tmp_path_factory: pytest.TempPathFactory, write_tiff: Callable[..., Path], config: TrainConfig
+) -> LabelledSlide:
+    """A normal slide without outlines."""
+    picture = np.full((1024, 1024, 3), (225, 170, 195), np.uint8)
+    path = write_tiff(tmp_path_factory.mktemp("plain") / "plain.svs", [picture])
+    return open_labelled(SlideRecord("plain", path, "p2", "normal"), config)
+
+
+# Opening
+
+
+def test_class_areas_are_those_of_the_outlines(labelled: LabelledSlide) -> None:
+    cells = labelled.class_cells.sum(axis=0)
+    cell_px2 = np.prod(labelled.tiles.map_grid.cell_level0_px)
+    assert cells[2] * cell_px2 == pytest.approx(400 * 400, rel=0.05)
+    assert cells[1] * cell_px2 == pytest.approx(500 * 500, rel=0.05)
+    assert cells[0] * cell_px2 == pytest.approx(1648 * 1136 - 400 * 400 - 500 * 500, rel=0.06)
+
+
+def test_a_normal_slide_is_normal_wherever_there_is_tissue(plain: LabelledSlide, config: TrainConfig) -> None:
+    assert plain.unannotated == 0
+    assert plain.class_cells[:, 1:].sum() == 0
+    assert plain.class_cells[:, 0].all()
+
+
+def test_unannotated_tissue_of_a_lesion_slide_is_left_out_when_asked(
+    painted_record: SlideRecord, config: TrainConfig
+) -> None:
+    slide = open_labelled(painted_record, ignoring(config))
+    assert slide.unannotated == IGNORED
+    assert slide.class_cells[:, 0].sum() == 0
+    assert slide.class_cells[:, 1:].sum() > 0
+
+
+def test_unannotated_tissue_of_a_normal_slide_is_normal_even_then(plain: LabelledSlide, config: TrainConfig) -> None:
+    assert open_labelled(plain.record, ignoring(config)).unannotated == 0
+
+
+def test_a_lesion_slide_without_annotation_is_refused(painted: Path, config: TrainConfig) -> None:
+    with pytest.raises(UsageError, match=r"slide s1 is labelled calcinosis_cutis and has no annotation"):
+        open_labelled(SlideRecord("s1", painted, "p1", "calcinosis_cutis"), config)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [[], [outline("normal", BONE_BOX)], [outline("Ignore*", BONE_BOX)]],
+    ids=["empty", "normal-only", "ignore-only"],
+)
+def test_a_lesion_slide_whose_annotation_holds_no_lesion_is_refused(
+    features: list[object], painted: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    """All of its bone would be taught as normal."""
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with pytest.raises(UsageError, match="s1"):
+        open_labelled(SlideRecord("s1", painted, "p1", "heterotopic_ossification", path), config)
+
+
+def test_a_normal_slide_with_outlined_lesions_is_a_contradiction(
+    painted: Path, annotation: Path, config: TrainConfig
+) -> None:
+    with pytest.raises(UsageError, match="s1"):
+        open_labelled(SlideRecord("s1", painted, "p1", "normal", annotation), config)
+
+
+def test_a_slide_too_coarse_for_the_model_is_refused(painted_record: SlideRecord, config: TrainConfig) -> None:
+    fine = config.model_copy(update={"tile": TileConfig(size_px=256, mpp=0.25, stride_px=16, margin_px=32)})
+    with pytest.raises(SlideRefused):
+        open_labelled(painted_record, fine)
+
+
+# Drawing
+
+
+def test_the_same_seed_and_epoch_draw_the_same_tiles(labelled: LabelledSlide, plain: LabelledSlide) -> None:
+    slides = [labelled, plain]
+    once = draw_epoch(slides, 50, 0.5, seed=3, epoch=2)
+    assert once == draw_epoch(slides, 50, 0.5, seed=3, epoch=2)
+    assert once != draw_epoch(slides, 50, 0.5, seed=3, epoch=3)
+    assert once != draw_epoch(slides, 50, 0.5, seed=4, epoch=2)
+    assert len(once) == 50
+    assert len({d.seed for d in once}) > 45
+
+
+def lesion_share_of(draws: list[Draw], slides: list[LabelledSlide], config: TrainConfig) -> float:
+    tiles = DrawnTiles(slides, draws, config.classes.names, None)
+    samples = (tiles[i] for i in range(len(tiles)))
+    return float(np.mean([bool((fractions[1:].sum(axis=0) * weights).any()) for _, fractions, weights in samples]))
+
+
+def test_the_lesion_share_is_that_of_tiles_with_a_lesion_in_what_is_learnt(
+    labelled: LabelledSlide, plain: LabelledSlide, config: TrainConfig
+) -> None:
+    """Jittering a tile by up to half its side must not push a small lesion out of it."""
+    draws = draw_epoch([labelled, plain], 60, 1.0, seed=0, epoch=0)
+    assert lesion_share_of(draws, [labelled, plain], config) > 0.9
+
+
+def test_no_lesion_share_draws_by_the_normal_tissue(
+    labelled: LabelledSlide, plain: LabelledSlide, config: TrainConfig
+) -> None:
+    draws = draw_epoch([labelled, plain], 200, 0.0, seed=0, epoch=0)
+    assert 0.35 < np.mean([d.slide for d in draws]) < 0.65
+
+
+def test_lesion_classes_are_drawn_in_equal_parts(labelled: LabelledSlide) -> None:
+    draws = draw_epoch([labelled], 400, 1.0, seed=0, epoch=0)
+    left = np.mean([d.position_level0_px[0] + 256 < 1000 for d in draws])  # the calcium is the left one
+    assert 0.4 < left < 0.6
+
+
+def test_every_lesion_draw_comes_from_a_slide_that_has_one(labelled: LabelledSlide, plain: LabelledSlide) -> None:
+    assert {d.slide for d in draw_epoch([plain, labelled], 60, 1.0, seed=0, epoch=0)} == {1}
+
+
+def test_slides_without_any_lesion_can_still_be_drawn(plain: LabelledSlide) -> None:
+    assert len(draw_epoch([plain], 10, 1.0, seed=0, epoch=0)) == 10
+
+
+def test_nothing_to_draw_is_a_usage_error(tmp_path: Path, write_tiff: Callable[..., Path], config: TrainConfig) -> None:
+    path = write_tiff(tmp_path / "white.svs", [np.full((512, 512, 3), 244, np.uint8)])
+    empty = open_labelled(SlideRecord("white", path, "p", "normal"), config)
+    assert len(empty.tiles) == 0
+    assert fixed_tiles([empty], 10, 0) == []
+    with pytest.raises(UsageError):
+        draw_epoch([empty], 10, 0.5, 0, 0)
+
+
+def test_a_slide_without_tissue_is_left_out(
+    tmp_path: Path, write_tiff: Callable[..., Path], config: TrainConfig, labelled: LabelledSlide
+) -> None:
+    path = write_tiff(tmp_path / "white.svs", [np.full((512, 512, 3), 244, np.uint8)])
+    empty = open_labelled(SlideRecord("white", path, "p", "normal"), config)
+    assert {d.slide for d in draw_epoch([empty, labelled], 50, 0.5, 0, 0)} == {1}
+
+
+def test_validation_tiles_lie_on_the_inference_grid_half_of_them_with_a_lesion(
+    labelled: LabelledSlide, plain: LabelledSlide
+) -> None:
+    slides = [labelled, plain]
+    draws = fixed_tiles(slides, 8, seed=1)
+    assert draws == fixed_tiles(slides, 8, seed=1)
+    assert len(draws) == len({(d.slide, d.position_level0_px) for d in draws}) == 8
+    having = 0
+    for d in draws:
+        tiles = slides[d.slide].tiles.positions_level0_px.tolist()
+        index = tiles.index(list(d.position_level0_px))
+        having += bool(slides[d.slide].class_cells[index, 1:].any())
+    assert having == 4
+
+
+# Samples
+
+
+def test_pictures_and_labels_lie_on_each_other(labelled: LabelledSlide, config: TrainConfig) -> None:
+    """The painted deposits are told by colour, the labels come from the outlines."""
+    tiles = DrawnTiles([labelled], draw_epoch([labelled], 12, 1.0, 0, 0), config.classes.names, None)
+    for i in range(len(tiles)):
+        rgb, fractions, weights = tiles[i]
+        assert rgb.shape == (256, 256, 3)
+        assert fractions.shape == (3, 16, 16)
+        assert weights.shape == (16, 16)
+        dark = (rgb.astype(int).sum(axis=-1) < 300).reshape(16, 16, 16, 16).mean(axis=(1, 3))
+        assert np.abs(dark - fractions[2]).max() < 0.2
+
+
+def test_the_margin_weighs_nothing(labelled: LabelledSlide, config: TrainConfig) -> None:
+    x, y = CALCIUM_BOX[:2]
+    tiles = DrawnTiles([labelled], [Draw(0, (x, y), 0)], config.classes.names, None)
+    weights = tiles[0][2]
+    assert not weights[:2].any()
+    assert not weights[-2:].any()
+    assert not weights[:, :2].any()
+    assert not weights[:, -2:].any()
+    assert (weights[2:-2, 2:-2] == 1).all()
+
+
+def test_a_tile_that_cannot_be_read_is_white_and_weighs_nothing(
+    tmp_path: Path,
+    write_tiff: Callable[..., Path],
+    paint_slide: Callable[..., Rgb],
+    annotation: Path,
+    config: TrainConfig,
+) -> None:
+    path = write_tiff(tmp_path / "bad.svs", [paint_slide()], faults={0: GARBAGE, 9: GARBAGE})
+    slide = open_labelled(SlideRecord("bad", path, "p", "heterotopic_ossification", annotation), config)
+
+    def upside_down(rgb: Rgb, labels: Rgb, seed: int) -> tuple[Rgb, Rgb]:
+        return rgb[::-1], labels[::-1]
+
+    draws = [Draw(0, (0, 0), 0), Draw(0, (1100, 700), 0)]
+    for augment in (None, upside_down):
+        tiles = DrawnTiles([slide], draws, config.classes.names, augment)
+        rgb, fractions, weights = tiles[0]
+        assert (rgb == 255).all()
+        assert not weights.any()
+        assert not fractions.any()
+        rgb, fractions, weights = tiles[1]
+        assert weights.any()
+        assert not (rgb == 255).all()
+
+
+def test_augmentation_gets_the_draw_s_seed_and_moves_the_labels(labelled: LabelledSlide, config: TrainConfig) -> None:
+    seeds = []
+
+    def mirror(rgb: Rgb, labels: Rgb, seed: int) -> tuple[Rgb, Rgb]:
+        seeds.append(seed)
+        return rgb[:, ::-1], labels[:, ::-1]
+
+    draw = Draw(0, (600, 400), 77)
+    plain = DrawnTiles([labelled], [draw], config.classes.names, None)[0]
+    mirrored = DrawnTiles([labelled], [draw], config.classes.names, mirror)[0]
+    assert seeds == [77]
+    for one, two in zip(plain[1:], mirrored[1:], strict=True):
+        assert np.allclose(one[..., ::-1], two)
+    assert (plain[0][:, ::-1] == mirrored[0]).all()
+    assert mirrored[0].flags.c_contiguous

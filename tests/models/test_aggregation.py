@@ -1,0 +1,384 @@
+"""From map to verdict: the pathologist's rule, areas that add up, and every reason to look again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from histo.config import RuleConfig
+from histo.geometry import MapGrid, Pyramid
+from histo.models.aggregation import (
+    NOT_EXCLUDED,
+    ClassFindings,
+    account,
+    burdens,
+    decide,
+    find_lesions,
+    review_reasons,
+)
+from histo.outlines import to_polygon
+from histo.results import Areas, ClassRule, Lesion, ModelInfo, SlideMap, Verdict
+
+BONE = ClassRule("bone", (1, 2, 3), 0.02, "heterotopic_ossification")  # 78.1 cells of 16 µm
+CALCIUM = ClassRule("calcification", (4, 5, 6), 0.005, "calcinosis_cutis")  # 19.5 cells
+INFO = ModelInfo("m", "0" * 64, (BONE, CALCIUM), "normal", "Tests.", "None.")
+RULE = RuleConfig()
+CELL_MM2 = 0.016**2
+HO, CC = "heterotopic_ossification", "calcinosis_cutis"
+
+MakeMap = Callable[..., tuple[SlideMap, Pyramid]]
+
+
+def find(case: tuple[SlideMap, Pyramid], rule: RuleConfig = RULE, identity: str = "id") -> tuple[ClassFindings, ...]:
+    return find_lesions(*case, INFO.classes, rule, identity)
+
+
+def judge(case: tuple[SlideMap, Pyramid], rule: RuleConfig = RULE) -> tuple[Verdict, list[str]]:
+    findings = find(case, rule)
+    verdict = decide(findings, INFO)
+    return verdict, [r.code for r in review_reasons(findings, verdict, account(case[0]), rule)]
+
+
+# The rule
+
+
+def test_bone_anywhere_is_heterotopic_ossification_and_calcium_is_said_too(make_map: MakeMap) -> None:
+    verdict, reasons = judge(make_map(bone=((5, 5, 14, 14, 0.97),), calcium=((30, 30, 20, 30, 0.99),)))
+    assert (verdict.label, verdict.also) == (HO, ("calcification",))
+    assert reasons == []
+
+
+def test_calcium_alone_is_calcinosis_cutis(make_map: MakeMap) -> None:
+    verdict, reasons = judge(make_map(calcium=((30, 30, 10, 10, 0.97),)))
+    assert (verdict.label, verdict.also, reasons) == (CC, (), [])
+
+
+def test_neither_is_normal(make_map: MakeMap) -> None:
+    verdict, reasons = judge(make_map())
+    assert (verdict.label, verdict.also, reasons) == ("normal", (), [])
+    assert verdict.not_excluded == ("normal",)
+
+
+def test_bone_too_small_to_count_leaves_calcinosis(make_map: MakeMap) -> None:
+    verdict, _ = judge(make_map(bone=((5, 5, 5, 5, 0.97),), calcium=((30, 30, 10, 10, 0.97),)))
+    assert (verdict.label, verdict.also) == (CC, ())
+
+
+def test_a_model_whose_first_class_is_another_follows_its_own_order(make_map: MakeMap) -> None:
+    case = make_map(bone=((5, 5, 14, 14, 0.97),), calcium=((30, 30, 20, 30, 0.99),))
+    findings = find(case)
+    turned = replace(INFO, classes=(CALCIUM, BONE))
+    verdict = decide((findings[1], findings[0]), turned)
+    assert (verdict.label, verdict.also) == (CC, ("bone",))
+
+
+# Probabilities
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=2), st.booleans(), st.booleans())
+def test_label_probabilities_add_up_to_one(presence: list[float], bone: bool, calcium: bool) -> None:
+    lesion = Lesion("i", "n", "c", (((0, 0), (1, 0), (1, 1), (0, 0)),), 1.0, 1.0, 1.0, 1.0, (0, 0))
+    findings = tuple(
+        ClassFindings(rule, (lesion,) if has else (), 0.0, p)
+        for rule, has, p in zip(INFO.classes, (bone, calcium), presence, strict=True)
+    )
+    verdict = decide(findings, INFO)
+    assert sum(verdict.probability.values()) == pytest.approx(1)
+    assert set(verdict.probability) == set(INFO.labels)
+    assert verdict.label in verdict.not_excluded
+    for name, p in verdict.probability.items():
+        assert (p >= NOT_EXCLUDED or name == verdict.label) == (name in verdict.not_excluded)
+    assert verdict.probability[HO] == pytest.approx(presence[0])
+    assert verdict.probability[CC] == pytest.approx((1 - presence[0]) * presence[1])
+
+
+def test_two_classes_may_lead_to_the_same_label() -> None:
+    marrow = replace(BONE, name="marrow")
+    info = replace(INFO, classes=(BONE, marrow))
+    verdict = decide((ClassFindings(BONE, (), 0, 0.5), ClassFindings(marrow, (), 0, 0.5)), info)
+    assert verdict.probability == pytest.approx({"normal": 0.25, HO: 0.75})
+
+
+def test_presence_is_the_mean_over_the_smallest_area_that_counts(make_map: MakeMap) -> None:
+    full = find(make_map(bone=((10, 10, 20, 20, 0.9),)))[0].presence
+    none = find(make_map())[0].presence
+    assert full == pytest.approx(0.9, abs=2e-3)
+    assert none == 0
+    third = find(make_map(bone=((10, 10, 5, 5, 0.9),)))[0].presence
+    assert 0.15 < third < 0.5
+
+
+def test_presence_on_a_map_smaller_than_the_least_area_is_low(make_map: MakeMap) -> None:
+    small = find(make_map(bone=((0, 0, 5, 5, 1.0),), shape=(5, 5)))[0].presence
+    assert small == pytest.approx(25 / 79)
+
+
+# Hysteresis
+
+
+@pytest.mark.parametrize(("p", "found"), [(0.79, 0), (0.82, 1)])
+def test_a_region_must_reach_the_seed(p: float, found: int, make_map: MakeMap) -> None:
+    assert len(find(make_map(bone=((10, 10, 20, 20, p),)))[0].lesions) == found
+
+
+def test_a_region_grows_from_its_seed_down_to_the_lower_threshold(make_map: MakeMap) -> None:
+    case = make_map(bone=((10, 10, 20, 30, 0.75), (15, 15, 6, 6, 0.95), (40, 10, 15, 30, 0.75)))
+    (lesion,) = find(case)[0].lesions
+    # Smoothing rounds the corners off.
+    assert lesion.area_mm2 == pytest.approx(600 * CELL_MM2, rel=0.1)
+    assert 0.85 < lesion.probability_max < 0.951
+    assert 0.65 < lesion.probability_mean < lesion.probability_max
+
+
+def test_two_regions_are_two_lesions_the_largest_first(make_map: MakeMap) -> None:
+    case = make_map(bone=((5, 5, 12, 12, 0.9), (30, 30, 20, 30, 0.9)))
+    one, two = find(case)[0].lesions
+    assert (one.name, two.name) == ("bone 1", "bone 2")
+    assert one.area_mm2 > two.area_mm2
+    assert one.class_name == two.class_name == "bone"
+
+
+def test_a_weak_region_does_not_live_off_the_seed_of_its_neighbour(make_map: MakeMap) -> None:
+    case = make_map(bone=((10, 10, 20, 20, 0.95), (31, 31, 20, 30, 0.7)))
+    (lesion,) = find(case)[0].lesions
+    assert lesion.area_mm2 == pytest.approx(400 * CELL_MM2, rel=0.1)
+
+
+def test_a_ring_with_an_island_is_two_lesions_and_the_hole_is_not_counted(make_map: MakeMap) -> None:
+    blocks = ((5, 5, 50, 50, 0.95), (15, 15, 30, 30, 0.0), (24, 24, 12, 12, 0.95))
+    ring, island = find(make_map(bone=blocks))[0].lesions
+    assert len(ring.outline) == 2
+    assert ring.area_mm2 == pytest.approx((2500 - 900) * CELL_MM2, rel=0.03)
+    assert island.area_mm2 == pytest.approx(144 * CELL_MM2, rel=0.06)
+
+
+# Areas
+
+
+@pytest.mark.parametrize(("side", "found"), [(8, 0), (10, 1)])
+def test_the_smallest_area_that_counts(side: int, found: int, make_map: MakeMap) -> None:
+    findings = find(make_map(bone=((10, 10, side, side, 1.0),)))[0]
+    assert len(findings.lesions) == found
+    assert (findings.largest_dropped_mm2 > 0) == (found == 0)
+
+
+def test_each_class_has_its_own_smallest_area(make_map: MakeMap) -> None:
+    findings = find(make_map(bone=((5, 5, 6, 6, 1.0),), calcium=((30, 30, 6, 6, 1.0),)))
+    assert [len(f.lesions) for f in findings] == [0, 1]
+
+
+def test_burdens_sum_up_the_lesions(make_map: MakeMap) -> None:
+    findings = find(make_map(bone=((5, 5, 12, 12, 0.9), (30, 30, 20, 30, 0.9))))
+    bone, calcium = burdens(findings)
+    assert bone.area_mm2 == pytest.approx(sum(x.area_mm2 for x in findings[0].lesions))
+    assert (bone.count, bone.class_name) == (2, "bone")
+    assert bone.largest_feret_mm == pytest.approx(np.hypot(20, 30) * 0.016, rel=0.1)
+    assert (calcium.count, calcium.area_mm2, calcium.largest_feret_mm) == (0, 0, 0)
+
+
+@st.composite
+def accounts(draw: st.DrawFn) -> SlideMap:
+    shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 30)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    tissue = rng.random(shape, np.float32)
+    excluded = (tissue * rng.random(shape, np.float32) * (rng.random(shape) < 0.3)).astype(np.float32)
+    grid = MapGrid((0, 0), (32, 32), shape, (16.0, 16.0))
+    return SlideMap(np.zeros((3, *shape), np.float16), tissue, excluded, rng.random(shape) < 0.8, grid)
+
+
+@given(accounts())
+def test_tissue_is_scored_unreadable_or_excluded_to_the_last_bit(slide_map: SlideMap) -> None:
+    areas = account(slide_map)
+    assert areas.tissue_mm2 == pytest.approx(areas.scored_mm2 + areas.unreadable_mm2 + areas.excluded_mm2)
+    assert areas.tissue_mm2 == pytest.approx(float(slide_map.tissue.sum()) * CELL_MM2, rel=1e-4)
+    assert min(areas.scored_mm2, areas.unreadable_mm2, areas.excluded_mm2) >= 0
+
+
+# Where lesions lie
+
+
+@pytest.mark.parametrize("bounds", [(0, 0), (700, 1300)])
+@pytest.mark.parametrize("mpp", [(0.5, 0.5), (0.5, 0.25)])
+def test_an_outline_lies_where_the_map_is_high(
+    bounds: tuple[int, int], mpp: tuple[float, float], make_map: MakeMap
+) -> None:
+    case = make_map(bone=((10, 20, 15, 25, 0.95),), bounds=bounds, mpp=mpp)
+    (lesion,) = find(case)[0].lesions
+    cell_x, cell_y = case[0].grid.cell_level0_px
+    x, y = bounds[0] + 20 * cell_x, bounds[1] + 10 * cell_y
+    truth = shapely.box(x, y, x + 25 * cell_x, y + 15 * cell_y)
+    found = to_polygon(lesion.outline)
+    assert found.intersection(truth).area / found.union(truth).area > 0.95
+    assert np.abs(np.array(found.bounds) - truth.bounds).max() < max(cell_x, cell_y)
+    assert truth.contains(shapely.Point(lesion.peak_level0_px))
+    assert lesion.area_mm2 == pytest.approx(25 * 15 * CELL_MM2, rel=0.05)
+    assert lesion.feret_mm == pytest.approx(np.hypot(25, 15) * 0.016, rel=0.08)
+
+
+def test_a_region_at_the_border_stays_on_the_slide_and_keeps_its_area(make_map: MakeMap) -> None:
+    case = make_map(bone=((0, 0, 20, 20, 0.95),), bounds=(700, 1300))
+    (lesion,) = find(case)[0].lesions
+    left, top, _, _ = to_polygon(lesion.outline).bounds
+    assert left >= 700
+    assert top >= 1300
+    assert lesion.area_mm2 == pytest.approx(400 * CELL_MM2, rel=0.06)
+
+
+def test_a_mean_probability_is_that_of_cells_inside(make_map: MakeMap) -> None:
+    """Cells around the outline, below the threshold, are no part of the lesion."""
+    (lesion,) = find(make_map(bone=((10, 10, 12, 12, 0.9),)))[0].lesions
+    inner, edge, corner = 0.9, 0.6, 0.4  # what smoothing makes of the block's cells
+    wanted = (100 * inner + 40 * edge) / 140
+    assert corner < RULE.grow
+    assert lesion.probability_mean == pytest.approx(wanted, abs=0.015)
+
+
+def test_ids_are_stable_unique_and_depend_on_the_slide(make_map: MakeMap) -> None:
+    case = make_map(bone=((5, 5, 12, 12, 0.9), (30, 30, 20, 30, 0.9)), calcium=((5, 40, 10, 10, 0.9),))
+
+    def ids(identity: str) -> list[str]:
+        return [x.lesion_id for f in find(case, identity=identity) for x in f.lesions]
+
+    assert ids("a") == ids("a")
+    assert len(set(ids("a") + ids("b"))) == 6
+
+
+def test_regions_of_equal_size_keep_their_order(make_map: MakeMap) -> None:
+    case = make_map(bone=((5, 40, 12, 12, 0.9), (30, 5, 12, 12, 0.9), (5, 5, 12, 12, 0.9)))
+    peaks = [x.peak_level0_px for x in find(case)[0].lesions]
+    assert peaks == [x.peak_level0_px for x in find(case)[0].lesions]
+    assert len(peaks) == 3
+
+
+# What is not tissue, not read, or under ink
+
+
+def part(top: int, left: int, height: int, width: int, shape: tuple[int, int] = (60, 80)) -> NDArray[np.bool_]:
+    mask = np.zeros(shape, bool)
+    mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def test_no_lesion_is_found_off_the_tissue_under_ink_or_where_nothing_was_read(make_map: MakeMap) -> None:
+    where = part(10, 10, 20, 20)
+    block = ((10, 10, 20, 20, 0.99),)
+    for changes in (
+        {"tissue": (~where).astype(np.float32)},
+        {"excluded": where.astype(np.float32)},
+        {"valid": ~where},
+    ):
+        findings = find(make_map(bone=block, changes=changes))
+        assert findings[0].lesions == ()
+        assert findings[0].presence == 0
+
+
+def test_the_tissue_s_edge_does_not_dilute_a_lesion_beside_it(make_map: MakeMap) -> None:
+    glass = ~part(10, 10, 20, 20)
+    case = make_map(bone=((10, 10, 20, 20, 0.85),), changes={"tissue": (~glass).astype(np.float32)})
+    (lesion,) = find(case)[0].lesions
+    assert lesion.probability_mean == pytest.approx(0.85, abs=2e-3)
+    assert lesion.area_mm2 == pytest.approx(400 * CELL_MM2, rel=0.08)
+
+
+def codes(case: tuple[SlideMap, Pyramid], rule: RuleConfig = RULE) -> list[str]:
+    return judge(case, rule)[1]
+
+
+def test_unreadable_tissue_is_a_reason_and_unreadable_glass_is_none(make_map: MakeMap) -> None:
+    lost = part(0, 0, 3, 3)
+    assert codes(make_map(changes={"valid": ~lost})) == ["unreadable_tissue"]
+    no_tissue = {"valid": ~lost, "tissue": (~lost).astype(np.float32)}
+    assert codes(make_map(changes=no_tissue)) == []
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(5, []), (7, ["ink_over_tissue"])])
+def test_more_than_a_tenth_of_the_tissue_under_ink_is_a_reason(
+    rows: int, expected: list[str], make_map: MakeMap
+) -> None:
+    ink = part(0, 0, rows, 80).astype(np.float32)
+    assert codes(make_map(changes={"excluded": ink})) == expected
+
+
+def test_ink_is_no_reason_for_unreadable_tissue(make_map: MakeMap) -> None:
+    ink = part(0, 0, 5, 80)
+    assert codes(make_map(changes={"excluded": ink.astype(np.float32), "valid": ~ink})) == []
+
+
+def test_little_tissue_is_a_reason(make_map: MakeMap) -> None:
+    assert codes(make_map(shape=(40, 40))) == ["little_tissue"]  # 0.41 mm²
+    assert codes(make_map(shape=(64, 64))) == []  # 1.05 mm²
+
+
+def test_a_verdict_below_the_certain_probability_is_a_reason(make_map: MakeMap) -> None:
+    case = make_map(bone=((10, 10, 4, 4, 0.99), (30, 10, 20, 40, 0.7), (35, 20, 3, 3, 0.99)))
+    verdict, reasons = judge(case)
+    assert verdict.label == HO
+    assert verdict.probability[HO] < 0.8
+    assert "uncertain" in reasons
+
+
+def test_an_area_little_above_the_least_is_a_reason(make_map: MakeMap) -> None:
+    assert "borderline_area" in codes(make_map(bone=((10, 10, 10, 10, 1.0),)))
+    assert "borderline_area" not in codes(make_map(bone=((10, 10, 13, 13, 1.0),)))
+
+
+def test_a_region_just_too_small_is_a_reason_and_a_speck_is_not(make_map: MakeMap) -> None:
+    assert "borderline_area" in codes(make_map(bone=((10, 10, 8, 8, 1.0),)))
+    assert "borderline_area" not in codes(make_map(bone=((10, 10, 4, 4, 1.0),)))
+
+
+def test_every_reason_says_what_and_how_much() -> None:
+    findings = (ClassFindings(BONE, (), 0.015, 0.3), ClassFindings(CALCIUM, (), 0.0, 0.0))
+    reasons = review_reasons(findings, decide(findings, INFO), Areas(0.9, 0.5, 0.2, 0.2), RULE)
+    assert [r.code for r in reasons] == [
+        "uncertain", "borderline_area", "unreadable_tissue", "ink_over_tissue", "little_tissue"
+    ]  # fmt: skip
+    assert all(r.message.endswith(".") and any(c.isdigit() for c in r.message) for r in reasons)
+
+
+# Any map at all
+
+
+@st.composite
+def any_maps(draw: st.DrawFn) -> tuple[SlideMap, Pyramid]:
+    shape = draw(st.tuples(st.integers(1, 24), st.integers(1, 24)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    coarse = rng.random((3, -(-shape[0] // 4), -(-shape[1] // 4)))
+    sharpness = draw(st.sampled_from([1.0, 8.0, 30.0]))
+    logits = np.repeat(np.repeat(coarse, 4, 1), 4, 2)[:, : shape[0], : shape[1]] * sharpness
+    probability = np.exp(logits) / np.exp(logits).sum(axis=0)
+    tissue = (rng.random(shape) < draw(st.sampled_from([0.5, 1.0]))).astype(np.float32)
+    excluded = tissue * (rng.random(shape) < 0.1)
+    valid = rng.random(shape) < draw(st.sampled_from([0.9, 1.0]))
+    probability[:, ~valid] = 0
+    pyramid = Pyramid((900, 900), (1.0,), 0.5, 0.5, "recorded", (10, 20, shape[1] * 32, shape[0] * 32))
+    grid = MapGrid((10.0, 20.0), (32.0, 32.0), shape, (16.0, 16.0))
+    return SlideMap(probability.astype(np.float16), tissue, excluded.astype(np.float32), valid, grid), pyramid
+
+
+@given(any_maps())
+@settings(deadline=None, max_examples=60)
+def test_whatever_the_map_lesions_are_valid_apart_large_enough_and_seeded(case: tuple[SlideMap, Pyramid]) -> None:
+    slide_map, _ = case
+    for findings in find(case):
+        lesions: Sequence[Lesion] = findings.lesions
+        assert 0 <= findings.presence <= 1
+        assert findings.largest_dropped_mm2 < findings.rule.min_area_mm2
+        assert all(a.area_mm2 >= b.area_mm2 for a, b in pairwise(lesions))
+        polygons = [to_polygon(x.outline) for x in lesions]
+        for lesion, polygon in zip(lesions, polygons, strict=True):
+            assert polygon.is_valid
+            assert lesion.area_mm2 >= findings.rule.min_area_mm2
+            assert RULE.seed <= lesion.probability_max <= 1
+            assert 0 < lesion.probability_mean <= lesion.probability_max
+            assert polygon.distance(shapely.Point(lesion.peak_level0_px)) < 1e-6
+            row, column = np.floor(slide_map.grid.to_map_px(np.array([lesion.peak_level0_px]))[0, ::-1]).astype(int)
+            assert slide_map.valid[row, column]
+            assert slide_map.tissue[row, column] > slide_map.excluded[row, column]
+        assert sum(p.area for p in polygons) == pytest.approx(shapely.union_all(polygons).area if polygons else 0)
