@@ -5,7 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.phantom.adnexa import paint_adnexa
-from histo.phantom.bone import BONE, paint_bone
+from histo.phantom.bone import BONE
+from histo.phantom.bone_paint import paint_bone
 from histo.phantom.calcium import CALCIUM, paint_calcium
 from histo.phantom.canvas import Canvas
 from histo.phantom.confounder_paint import paint_confounder
