@@ -62,10 +62,10 @@ def texture(grey: NDArray[np.float32]) -> NDArray[np.float64]:
     out = []
     for sigma in SCALES_PX:
         near, far = (cv2.GaussianBlur(grey, (0, 0), s) for s in (sigma, 1.6 * sigma))
-        band = blocks(near - far, TILE_PX).astype(np.float64)
+        band = blocks(near - far, TILE_PX)
         band -= band.mean(axis=2, keepdims=True)
         spread = band.std(axis=2) + 1e-6
-        out += [np.log(spread), (band**3).mean(axis=2) / spread**3]
+        out += [np.log(spread), (band * band * band).mean(axis=2) / spread**3]
         gy, gx = cv2.Sobel(near, cv2.CV_32F, 0, 1), cv2.Sobel(near, cv2.CV_32F, 1, 0)
         xx, yy, xy = (blocks(cv2.GaussianBlur(m, (0, 0), 2 * sigma), TILE_PX) for m in (gx * gx, gy * gy, gx * gy))
         out.append((np.sqrt((xx - yy) ** 2 + 4 * xy**2) / (xx + yy + 1e-6)).mean(axis=2))
@@ -189,7 +189,7 @@ def main() -> None:
     """Make or find the cohorts, measure, judge; exit with 1 where the phantoms are too easy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slides", type=int, default=40)
-    parser.add_argument("--size", type=int, default=2400)
+    parser.add_argument("--size", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=501)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cohorts", type=Path, default=Path("cohorts"))
