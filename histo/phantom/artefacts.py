@@ -16,7 +16,7 @@ ARTEFACTS: Final = {"bubble": 40, "dust": 41, "tear": 42, "knife_line": 43, "cov
 _CHANCES: Final = {
     "defocus": 0.3,
     "bubble": 0.1,
-    "dust": 0.35,
+    "dust": 0.25,
     "tear": 0.15,
     "knife_line": 0.15,
     "chatter": 0.12,
@@ -106,7 +106,7 @@ def _marks(rng: np.random.Generator, frame: Frame, kind: str) -> list[Mark]:
             wide = float(np.exp(rng.uniform(np.log(60), np.log(450))))
             long = wide * float(rng.uniform(1, 1.4))
         elif kind == "dust":
-            thread = rng.random() < 0.3
+            thread = rng.random() < 0.15
             wide = float(rng.uniform(1.0, 2.5)) if thread else float(np.exp(rng.uniform(np.log(2), np.log(14))))
             long = float(rng.uniform(60, 350)) if thread else wide * float(rng.uniform(1, 2))
         else:

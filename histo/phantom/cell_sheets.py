@@ -30,11 +30,13 @@ _NUCLEUS_UM2: Final = {
     "spindle": 58,
     "dust": 5,
     "pyknotic": 22,
+    "small": 17,
+    "thin": 25,
 }
 _KINDS: Final = {
-    "lymphoid": ("lymphocyte", "lymphocyte", "pyknotic", "round"),
-    "nuclei_sheet": ("spindle", "plump", "vesicular", "round", "epithelial", "spindle", "lymphocyte"),
-    "basaloid": ("basaloid",),
+    "lymphoid": ("lymphocyte", "small", "pyknotic", "lymphocyte", "round"),
+    "nuclei_sheet": ("spindle", "plump", "vesicular", "round", "epithelial", "thin", "small"),
+    "basaloid": ("basaloid", "basaloid", "small"),
     "necrosis": ("dust", "pyknotic", "dust"),
     "crush": ("spindle", "pyknotic"),
 }
@@ -66,8 +68,8 @@ def populate(region: Region, frame: Frame, lot: Lot) -> None:
     kinds = _KINDS[region.name]
     shape = kinds[int(n("pick") * len(kinds))]
     spacing = _SPACING_UM[region.name] * n("spread") * (1.25 if shape in ("vesicular", "plump", "spindle") else 1)
-    if shape == "dust":
-        spacing *= 0.55
+    if shape in ("dust", "small", "thin"):
+        spacing *= 0.55 if shape == "dust" else 0.72
     spots = lattice(region.seed + 1, box, spacing)
     inside = look_up(region.sdf_um, spots, frame, origin)
     clumps = look_up(frame.field_in(region.seed + 2, window, 64, 2), spots, frame, origin)
@@ -76,12 +78,16 @@ def populate(region: Region, frame: Frame, lot: Lot) -> None:
     spots = keep(spots, spots.luck[0] < packed * np.clip(0.5 + inside / (2 * soft), 0, 1))
     swirl = look_up(frame.field_in(region.seed + 3, window, 250, 2), spots, frame, origin)
     angle = (1.3 * swirl + 0.5 * (spots.luck[1] - 0.5) + n("turn")).astype(np.float32)
-    if shape not in ("spindle", "basaloid"):
+    if shape not in ("spindle", "basaloid", "thin"):
         angle = np.asarray(np.pi * spots.luck[1], np.float32)
     index = choose(shape, angle, spots.luck[2])
     # No tissue has one kind of cell only.
-    other = choose("lymphocyte" if shape in ("plump", "vesicular", "spindle") else "plump", angle, spots.luck[2])
-    foreign = spots.luck[1] < n("mix") * (0.4 if region.name in ("basaloid", "necrosis") else 1)
+    other = choose(
+        "lymphocyte" if shape in ("plump", "vesicular", "spindle", "thin") else "plump", angle, spots.luck[2]
+    )
+    foreign = spots.luck[1] < n("mix") * (
+        0.4 if region.name in ("basaloid", "necrosis") or shape in ("small", "thin") else 1
+    )
     index = np.where(foreign, other, index).astype(np.int32)
     cover = min(0.95, _NUCLEUS_UM2[shape] * n("packing") / spacing**2)
     ground, strength = nuclear_share(lot, n("mean_h"), cover)

@@ -58,7 +58,7 @@ _SHARES: Final = {
     "red_cells": 0.7,
     "mucin": 0.6,
     "nerve": 0.6,
-    "suture": 0.5,
+    "suture": 0.35,
     "tattoo": 0.5,
 }
 _DARK: Final = (*SHEETS, "cartilage", "bacteria")
@@ -68,7 +68,7 @@ _TYPICAL_UM: Final = {
     "bacteria": 130,
     "red_cells": 200,
     "tattoo": 250,
-    "suture": 130,
+    "suture": 90,
     "nerve": 110,
     "mucin": 300,
     "fibrin": 250,

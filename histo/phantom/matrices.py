@@ -107,13 +107,13 @@ def paint_keratin(canvas: Canvas, region: Region, scene: Scene, part: Window, sd
 
 
 def paint_mucin(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf: F32) -> np.ndarray:
-    """A pale blue pool with stringy precipitate and stellate cells."""
+    """A pale blue pool with a little granular precipitate and stellate cells."""
     mpp, n = scene.frame.mpp, region.number
     alpha = 0.92 * ramp(sdf, -n("edge_um") - 6, n("edge_um") + 6)
-    strings = 1 - np.abs(noise(region.seed + 6, part, power_of_two(14 / mpp), 3))
+    strings = noise(region.seed + 6, part, power_of_two(10 / mpp), 3)
     slow = noise(region.seed + 7, part, power_of_two(130 / mpp), 2)
-    h = np.float32(0.08 + 0.25 * n("mean_h")) * (1 + 0.3 * slow) + 0.16 * ramp(strings, 0.7, 1.0)
-    canvas.paint(part, alpha, h, 0.06 + 0.12 * ramp(strings, 0.75, 1.0))
+    h = np.float32(0.08 + 0.25 * n("mean_h")) * (1 + 0.3 * slow) + 0.1 * ramp(strings, 0.6, 2.2)
+    canvas.paint(part, alpha, h, 0.05 + 0.07 * ramp(strings, 0.8, 2.4))
     _residents(canvas, region, scene, part, alpha)
     return np.asarray(alpha >= 0.46)
 
