@@ -1,5 +1,9 @@
 """Painting one confounder with the painter of its kind, and labelling it."""
 
+import numpy as np
+
+from histo.phantom.bone import BONE
+from histo.phantom.calcium import CALCIUM
 from histo.phantom.canvas import Canvas
 from histo.phantom.cell_sheets import SHEETS, paint_cells
 from histo.phantom.fibrous import FIBROUS, paint_fibres
@@ -9,6 +13,7 @@ from histo.phantom.noise import noise, power_of_two
 from histo.phantom.region import Region
 from histo.phantom.scene import Scene
 
+LESIONS = (CALCIUM, BONE)
 _PAINTERS = {
     **dict.fromkeys(SHEETS, paint_cells),
     **dict.fromkeys(FIBROUS, paint_fibres),
@@ -18,7 +23,7 @@ _PAINTERS = {
 
 
 def paint_confounder(canvas: Canvas, region: Region, scene: Scene) -> None:
-    """Paint one confounder and label it, without covering a lesion's label."""
+    """Paint one confounder and label it over those painted before, without covering a lesion's label."""
     part = region.window(scene.frame).meet(canvas.window)
     if part is None:
         return
@@ -27,5 +32,5 @@ def paint_confounder(canvas: Canvas, region: Region, scene: Scene) -> None:
         return
     sdf += 4 * noise(region.seed + 5, part, power_of_two(12 / scene.frame.mpp), 3)
     inside = _PAINTERS[region.name](canvas, region, scene, part, sdf)
-    free = canvas.label[part.within(canvas.window)] == 0
+    free = ~np.isin(canvas.label[part.within(canvas.window)], LESIONS)
     canvas.mark(part, inside & free, region.label)

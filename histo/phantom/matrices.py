@@ -124,7 +124,7 @@ def paint_amyloid(canvas: Canvas, region: Region, scene: Scene, part: Window, sd
     clumps = cells(region.seed + 9, part, n("spacing_um") / mpp, 2, 0.15 * n("spacing_um") / mpp)
     rough = noise(region.seed + 8, part, power_of_two(5 / mpp), 2)
     open_ = np.float32((0.5 + 6 * n("pick")) / mpp) * (0.4 + clumps.mark)
-    body = ramp(clumps.gap_px + np.float32(1.2 / mpp) * rough, open_.mean(), open_.mean() + 2.5)
+    body = ramp(clumps.gap_px + np.float32(1.2 / mpp) * rough - open_, 0, 2.5)
     body = np.maximum(body, (clumps.mark * 5.7 % 1) < 0.3)
     alpha = ramp(sdf, -3, 3)
     tone = _mottle(region, part, mpp) * (0.9 + 0.2 * clumps.mark)
