@@ -32,11 +32,24 @@ _NUCLEUS_UM2: Final = {
     "pyknotic": 22,
     "small": 17,
     "thin": 25,
+    "oval": 24,
 }
 _KINDS: Final = {
-    "lymphoid": ("lymphocyte", "small", "pyknotic", "lymphocyte", "round"),
-    "nuclei_sheet": ("spindle", "plump", "vesicular", "round", "epithelial", "thin", "small"),
-    "basaloid": ("basaloid", "basaloid", "small"),
+    "lymphoid": ("lymphocyte", "small", "pyknotic", "oval", "small"),
+    "nuclei_sheet": (
+        "spindle",
+        "plump",
+        "vesicular",
+        "round",
+        "oval",
+        "thin",
+        "small",
+        "oval",
+        "thin",
+        "oval",
+        "small",
+    ),
+    "basaloid": ("basaloid", "oval", "small"),
     "necrosis": ("dust", "pyknotic", "dust"),
     "crush": ("spindle", "pyknotic"),
 }
@@ -68,8 +81,7 @@ def populate(region: Region, frame: Frame, lot: Lot) -> None:
     kinds = _KINDS[region.name]
     shape = kinds[int(n("pick") * len(kinds))]
     spacing = _SPACING_UM[region.name] * n("spread") * (1.25 if shape in ("vesicular", "plump", "spindle") else 1)
-    if shape in ("dust", "small", "thin"):
-        spacing *= 0.55 if shape == "dust" else 0.72
+    spacing *= {"dust": 0.55, "small": 0.68, "thin": 0.72, "oval": 0.78}.get(shape, 1.0)
     spots = lattice(region.seed + 1, box, spacing)
     inside = look_up(region.sdf_um, spots, frame, origin)
     clumps = look_up(frame.field_in(region.seed + 2, window, 64, 2), spots, frame, origin)
@@ -78,15 +90,15 @@ def populate(region: Region, frame: Frame, lot: Lot) -> None:
     spots = keep(spots, spots.luck[0] < packed * np.clip(0.5 + inside / (2 * soft), 0, 1))
     swirl = look_up(frame.field_in(region.seed + 3, window, 250, 2), spots, frame, origin)
     angle = (1.3 * swirl + 0.5 * (spots.luck[1] - 0.5) + n("turn")).astype(np.float32)
-    if shape not in ("spindle", "basaloid", "thin"):
+    if shape not in ("spindle", "basaloid", "thin", "oval"):
         angle = np.asarray(np.pi * spots.luck[1], np.float32)
     index = choose(shape, angle, spots.luck[2])
     # No tissue has one kind of cell only.
     other = choose(
-        "lymphocyte" if shape in ("plump", "vesicular", "spindle", "thin") else "plump", angle, spots.luck[2]
+        "lymphocyte" if shape in ("plump", "vesicular", "spindle", "thin", "oval") else "plump", angle, spots.luck[2]
     )
     foreign = spots.luck[1] < n("mix") * (
-        0.4 if region.name in ("basaloid", "necrosis") or shape in ("small", "thin") else 1
+        0.4 if region.name in ("basaloid", "necrosis") or shape in ("small", "thin", "oval") else 1
     )
     index = np.where(foreign, other, index).astype(np.int32)
     cover = min(0.95, _NUCLEUS_UM2[shape] * n("packing") / spacing**2)
@@ -100,14 +112,17 @@ def paint_cells(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf:
     """Paint ground, nuclei and what runs between them."""
     mpp, n = scene.frame.mpp, region.number
     grain = noise(region.seed + 6, part, power_of_two(3 / mpp), 2)
-    fine = noise(region.seed + 9, part, power_of_two(n("grain_um") / 2 / mpp))
+    fine = noise(region.seed + 9, part, power_of_two(n("grain_um") / mpp), 2)
     slow = noise(region.seed + 11, part, power_of_two(64 / mpp), 2)
     alpha = ramp(sdf + 4 * grain, -n("edge_um"), n("edge_um"))
     if region.name == "basaloid":  # nests shrink away from their stroma
         gap = ramp(sdf, -7, -3) * ramp(slow, 0.2, 0.8)
         canvas.paint(part, gap, 0.02, 0.03)
         alpha = ramp(sdf, -1.5, 1.5)
-    tone = np.clip(1 + 0.22 * grain + np.float32(n("ground_grain")) * fine + 0.12 * slow, 0.35, 1.9)
+    tone = 1 + 0.2 * grain + np.float32(0.6 * n("ground_grain")) * fine + 0.08 * slow
+    if n("gaps"):  # pale chinks between cells that shrank
+        tone -= np.float32(n("gaps")) * ramp(noise(region.seed + 13, part, power_of_two(4 / mpp), 2), 0.5, 1.5)
+    tone = np.clip(tone, 0.05, 1.9)
     canvas.paint(part, alpha, np.float32(n("ground_h")) * tone, np.float32(n("mean_e")) * tone)
     nuclei = _sharp_or_soft(region, scene, part)
     nuclei *= np.maximum(1 + np.float32(n("nuclear_grain")) * fine, 0.2)

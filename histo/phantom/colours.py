@@ -27,5 +27,5 @@ def pink(lot: Lot) -> Amounts:
 
 def nuclear_share(lot: Lot, h: float, cover: float) -> tuple[float, float]:
     """Split a mean haematoxylin between ground and nuclei that cover a share of the area: (ground, strength)."""
-    ground = h * lot.between((0.12, 0.6), (0.05, 0.75))
+    ground = h * lot.between((0.2, 0.72), (0.08, 0.85))
     return ground, float(np.clip((h - ground) / max(cover, 0.08), 0.35, 2.4))

@@ -112,22 +112,23 @@ def _numbers(lot: Lot) -> dict[str, Value]:
     rng = lot.rng
     return {
         "dark": float(rng.uniform(0.6, 1.6)),
-        "packing": lot.between((0.5, 0.95), (0.35, 1.0)),
+        "packing": lot.between((0.55, 0.97), (0.4, 1.0)),
         "pick": float(rng.random()),
         "edge_um": float(np.exp(rng.uniform(np.log(1.5), np.log(40)))),
-        "grain_um": float(rng.uniform(0.8, 3.0)),
+        "grain_um": float(rng.uniform(0.9, 3.0)),
         "hue": int(rng.integers(0, 4)),
         "spacing_um": float(rng.uniform(60, 130)),
         "ground_grain": lot.between((0.06, 0.4), (0.03, 0.5)),
         "nuclear_grain": float(rng.uniform(0.0, 0.4)),
-        "spread": lot.between((0.8, 1.35), (0.68, 1.6)),
+        "spread": lot.between((0.72, 1.25), (0.62, 1.5)),
         "mix": float(rng.uniform(-0.3, 0.6)),
         "strands": float(rng.uniform(-0.5, 1.0)),
-        "clumps": float(rng.uniform(0.05, 0.7)),
+        "clumps": float(np.exp(rng.uniform(np.log(0.03), np.log(0.6)))),
         "clot_um": float(rng.choice([8, 30, 120])),
         "clot": float(rng.uniform(0.05, 0.35)),
         "turn": float(rng.uniform(0, np.pi)),
-        "soft_um": float(rng.uniform(0.5, 1.5)) if rng.random() < 0.35 else 0.0,
+        "soft_um": float(rng.uniform(0.5, 1.5)) if rng.random() < 0.2 else 0.0,
+        "gaps": float(rng.uniform(0.1, 0.8)) if rng.random() < 0.45 else 0.0,
         "holes_um": float(np.exp(rng.uniform(np.log(8), np.log(30)))),
     }
 
