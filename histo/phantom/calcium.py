@@ -4,14 +4,14 @@ from typing import Final
 
 import numpy as np
 
-from histo.phantom.calcium_forms import globules, milia, plate, psammoma, vessel_wall
+from histo.phantom.calcium_forms import AROUND_UM, globules, milia, plate, psammoma, vessel_wall
 from histo.phantom.canvas import Canvas
 from histo.phantom.colours import dark
 from histo.phantom.layout import Layout
 from histo.phantom.noise import F32, Window, cells, enlarge, noise, power_of_two, ramp
 from histo.phantom.reaction import paint_reaction, plan_reaction, reaction_numbers
 from histo.phantom.recipe import Lot, new_seed
-from histo.phantom.region import Region, Spot, Value, blob, find_spot
+from histo.phantom.region import Region, Spot, Value, blob, find_spot, true_outside
 from histo.phantom.scene import Scene
 
 CALCIUM: Final = 1
@@ -51,7 +51,8 @@ def plan_calcium(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
     if form in _OUTLINES:
         window, sdf = _OUTLINES[form](rng, layout, spot)
     else:
-        window, sdf = blob(rng, layout, spot, min(38.0, 0.25 * spot.radius_um), seed)
+        window, sdf = blob(rng, layout, spot, min(38.0, 0.25 * spot.radius_um), seed, around_um=AROUND_UM)
+    sdf = true_outside(sdf, layout.frame.cell_um)
     numbers["radius_um"] = round(spot.radius_um, 1)
     region = Region(f"calcium_{form}", CALCIUM, window, sdf, seed, numbers)
     plan_reaction(region, layout.frame, lot)
@@ -104,7 +105,7 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
         return
     mpp, n = scene.frame.mpp, region.number
     sdf = region.read(region.sdf_um, part, scene.frame)
-    if float(sdf.max()) < -4 * n("rim_um") - 20:
+    if float(sdf.max()) < -AROUND_UM:
         return
     sdf += np.float32(n("ragged_um")) * noise(region.seed + 1, part, power_of_two(12 / mpp), 4)
     if n("rim"):

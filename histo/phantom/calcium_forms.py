@@ -7,6 +7,8 @@ from histo.phantom.noise import F32, Window
 from histo.phantom.recipe import new_seed
 from histo.phantom.region import Spot, cells_around, centres
 
+AROUND_UM = 190.0  # reactions reach this far outside a deposit
+
 
 def _inside(layout: Layout, window: Window, sdf: F32) -> tuple[Window, F32]:
     room = layout.tissue[window.y : window.y + window.h, window.x : window.x + window.w]
@@ -17,7 +19,7 @@ def _balls(
     rng: np.random.Generator, layout: Layout, spot: Spot, count: int, sizes_um: tuple[float, float], reach: float
 ) -> tuple[Window, F32]:
     frame = layout.frame
-    window = cells_around(frame, spot, reach * spot.radius_um + sizes_um[1])
+    window = cells_around(frame, spot, reach * spot.radius_um + sizes_um[1] + AROUND_UM)
     y, x = centres(window, frame.cell_um)
     sdf = np.full((window.h, window.w), -1e4, np.float32)
     for _ in range(count):
@@ -47,7 +49,7 @@ def psammoma(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Wind
 def vessel_wall(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window, F32]:
     """Rings, whole or broken, in the walls of one to four vessels."""
     frame = layout.frame
-    window = cells_around(frame, spot, 1.6 * spot.radius_um + 60)
+    window = cells_around(frame, spot, 1.3 * spot.radius_um + 350 + AROUND_UM)
     y, x = centres(window, frame.cell_um)
     sdf = np.full((window.h, window.w), -1e4, np.float32)
     for k in range(int(rng.integers(1, 5))):
@@ -68,7 +70,7 @@ def plate(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window,
     frame = layout.frame
     long = min(3 * spot.radius_um, 0.4 * min(frame.size_px) * frame.mpp)
     wide = Spot(spot.x_um, spot.y_um, max(long, 150.0))
-    window = cells_around(frame, wide, wide.radius_um * 1.1)
+    window = cells_around(frame, wide, wide.radius_um * 1.1 + AROUND_UM)
     y, x = centres(window, frame.cell_um)
     turn = layout.angle + float(rng.normal(0, 0.15))
     p = np.cos(turn) * (x - wide.x_um) + np.sin(turn) * (y - wide.y_um)

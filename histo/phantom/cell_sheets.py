@@ -58,7 +58,7 @@ _KINDS: Final = {
 def plan_nests(rng: np.random.Generator, layout: Layout, spot: Spot, seed: int) -> tuple[Window, F32]:
     """Draw rounded nests and cords that lie apart or touch."""
     frame = layout.frame
-    window = cells_around(frame, spot, 1.5 * spot.radius_um)
+    window = cells_around(frame, spot, spot.radius_um + 340)
     y, x = centres(window, frame.cell_um)
     sdf = np.full((window.h, window.w), -1e4, np.float32)
     for _ in range(int(np.clip(spot.radius_um**2 / 5000, 3, 50))):

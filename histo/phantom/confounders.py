@@ -11,7 +11,7 @@ from histo.phantom.layout import Frame, Layout
 from histo.phantom.noise import F32, Window
 from histo.phantom.nuclei import choose, keep, lattice, look_up, stamps_at
 from histo.phantom.recipe import Lot, new_seed
-from histo.phantom.region import Region, Value, blob, find_spot
+from histo.phantom.region import Region, Value, blob, find_spot, true_outside
 
 CONFOUNDERS: Final = {
     "lymphoid": 10,
@@ -95,10 +95,12 @@ def plan_confounder(lot: Lot, layout: Layout, name: str | None = None) -> Region
     elif name == "basaloid":
         window, sdf = plan_nests(rng, layout, spot, seed)
     else:
-        window, sdf = blob(rng, layout, spot, 0.2 * spot.radius_um, seed)
+        window, sdf = blob(rng, layout, spot, 0.2 * spot.radius_um, seed, around_um=90)
         # No border is a line: it wanders on the scale of cells and of bundles.
-        sdf = sdf + lot.between((4, 22), (2, 34)) * layout.frame.field_in(seed + 4, window, 40, 2)
-    region = Region(name, CONFOUNDERS[name], window, sdf.astype(np.float32), seed, numbers)
+        wander = np.clip(layout.frame.field_in(seed + 4, window, 40, 2), -1.5, 1.5)
+        sdf = true_outside(sdf, layout.frame.cell_um) + lot.between((4, 22), (2, 34)) * wander
+    sdf = true_outside(sdf.astype(np.float32), layout.frame.cell_um)
+    region = Region(name, CONFOUNDERS[name], window, sdf, seed, numbers)
     if name in SHEETS:
         populate(region, layout.frame, lot)
     elif name in FIBROUS:

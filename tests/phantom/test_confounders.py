@@ -94,6 +94,27 @@ def test_confounders_leave_most_of_the_specimen(scene: Scene) -> None:
             assert (region.sdf_um > 0).sum() < 0.5 * tissue, region.name
 
 
+def test_nothing_is_cut_off_by_its_own_rectangle(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rim that ends in a straight line would betray where lesions are drawn."""
+    frame = scene.frame
+    for k in range(40):
+        monkeypatch.setattr(calcium, "FORMS", {f: float(f == list(FORMS)[k % len(FORMS)]) for f in FORMS})
+        name = list(CONFOUNDERS)[k % len(CONFOUNDERS)]
+        for region, least in (
+            (plan_calcium(Lot(stream(k, "lesions"), "shift"), scene.layout), 160),
+            (plan_confounder(Lot(stream(k, "confounders"), "shift"), scene.layout, name), 40),
+        ):
+            y, x, h, w = region.cells
+            sides = {
+                "top": (y > 0, region.sdf_um[0]),
+                "left": (x > 0, region.sdf_um[:, 0]),
+                "bottom": (y + h < frame.shape[0], region.sdf_um[-1]),
+                "right": (x + w < frame.shape[1], region.sdf_um[:, -1]),
+            }
+            for side, (free, values) in sides.items():
+                assert not free or values.max() < -least, (region.name, side, float(values.max()))
+
+
 def test_artefacts_are_painted_alike_in_any_chunk(scene: Scene) -> None:
     seen: set[str] = set()
     for seed in range(14):
