@@ -83,6 +83,7 @@ def centres(cells: Window, cell_um: float) -> tuple[F32, F32]:
 def true_outside(sdf_um: F32, cell_um: float) -> F32:
     """Make distances outside an outline at least the true ones: those of a long ellipse grow too slowly at its ends."""
     away = cv2.distanceTransform((sdf_um <= 0).astype(np.uint8), cv2.DIST_L2, 5)
+    away = np.minimum(away, 2500)  # without any inside OpenCV returns the largest float
     return np.minimum(sdf_um, np.minimum(1 - away, 0) * np.float32(cell_um) + np.maximum(sdf_um, 0)).astype(np.float32)
 
 

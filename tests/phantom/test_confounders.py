@@ -12,7 +12,7 @@ from histo.phantom.confounder_paint import paint_confounder
 from histo.phantom.confounders import CONFOUNDERS, SHIFT_ONLY, plan_confounder
 from histo.phantom.noise import Window
 from histo.phantom.recipe import Lot, stream
-from histo.phantom.region import Region
+from histo.phantom.region import Region, true_outside
 from histo.phantom.scene import Scene
 from histo.phantom.skin import paint_skin
 from histo.phantom.slide import parameters, plan
@@ -113,6 +113,10 @@ def test_nothing_is_cut_off_by_its_own_rectangle(scene: Scene, monkeypatch: pyte
             }
             for side, (free, values) in sides.items():
                 assert not free or values.max() < -least, (region.name, side, float(values.max()))
+
+
+def test_an_outline_without_inside_stays_finite() -> None:
+    assert np.isfinite(true_outside(np.full((9, 9), -3, np.float32), 4.0)).all()
 
 
 def test_artefacts_are_painted_alike_in_any_chunk(scene: Scene) -> None:
