@@ -15,7 +15,7 @@ help:
 	@echo "test    run the tests; test-slow runs those that take minutes"
 	@echo "lint    ruff and mypy, as CI does; format rewrites the files"
 	@echo "model   make the shipped model again: phantom cohort, training, bundle (about an hour on two cores)"
-	@echo "bench   measure: agreement with truth on fresh phantoms, memory and speed"
+	@echo "bench   measure: whether phantoms are hard enough, agreement with their truth, memory and speed"
 
 setup: $(READY)
 
@@ -53,6 +53,7 @@ model: setup
 	cp runs/phantom-resnet18/bundle/card.json runs/phantom-resnet18/bundle/weights.safetensors histo/models/weights/
 
 bench: setup
+	$(BIN)/python bench/phantom_gate.py
 	$(BIN)/python bench/phantom_truth.py
 	$(BIN)/python bench/large_slide.py
 

@@ -107,7 +107,7 @@ def phantom(
     folder: Annotated[Path, typer.Argument(help="Folder for the slides, their truth and slides.csv.")],
     slides: Annotated[int, typer.Option(min=1, help="How many slides.")] = 12,
     seed: Annotated[int, typer.Option(help="Same seed, same slides.")] = 0,
-    domain: Annotated[str, typer.Option(help="train or shift: disjoint stains and scanners.")] = "train",
+    domain: Annotated[str, typer.Option(help="train, shift or extreme: disjoint stains and scanners.")] = "train",
     size: Annotated[int, typer.Option(min=1000, help="Side of a slide in pixels, at 0.5 µm per pixel.")] = 6000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
 ) -> None:

@@ -74,7 +74,10 @@ def _wall_nuclei(rng: np.random.Generator, tube: Tube, mpp: float) -> Stamps:
         stretch = r * (tube.a_um / tube.b_um)
         count = max(3, int(2 * np.pi * np.sqrt(r * stretch) / (8.5 if tube.wall[0] > 0.13 else 13)))
         t = np.arange(count) * 2 * np.pi / count + rng.uniform(-0.25, 0.25, count) * 4 / count
-        p, q = stretch * np.cos(t), r * np.sin(t)
+        # Cells of one ring do not stand in line.
+        wide = min(2.4, 0.3 * (tube.b_um - tube.lumen_um))
+        off = 1 + rng.uniform(-wide, wide, count) / max(r, wide + 1)
+        p, q = stretch * np.cos(t) * off, r * np.sin(t) * off
         y.append(tube.y_um + np.sin(tube.turn) * p + np.cos(tube.turn) * q)
         x.append(tube.x_um + np.cos(tube.turn) * p - np.sin(tube.turn) * q)
         lean.append(np.arctan2(r * np.cos(t), -stretch * np.sin(t)) + tube.turn)

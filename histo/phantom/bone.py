@@ -5,18 +5,18 @@ from typing import Final
 import cv2
 import numpy as np
 
-from histo.phantom.canvas import Canvas
+from histo.phantom.colours import pink
 from histo.phantom.layout import Frame, Layout
-from histo.phantom.noise import F32, Window, cells, nearest, noise, power_of_two, ramp
-from histo.phantom.nuclei import Stamps, choose, join, keep, lattice, look_up, put, stamps_at
+from histo.phantom.noise import F32, Window, nearest
+from histo.phantom.nuclei import Stamps, choose, join, keep, lattice, look_up, stamps_at
+from histo.phantom.reaction import giant_cells
 from histo.phantom.recipe import Lot, new_seed
 from histo.phantom.region import Region, Spot, Value, blob, centres, find_spot
-from histo.phantom.scene import Scene
 
 BONE: Final = 2
 _SPACE_UM = 60.0  # a wider space is a hole in the bone's outline
-_TABLE_UM = 0.25
-_TABLE = 4096
+TABLE_UM: Final = 0.25
+TABLE: Final = 4096
 
 
 def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
@@ -39,6 +39,10 @@ def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
     maps = {"label": label, "phase": phase, "cement": cement, "outer": outer}
     region = Region("bone", BONE, window, solid, seed, numbers, maps)
     region.stamps.update(_cells(region, frame, deep, lean))
+    if numbers["osteoclasts"]:
+        bodies, nuclei = giant_cells(rng, window, solid, frame, int(numbers["osteoclasts"]))
+        region.maps["giants"] = bodies
+        region.stamps["giants"] = join(nuclei)
     region.maps["table"] = _table(rng, float(numbers["lamella_um"]))
     return region
 
@@ -46,12 +50,16 @@ def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
 def _numbers(lot: Lot) -> dict[str, Value]:
     rng = lot.rng
     woven = bool(rng.random() < 0.2)
-    under = bool(rng.random() < 0.25)
+    h, e = pink(lot)
     return {
         "woven": woven,
-        "under_decalcified": under,
-        "e": lot.between((0.55, 1.6), (0.4, 2.0)),
-        "h": float(rng.uniform(0.2, 0.8)) if under else float(rng.uniform(0, 0.14)),
+        "under_decalcified": h > 0.15,
+        "e": e,
+        "h": h,
+        "drop_out": float(rng.uniform(0.9, 1.6)) if rng.random() < 0.2 else 9.0,
+        "front_um": float(rng.uniform(6, 30)) if rng.random() < 0.25 else 0.0,
+        "front_h": float(rng.uniform(0.15, 0.6)),
+        "osteoclasts": int(rng.integers(1, 7)) if rng.random() < 0.2 else 0,
         "lamella_um": lot.between((4.5, 9), (3.5, 11)),
         "lamella": float(rng.uniform(0.0, 0.03)) if woven else lot.between((0.04, 0.12), (0.02, 0.16)),
         "streaks": float(rng.uniform(0.2, 1.2)),
@@ -112,11 +120,11 @@ def _packets(
 
 
 def _table(rng: np.random.Generator, period_um: float) -> F32:
-    """Return irregular lamellae along one coordinate, `_TABLE` values `_TABLE_UM` apart, unit variance."""
-    white = np.fft.rfft(rng.standard_normal(_TABLE))
-    v = np.fft.rfftfreq(_TABLE, _TABLE_UM) * period_um
-    lines = np.fft.irfft(white * np.exp(-((v - 1) ** 2) / (2 * 0.35**2)), _TABLE)
-    slow = np.fft.irfft(white * np.exp(-((v - 0.25) ** 2) / (2 * 0.1**2)), _TABLE)
+    """Return irregular lamellae along one coordinate, `TABLE` values `TABLE_UM` apart, unit variance."""
+    white = np.fft.rfft(rng.standard_normal(TABLE))
+    v = np.fft.rfftfreq(TABLE, TABLE_UM) * period_um
+    lines = np.fft.irfft(white * np.exp(-((v - 1) ** 2) / (2 * 0.35**2)), TABLE)
+    slow = np.fft.irfft(white * np.exp(-((v - 0.25) ** 2) / (2 * 0.1**2)), TABLE)
     mixed = lines / lines.std() + 0.7 * slow / slow.std()
     return np.asarray(mixed / mixed.std(), np.float32)[None, :]
 
@@ -152,76 +160,3 @@ def _cells(region: Region, frame: Frame, deep: F32, lean: F32) -> dict[str, Stam
     ).astype(np.int32)
     marrow = stamps_at(room, kinds, 0.6 + 0.7 * room.luck[2], frame.mpp)
     return {"lacunae": gaps, "osteocytes": cells, "nuclei": join([marrow])}
-
-
-def paint_bone(canvas: Canvas, region: Region, scene: Scene) -> None:
-    """Paint marrow and canals, then the matrix with its lacunae; label matrix, lacunae and small canals."""
-    frame, n = scene.frame, region.number
-    part = region.window(frame).meet(canvas.window)
-    if part is None:
-        return
-    mpp = frame.mpp
-    outer = region.read(region.maps["outer"], part, frame)
-    if float(outer.max()) < -40:
-        return
-    ragged = 1.2 * noise(region.seed + 2, part, power_of_two(16 / mpp), 3)
-    sdf = region.read(region.sdf_um, part, frame) + ragged
-    _paint_spaces(canvas, region, part, scene, outer + ragged, sdf)
-    alpha = ramp(sdf, -n("edge_um"), n("edge_um"))
-    phase = region.read(region.maps["phase"], part, frame)
-    phase += 1.6 * noise(region.seed + 3, part, power_of_two(16 / mpp), 2)
-    where = (phase * np.float32(1 / _TABLE_UM)).astype(np.int32) % _TABLE
-    lamella = np.take(region.maps["table"][0], where)
-    # Finer streaks run along the lamellae and break off.
-    fading = noise(region.seed + 13, part, power_of_two(24 / mpp), 2)
-    lamella += np.float32(n("streaks")) * np.take(region.maps["table"][0], (where * 3 + 1701) % _TABLE) * fading
-    strength = n("lamella") * np.clip(0.8 + 0.6 * noise(region.seed + 4, part, power_of_two(130 / mpp)), 0.1, 1.8)
-    e = 1 + strength * lamella
-    e += np.float32(n("mottle")) * noise(region.seed + 5, part, power_of_two(130 / mpp), 2)
-    e += np.float32(n("grain")) * noise(region.seed + 6, part, power_of_two(1.5 / mpp), 1)
-    if n("chatter"):
-        rows = np.arange(part.y, part.y + part.h, dtype=np.float32)[:, None] * np.float32(mpp / 22)
-        e += np.float32(n("chatter")) * np.sin(rows + 0.5 * noise(region.seed + 7, part, power_of_two(260 / mpp)))
-    line = np.exp(-((region.read(region.maps["cement"], part, frame) / 1.6) ** 2)) * np.float32(n("cement"))
-    patchy = np.clip(1 + 0.8 * noise(region.seed + 8, part, power_of_two(200 / mpp), 2), 0.05, 2.2)
-    h = np.float32(n("h")) * patchy * (1 + 0.5 * strength * lamella) + line
-    e = np.float32(n("e")) * np.clip(e, 0.2, 1.8)
-    gap = np.zeros_like(e)
-    put(gap, part, region.stamps["lacunae"], scene.bank)
-    gap = np.clip(gap, 0, 1)
-    e *= 1 - 0.85 * gap
-    h *= 1 - 0.85 * gap
-    canvas.paint(part, alpha, h, e)
-    cell = np.zeros_like(e)
-    put(cell, part, region.stamps["osteocytes"], scene.bank)
-    cut = part.within(canvas.window)
-    canvas.n[cut] = np.maximum(canvas.n[cut], cell * alpha)
-    label = ramp(region.read(region.maps["label"], part, frame) + ragged, -n("edge_um"), n("edge_um"))
-    canvas.mark(part, label >= 0.5, BONE)
-
-
-def _paint_spaces(canvas: Canvas, region: Region, part: Window, scene: Scene, outer: F32, sdf: F32) -> None:
-    """Fill canals and marrow with loose tissue, fat holes, red cells and nuclei; leave a retraction gap."""
-    mpp, n = scene.frame.mpp, region.number
-    inside = ramp(outer, -1, 1)
-    strands = noise(region.seed + 9, part, power_of_two(7 / mpp), 3)
-    patch = noise(region.seed + 10, part, power_of_two(64 / mpp), 2)
-    body = ramp(patch, 0.9 - 1.6 * n("marrow"), 1.5 - 1.6 * n("marrow"))
-    if n("retraction_um"):
-        body *= ramp(-sdf + 4 * strands, n("retraction_um"), n("retraction_um") + 6)
-    red = ramp(patch + 0.3 * strands, 1.6, 1.9)
-    e = body * np.clip(0.3 + 0.22 * strands, 0.02, 0.9) + red * 0.9
-    if region.numbers["fatty"]:
-        fat = cells(region.seed + 12, part, 70 / mpp, step=4, warp_px=10 / mpp)
-        wall = np.exp(-((fat.gap_px * np.float32(mpp / 3)) ** 2))
-        e = np.where(fat.mark < 0.8, 0.45 * wall, e).astype(np.float32)
-        body = np.where(fat.mark < 0.8, 0.3 * wall, body).astype(np.float32)
-    if n("osteoid_um"):  # a paler seam of young matrix along the surface
-        seam = ramp(-sdf, n("osteoid_um") + 1, n("osteoid_um")) * ramp(patch, -0.3, 0.3)
-        e += seam * (0.5 * np.float32(n("e")) - e)
-        body = np.maximum(body, seam)
-    canvas.paint(part, inside, body * 0.08, e)
-    nuclei = np.zeros_like(e)
-    put(nuclei, part, region.stamps["nuclei"], scene.bank)
-    cut = part.within(canvas.window)
-    canvas.n[cut] = np.maximum(canvas.n[cut], nuclei * inside * np.minimum(1, 1.5 * body))

@@ -1,59 +1,90 @@
-"""Calcium deposits: granular, solid, shattered, globular, plate and pale ones."""
+"""Calcium deposits: granular, solid, shattered, globular, plate, pale, milia, psammoma bodies, vessel walls."""
 
 from typing import Final
 
 import numpy as np
 
+from histo.phantom.calcium_forms import AROUND_UM, globules, milia, plate, psammoma, vessel_wall
 from histo.phantom.canvas import Canvas
+from histo.phantom.colours import dark
 from histo.phantom.layout import Layout
 from histo.phantom.noise import F32, Window, cells, enlarge, noise, power_of_two, ramp
+from histo.phantom.reaction import paint_reaction, plan_reaction, reaction_numbers
 from histo.phantom.recipe import Lot, new_seed
-from histo.phantom.region import Region, Spot, Value, blob, cells_around, centres, find_spot
+from histo.phantom.region import Region, Spot, Value, blob, find_spot, true_outside
 from histo.phantom.scene import Scene
 
 CALCIUM: Final = 1
-FORMS: Final = ("solid", "shattered", "granular", "globular", "plate", "pale")
-_SHARES = (0.22, 0.34, 0.16, 0.1, 0.1, 0.08)
+FORMS: Final = {
+    "solid": 0.18,
+    "shattered": 0.28,
+    "granular": 0.18,
+    "globular": 0.1,
+    "plate": 0.08,
+    "pale": 0.1,
+    "milia": 0.08,
+    "psammoma": 0.05,
+    "vessel_wall": 0.06,
+}
+SHIFT_ONLY: Final = ("psammoma", "vessel_wall")
+_SMOOTH: Final = ("milia", "psammoma", "vessel_wall")
+_OUTLINES: Final = {
+    "globular": globules,
+    "plate": plate,
+    "milia": milia,
+    "psammoma": psammoma,
+    "vessel_wall": vessel_wall,
+}
 
 
 def plan_calcium(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
     """Draw one deposit of 80 µm to several mm."""
     rng = lot.rng
-    form = str(rng.choice(FORMS, p=_SHARES))
+    forms = [f for f in FORMS if lot.domain != "train" or f not in SHIFT_ONLY]
+    share = np.array([FORMS[f] for f in forms])
+    form = str(rng.choice(forms, p=share / share.sum()))
     extent = min(layout.frame.size_px) * layout.frame.mpp
     radius = float(np.clip(np.exp(rng.normal(np.log(260), 0.75)), 40, min(1800, 0.24 * extent)))
     spot = spot or find_spot(rng, layout, radius)
     seed = new_seed(rng)
     numbers = _numbers(lot, form)
-    if form == "globular":
-        window, sdf = _globules(rng, layout, spot)
-    elif form == "plate":
-        window, sdf = _plate(rng, layout, spot)
+    if form in _OUTLINES:
+        window, sdf = _OUTLINES[form](rng, layout, spot)
     else:
-        window, sdf = blob(rng, layout, spot, min(38.0, 0.25 * spot.radius_um), seed)
+        window, sdf = blob(rng, layout, spot, min(38.0, 0.25 * spot.radius_um), seed, around_um=AROUND_UM)
+    sdf = true_outside(sdf, layout.frame.cell_um)
     numbers["radius_um"] = round(spot.radius_um, 1)
-    return Region(f"calcium_{form}", CALCIUM, window, sdf, seed, numbers)
+    region = Region(f"calcium_{form}", CALCIUM, window, sdf, seed, numbers)
+    plan_reaction(region, layout.frame, lot)
+    return region
 
 
 def _numbers(lot: Lot, form: str) -> dict[str, Value]:
     rng = lot.rng
-    pale = form == "pale"
-    shattered = form == "shattered" or (form in ("plate", "solid", "globular") and rng.random() < 0.3)
-    return {
+    shattered = form == "shattered" or (form in ("plate", "solid", "globular", "milia") and rng.random() < 0.3)
+    h, e = dark(lot)
+    if shattered and rng.random() < 0.5:  # what shatters is mostly hard and takes much stain
+        h = max(h, lot.between((0.85, 1.5), (0.7, 2.0)))
+    if form == "pale":
+        h, e = lot.between((0.12, 0.4), (0.08, 0.5)), lot.between((0.1, 0.5), (0.08, 0.6))
+    return reaction_numbers(lot) | {
         "form": form,
         "shattered": bool(shattered),
-        "h": float(rng.uniform(0.15, 0.4)) if pale else lot.between((0.5, 1.7), (0.35, 2.3)),
-        "e": float(rng.uniform(0.15, 0.5)) if pale else lot.between((0.2, 1.3), (0.1, 1.7)),
-        "grain": float(rng.uniform(0.4, 1.0)) if form == "granular" else float(rng.uniform(0.03, 0.3)),
+        "h": h,
+        "e": e,
+        "cover": float(rng.uniform(0.1, 0.85)),
+        "haze": float(rng.uniform(0.0, 0.3)),
+        "drop_out": float(rng.uniform(0.9, 1.9)) if rng.random() < 0.3 else 9.0,
+        "grain": float(rng.uniform(0.03, 0.3)),
         "grain_px": int(rng.choice([2, 4, 8])),
         "mottle": float(rng.uniform(0.02, 0.2)),
         "mottle_um": float(np.exp(rng.uniform(np.log(5), np.log(60)))),
-        "ridges": float(rng.uniform(0, 0.5)),
+        "ridges": float(rng.uniform(0, 0.4)) if rng.random() < 0.4 else 0.0,
         "edge_um": float(rng.uniform(0.4, 3.5)),
-        "ragged_um": float(rng.uniform(1, 7)),
+        "ragged_um": float(rng.uniform(0.2, 1.5)) if form in _SMOOTH else float(rng.uniform(1, 7)),
         "rim": float(rng.uniform(0.15, 0.7)) if rng.random() < 0.6 else 0.0,
         "rim_um": float(rng.uniform(8, 40)),
-        "rings_um": float(rng.uniform(9, 22)) if rng.random() < 0.25 else 0.0,
+        "rings_um": float(rng.uniform(5, 22)) if rng.random() < (0.9 if form == "psammoma" else 0.25) else 0.0,
         "cracks": float(rng.uniform(0.5, 3.0)) if rng.random() < 0.6 else 0.0,
         "crack_um": float(rng.uniform(60, 220)),
         "stretch": float(rng.uniform(1.0, 2.6)),
@@ -67,38 +98,6 @@ def _numbers(lot: Lot, form: str) -> dict[str, Value]:
     }
 
 
-def _globules(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window, F32]:
-    frame = layout.frame
-    window = cells_around(frame, spot, 1.4 * spot.radius_um)
-    y, x = centres(window, frame.cell_um)
-    sdf = np.full((window.h, window.w), -1e4, np.float32)
-    for _ in range(int(np.clip(spot.radius_um**2 / 1500, 4, 160))):
-        away = spot.radius_um * float(np.sqrt(rng.random()))
-        aim, r = float(rng.uniform(0, 2 * np.pi)), float(np.exp(rng.uniform(np.log(12), np.log(60))))
-        d = np.hypot(x - spot.x_um - away * np.cos(aim), y - spot.y_um - away * np.sin(aim))
-        sdf = np.maximum(sdf, r - d)
-    room = layout.tissue[window.y : window.y + window.h, window.x : window.x + window.w]
-    return window, np.minimum(sdf, room).astype(np.float32)
-
-
-def _plate(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window, F32]:
-    """A band along the skin surface, several times longer than thick."""
-    frame = layout.frame
-    long = min(3 * spot.radius_um, 0.4 * min(frame.size_px) * frame.mpp)
-    wide = Spot(spot.x_um, spot.y_um, max(long, 150.0))
-    window = cells_around(frame, wide, wide.radius_um * 1.1)
-    y, x = centres(window, frame.cell_um)
-    turn = layout.angle + float(rng.normal(0, 0.15))
-    p = np.cos(turn) * (x - wide.x_um) + np.sin(turn) * (y - wide.y_um)
-    q = -np.sin(turn) * (x - wide.x_um) + np.cos(turn) * (y - wide.y_um)
-    seed = new_seed(rng)
-    q = q + 0.12 * wide.radius_um * frame.field_in(seed, window, 400)
-    thick = wide.radius_um * float(rng.uniform(0.12, 0.35)) * (1 + 0.4 * frame.field_in(seed + 1, window, 260, 2))
-    sdf = np.minimum(thick - np.abs(q), wide.radius_um - np.abs(p))
-    room = layout.tissue[window.y : window.y + window.h, window.x : window.x + window.w]
-    return window, np.minimum(sdf, room).astype(np.float32)
-
-
 def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
     """Paint the deposit, its rim and its cracks, and label what is at least half opaque."""
     part = region.window(scene.frame).meet(canvas.window)
@@ -106,7 +105,7 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
         return
     mpp, n = scene.frame.mpp, region.number
     sdf = region.read(region.sdf_um, part, scene.frame)
-    if float(sdf.max()) < -4 * n("rim_um") - 20:
+    if float(sdf.max()) < -AROUND_UM:
         return
     sdf += np.float32(n("ragged_um")) * noise(region.seed + 1, part, power_of_two(12 / mpp), 4)
     if n("rim"):
@@ -114,29 +113,46 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
         tissue = scene.layout.tissue
         halo *= ramp(enlarge(tissue, part, scene.frame.factor), 0, 8) * (sdf > -4 * n("rim_um"))
         canvas.paint(part, halo, 0.1, 0.9, nuclei=1.0)
+    specimen = ramp(enlarge(scene.layout.tissue, part, scene.frame.factor), -2, 2)
+    paint_reaction(canvas, region, scene, part, sdf, specimen)
     soft = max(n("edge_um"), mpp)
     alpha = ramp(sdf, -soft, soft)
-    dark = np.ones_like(sdf)
+    tone = np.ones_like(sdf)
     if region.numbers["shattered"]:
         strands = np.float32(n("between")) * ramp(noise(region.seed + 2, part, power_of_two(6 / mpp), 3), -0.2, 1.2)
         cut = part.within(canvas.window)
         empty = ramp(sdf, -2.0 - soft, 0.0) * (1 - strands)
         canvas.paint(part, empty, 0.0, 0.0, nuclei=0.0)
         canvas.n[cut] *= 1 - empty
-        whole, dark = _shards(region, part, mpp)
+        whole, tone = _shards(region, part, mpp)
         alpha = alpha * whole
     elif n("cracks"):
         alpha = alpha * _cracks(region, part, mpp)
-    dark *= _interior(region, part, sdf, mpp)
+    tone *= _interior(region, part, sdf, mpp)
+    if n("drop_out") < 9:  # pieces fell out of the section
+        torn = noise(region.seed + 13, part, power_of_two(90 / mpp), 3)
+        lost = ramp(torn, n("drop_out"), n("drop_out") + 0.06) * ramp(sdf, -1, 3)
+        canvas.paint(part, lost, 0.0, 0.0)
+        alpha = alpha * (1 - lost)
     if region.numbers["form"] == "granular":
-        size = power_of_two(n("grain_px") * 0.5 / mpp)
-        lumps = noise(region.seed + 3, part, size, 2) + 0.6 * noise(region.seed + 4, part, power_of_two(40 / mpp))
-        alpha = alpha * np.clip(0.62 + n("grain") * 0.5 * lumps, 0.1, 1)
-        truth = ramp(sdf, -soft, soft) >= 0.5
+        truth = alpha >= 0.5
+        alpha = alpha * _granules(region, part, sdf, mpp)
     else:
         truth = alpha >= 0.5
-    canvas.paint(part, alpha, np.float32(n("h")) * dark, np.float32(n("e")) * dark)
+    canvas.paint(part, alpha, np.float32(n("h")) * tone, np.float32(n("e")) * tone)
     canvas.mark(part, truth, CALCIUM)
+
+
+def _granules(region: Region, part: Window, sdf: F32, mpp: float) -> F32:
+    """Return the opacity of angular grains of 1 to 5 µm that fuse into lumps: unlike nuclei, of no one size."""
+    n = region.number
+    fine = noise(region.seed + 3, part, power_of_two(n("grain_px") * 0.35 / mpp), 2)
+    middle = noise(region.seed + 14, part, power_of_two(4 / mpp), 2)
+    clumps = noise(region.seed + 4, part, power_of_two(32 / mpp), 3)
+    core = np.minimum(sdf * np.float32(1 / 60), 1.0)
+    level = 1.7 - 2.6 * n("cover") - 0.75 * clumps - 0.5 * core
+    grains = ramp(0.8 * fine + 0.8 * middle - level, -0.18, 0.3)
+    return np.asarray(np.maximum(grains, np.float32(n("haze"))), np.float32)
 
 
 def _interior(region: Region, part: Window, sdf: F32, mpp: float) -> F32:

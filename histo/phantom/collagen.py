@@ -82,7 +82,7 @@ def weave(rng: np.random.Generator, layout: Layout, tissue: Tissue) -> Fibres:
     )
 
 
-def _read(fibres: Fibres, p: F32, q: F32) -> F32:
+def read_fibres(fibres: Fibres, p: F32, q: F32) -> F32:
     """Read the texture at coordinates in px along and across, shape (h, w, 3)."""
     p = p * np.float32(1 / _ALONG)
     p -= np.float32(_COLUMNS) * np.floor(p * np.float32(1 / _COLUMNS))
@@ -94,7 +94,7 @@ def fibres_in(fibres: Fibres, window: Window, factor: int, family: int, zoom: fl
     """Read the three textures along one family's fibres, shape (h, w, 3); `zoom` above 1 widens them."""
     scale = np.float32(1 / zoom)
     p = enlarge(fibres.along[family], window, factor) * scale
-    return _read(fibres, p, enlarge(fibres.across[family], window, factor) * scale)
+    return read_fibres(fibres, p, enlarge(fibres.across[family], window, factor) * scale)
 
 
 def collagen(fibres: Fibres, tissue: Tissue, window: Window, factor: int, mpp: float) -> tuple[F32, F32]:
@@ -105,7 +105,7 @@ def collagen(fibres: Fibres, tissue: Tissue, window: Window, factor: int, mpp: f
     fine_rough = noise(fibres.seed, window, power_of_two(tissue.rough_um / mpp))
     gap, mark, width = _bundles(fibres, tissue, window, factor, mpp)
     offset = np.floor(mark * 64) * np.float32(31.0)
-    streaks = _read(fibres, p + offset, q + 3 * offset)
+    streaks = read_fibres(fibres, p + offset, q + 3 * offset)
     bundle, fine, slit = cv2.split(streaks)
     eosin = 0.8 + 0.28 * (mark - 0.5) + 0.09 * bundle + 0.12 * fine + np.float32(tissue.roughness[0]) * fine_rough
     eosin *= np.float32(tissue.eosin) * enlarge(fibres.tone, window, factor)
@@ -118,7 +118,7 @@ def collagen(fibres: Fibres, tissue: Tissue, window: Window, factor: int, mpp: f
     body *= 1 - 0.9 * ramp(slit + 0.5 * share, 2.1, 2.5)
     seam = 1 - 0.3 * np.exp(-np.maximum(edge, 0) * np.float32(0.5))
     eosin *= seam * (0.03 + 0.97 * body)
-    return np.maximum(eosin, 0), np.maximum((0.03 + 0.02 * fine) * body, 0)
+    return np.maximum(eosin, 0), np.maximum((np.float32(0.02 + tissue.ground_h) + 0.02 * fine) * body, 0)
 
 
 def _bundles(fibres: Fibres, tissue: Tissue, window: Window, factor: int, mpp: float) -> tuple[F32, F32, float]:

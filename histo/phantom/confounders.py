@@ -4,11 +4,14 @@ from typing import Final
 
 import numpy as np
 
+from histo.phantom.cell_sheets import SHEETS, plan_nests, populate
+from histo.phantom.colours import dark, pink
+from histo.phantom.fibrous import FIBROUS, populate_fibres
 from histo.phantom.layout import Frame, Layout
 from histo.phantom.noise import F32, Window
 from histo.phantom.nuclei import choose, keep, lattice, look_up, stamps_at
 from histo.phantom.recipe import Lot, new_seed
-from histo.phantom.region import Region, Value, blob, find_spot
+from histo.phantom.region import Region, Value, blob, find_spot, true_outside
 
 CONFOUNDERS: Final = {
     "lymphoid": 10,
@@ -24,57 +27,111 @@ CONFOUNDERS: Final = {
     "necrosis": 20,
     "shadow_cells": 21,
     "keratin": 22,
+    "basaloid": 23,
+    "elastosis": 24,
+    "mucin": 25,
+    "tattoo": 26,
+    "skeletal_muscle": 27,
+    "tendon": 28,
+    "tophus": 29,
+    "amyloid": 30,
+    "fibrin": 31,
+    "suture": 32,
+    "retraction": 33,
+    "scar": 34,
+    "nerve": 35,
+    "crush": 36,
 }
-SHIFT_ONLY: Final = ("shadow_cells", "keratin")
-_SHARES: Final = {"nuclei_sheet": 4.5, "lymphoid": 3.0, "keloid": 1.5, "cartilage": 1.2, "necrosis": 1.2}
-_CELLS: Final = {"lymphoid": 7.2, "nuclei_sheet": 9.5, "smooth_muscle": 13.0, "necrosis": 6.5, "keloid": 24.0}
+SHIFT_ONLY: Final = ("shadow_cells", "keratin", "skeletal_muscle", "tophus", "crush")
+_SHARES: Final = {
+    "nuclei_sheet": 5.0,
+    "lymphoid": 3.5,
+    "basaloid": 2.0,
+    "keloid": 1.8,
+    "cartilage": 1.8,
+    "necrosis": 1.8,
+    "tendon": 1.4,
+    "retraction": 1.8,
+    "bacteria": 1.4,
+    "crush": 1.4,
+    "amyloid": 1.3,
+    "red_cells": 0.7,
+    "mucin": 0.6,
+    "nerve": 0.6,
+    "suture": 0.35,
+    "tattoo": 0.5,
+}
+_DARK: Final = (*SHEETS, "cartilage", "bacteria")
+_OVERLAYS: Final = ("ink", "fold", "precipitate")
+_TYPICAL_UM: Final = {
+    "lymphoid": 320,
+    "bacteria": 130,
+    "red_cells": 200,
+    "tattoo": 250,
+    "suture": 90,
+    "nerve": 110,
+    "mucin": 300,
+    "fibrin": 250,
+}
 
 
 def plan_confounder(lot: Lot, layout: Layout, name: str | None = None) -> Region:
     """Draw one confounder, of any type the domain allows unless `name` says which."""
     rng = lot.rng
-    names = [c for c in CONFOUNDERS if lot.domain == "shift" or c not in SHIFT_ONLY]
+    names = [c for c in CONFOUNDERS if lot.domain != "train" or c not in SHIFT_ONLY]
     share = np.array([_SHARES.get(c, 1.0) for c in names])
     picked = str(rng.choice(names, p=share / share.sum()))
     name = name or picked
-    extent = min(layout.frame.size_px) * layout.frame.mpp
-    typical = {"lymphoid": 300, "bacteria": 90, "red_cells": 200, "precipitate": 300, "fold": 600, "ink": 500}
-    radius = float(np.exp(rng.normal(np.log(typical.get(name, 480)), 0.5)))
-    spot = find_spot(rng, layout, float(np.clip(radius, 40, 0.25 * extent)))
+    area_um2 = float((layout.tissue > 0).sum()) * layout.frame.cell_um**2
+    radius = float(np.exp(rng.normal(np.log(_TYPICAL_UM.get(name, 480)), 0.5)))
+    # A confounder takes at most about an eighth of the specimen.
+    spot = find_spot(rng, layout, float(np.clip(radius, 40, 0.25 * np.sqrt(area_um2))))
     seed = new_seed(rng)
-    numbers = _numbers(rng)
-    window, sdf = blob(rng, layout, spot, 0.2 * spot.radius_um, seed)
-    if name in ("ink", "fold", "precipitate"):
+    numbers = _numbers(lot)
+    h, e = dark(lot) if name in _DARK else pink(lot)
+    numbers |= {"mean_h": h, "mean_e": e}
+    if name in _OVERLAYS:
         window, sdf = _overlay(rng, layout, name, seed)
+    elif name == "basaloid":
+        window, sdf = plan_nests(rng, layout, spot, seed)
+    else:
+        window, sdf = blob(rng, layout, spot, 0.2 * spot.radius_um, seed, around_um=90)
+        # No border is a line: it wanders on the scale of cells and of bundles.
+        wander = np.clip(layout.frame.field_in(seed + 4, window, 40, 2), -1.5, 1.5)
+        sdf = true_outside(sdf, layout.frame.cell_um) + lot.between((4, 22), (2, 34)) * wander
+    sdf = true_outside(sdf.astype(np.float32), layout.frame.cell_um)
     region = Region(name, CONFOUNDERS[name], window, sdf, seed, numbers)
-    if name in _CELLS:
-        _populate(region, layout.frame)
-    if name == "cartilage":
-        _chondrocytes(region, layout.frame)
+    if name in SHEETS:
+        populate(region, layout.frame, lot)
+    elif name in FIBROUS:
+        populate_fibres(region, layout.frame, lot)
+    elif name in _RESIDENTS:
+        _residents(region, layout.frame)
     return region
 
 
-def _numbers(rng: np.random.Generator) -> dict[str, Value]:
+def _numbers(lot: Lot) -> dict[str, Value]:
+    rng = lot.rng
     return {
-        "h": float(rng.uniform(0.2, 1.0)),
-        "e": float(rng.uniform(0.3, 0.9)),
         "dark": float(rng.uniform(0.6, 1.6)),
-        "packing": float(rng.uniform(0.55, 1.0)),
-        "spindle": float(rng.random()),
-        "zoom": float(rng.uniform(1.8, 4.0)),
+        "packing": lot.between((0.55, 0.97), (0.4, 1.0)),
+        "pick": float(rng.random()),
         "edge_um": float(np.exp(rng.uniform(np.log(1.5), np.log(40)))),
-        "grain_um": float(rng.uniform(0.8, 3.0)),
+        "grain_um": float(rng.uniform(0.9, 3.0)),
         "hue": int(rng.integers(0, 4)),
-        "spacing_um": float(rng.uniform(80, 130)),
-        "ground_grain": float(rng.uniform(0.05, 0.45)),
+        "spacing_um": float(rng.uniform(60, 130)),
+        "ground_grain": lot.between((0.06, 0.4), (0.03, 0.5)),
         "nuclear_grain": float(rng.uniform(0.0, 0.4)),
-        "spread": float(rng.uniform(0.85, 1.35)),
+        "spread": lot.between((0.72, 1.25), (0.62, 1.5)),
         "mix": float(rng.uniform(-0.3, 0.6)),
         "strands": float(rng.uniform(-0.5, 1.0)),
-        "clumps": float(rng.uniform(0.1, 0.7)),
+        "clumps": float(np.exp(rng.uniform(np.log(0.03), np.log(0.6)))),
         "clot_um": float(rng.choice([8, 30, 120])),
         "clot": float(rng.uniform(0.05, 0.35)),
-        "family": int(rng.integers(0, 2)),
+        "turn": float(rng.uniform(0, np.pi)),
+        "soft_um": float(rng.uniform(0.5, 1.5)) if rng.random() < 0.2 else 0.0,
+        "gaps": float(rng.uniform(0.1, 0.8)) if rng.random() < 0.45 else 0.0,
+        "holes_um": float(np.exp(rng.uniform(np.log(8), np.log(30)))),
     }
 
 
@@ -104,38 +161,24 @@ def _overlay(rng: np.random.Generator, layout: Layout, name: str, seed: int) -> 
     return whole, sdf.astype(np.float32)
 
 
-def _populate(region: Region, frame: Frame) -> None:
-    cell, window, n = frame.cell_um, region.cells, region.number
-    box = (window.y * cell, window.x * cell, window.h * cell, window.w * cell)
-    spots = lattice(region.seed + 1, box, _CELLS[region.name] * n("spread"))
-    inside = look_up(region.sdf_um, spots, frame, (window.y, window.x))
-    clumps = look_up(frame.field_in(region.seed + 2, window, 64, 2), spots, frame, (window.y, window.x))
-    packed = n("packing") * np.clip(1 + n("clumps") * clumps, 0.05, 1.2)
-    fade = np.clip(0.5 + inside / (2 * n("edge_um")), 0, 1)
-    spots = keep(spots, spots.luck[0] < packed * fade)
-    swirl = look_up(frame.field_in(region.seed + 3, window, 250, 2), spots, frame, (window.y, window.x))
-    angle = (1.3 * swirl + 0.5 * (spots.luck[1] - 0.5)).astype(np.float32)
-    shape = {"lymphoid": "lymphocyte", "necrosis": "lymphocyte", "keloid": "fibroblast"}.get(region.name)
-    if region.name == "nuclei_sheet":
-        shape = ("spindle", "plump", "lymphocyte", "epithelial")[int(n("spindle") * 4)]
-    if region.name in ("keloid", "smooth_muscle"):
-        shape = shape or "spindle"
-    if shape in ("lymphocyte", "plump", "epithelial"):
-        angle = np.asarray(np.pi * spots.luck[1], np.float32)
-    index = choose(shape or "plump", angle, spots.luck[2])
-    if region.name in ("lymphoid", "nuclei_sheet"):  # no tissue has one kind of cell only
-        other = choose(("plump", "lymphocyte")[int(shape == "plump")], angle, spots.luck[2])
-        index = np.where(spots.luck[1] < n("mix"), other, index).astype(np.int32)
-    strength = n("dark") * (0.45 + 0.5 * spots.luck[3])
-    if region.name == "necrosis":  # dust of broken nuclei
-        strength = strength * (spots.luck[1] < 0.6)
-    region.stamps["nuclei"] = stamps_at(spots, index, np.minimum(strength, 1.4), frame.mpp)
+# Spacing in µm (None: as drawn), share of places taken, shape: the few cells in matrices and pools.
+_RESIDENTS: Final[dict[str, tuple[float | None, float, str]]] = {
+    "cartilage": (None, 0.8, "plump"),
+    "mucin": (45, 0.6, "fibroblast"),
+    "amyloid": (40, 0.5, "fibroblast"),
+    "fibrin": (22, 0.5, "pyknotic"),
+    "tophus": (60, 0.4, "plump"),
+    "tattoo": (24, 0.7, "plump"),
+    "suture": (12, 0.7, "plump"),
+}
 
 
-def _chondrocytes(region: Region, frame: Frame) -> None:
+def _residents(region: Region, frame: Frame) -> None:
     cell, window = frame.cell_um, region.cells
+    spacing, share, shape = _RESIDENTS[region.name]
     box = (window.y * cell, window.x * cell, window.h * cell, window.w * cell)
-    spots = lattice(region.seed + 1, box, region.number("spacing_um") * 0.45)
-    spots = keep(spots, (look_up(region.sdf_um, spots, frame, (window.y, window.x)) > 8) & (spots.luck[0] < 0.8))
-    index = choose("plump", np.asarray(np.pi * spots.luck[1], np.float32), spots.luck[2])
-    region.stamps["nuclei"] = stamps_at(spots, index, 0.6 + 0.6 * spots.luck[3], frame.mpp)
+    spots = lattice(region.seed + 1, box, spacing or region.number("spacing_um") * 0.45)
+    inside = look_up(region.sdf_um, spots, frame, (window.y, window.x))
+    spots = keep(spots, (inside > 4) & (spots.luck[0] < share))
+    index = choose(shape, np.asarray(np.pi * spots.luck[1], np.float32), spots.luck[2])
+    region.stamps["nuclei"] = stamps_at(spots, index, 0.5 + 0.6 * spots.luck[3], frame.mpp)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 KINDS: Final = ("normal", "calcinosis_cutis", "heterotopic_ossification", "mixed", "confounder")
-DOMAINS: Final = ("train", "shift")
+DOMAINS: Final = ("train", "shift", "extreme")
 LABELS: Final = {
     "normal": "normal",
     "confounder": "normal",
@@ -34,18 +34,28 @@ def new_seed(rng: np.random.Generator) -> int:
 
 @dataclass(frozen=True)
 class Lot:
-    """Draws numbers for one domain: `train` inside a range, `shift` in the shells around it."""
+    """Draws numbers for one domain: `train` inside a range, `shift` in the shells around it, `extreme` beyond."""
 
     rng: np.random.Generator
     domain: str
 
-    def between(self, train: tuple[float, float], outer: tuple[float, float], share: float = 0.0) -> float:
-        """Draw from `train`, or in the shift domain from what `outer` adds to it on either side."""
+    def between(self, train: tuple[float, float], outer: tuple[float, float]) -> float:
+        """Draw from `train`, from what `outer` adds to it on either side, or from a little beyond `outer`."""
         if self.domain == "train":
             return float(self.rng.uniform(*train))
         low, high = train[0] - outer[0], outer[1] - train[1]
         t = float(self.rng.uniform(0, low + high))
-        return outer[0] + t if t < low else train[1] + (t - low)
+        if self.domain == "shift":
+            return outer[0] + t if t < low else train[1] + (t - low)
+        if t >= low:
+            return outer[1] + 0.6 * (t - low)
+        beyond = outer[0] - 0.6 * t
+        return max(beyond, 0.4 * outer[0]) if outer[0] > 0 else beyond
+
+    def among(self, train: tuple[float, float], shift: tuple[float, float], extreme: tuple[float, float]) -> float:
+        """Draw from the domain's own range."""
+        own = {"train": train, "shift": shift, "extreme": extreme}[self.domain]
+        return float(self.rng.uniform(*own))
 
     def log_between(self, train: tuple[float, float], outer: tuple[float, float]) -> float:
         """Do the same uniformly in the logarithm."""
@@ -81,6 +91,7 @@ class Tissue:
     cleft_um: float
     crossing: float
     eosin: float
+    ground_h: float
     fibroblasts_mm2: float
     rough_um: float
     roughness: tuple[float, float, float]
@@ -107,21 +118,35 @@ def _tilted(rng: np.random.Generator, base: tuple[float, float, float], degrees:
             return turned
 
 
+_GAINS = ((0.55, 1.8), (0.4, 2.6))
+
+
+def _jittered(gain: float, rng: np.random.Generator, domain: str) -> float:
+    """Add the slide's own deviation to the patient's gain without leaving the domain's ranges."""
+    (low, high), (least, most) = _GAINS
+    ranges = {
+        "train": ((low, 1.0), (1.0, high)),
+        "shift": ((least, low - 1e-3), (high + 1e-3, most)),
+        "extreme": ((0.25, least - 1e-3), (most + 1e-3, 3.6)),
+    }[domain]
+    below, above = ranges
+    moved = gain * float(np.exp(rng.normal(0, 0.04)))
+    if domain == "train":
+        return float(np.clip(moved, low, high))
+    return float(np.clip(moved, *(below if gain < 1 else above)))
+
+
 def draw_stain(patient_seed: int, seed: int, domain: str) -> Stain:
     """Draw the stain and scanner: mostly the patient's, with a little of the slide's own."""
     patient = Lot(stream(patient_seed, "stain"), domain)
     rng = stream(seed, "stain")
 
     def vector(base: tuple[float, float, float]) -> tuple[float, float, float]:
-        v = _tilted(patient.rng, base, patient.between((0, 5.0), (0, 9.0)))
+        v = _tilted(patient.rng, base, patient.among((0, 4), (6, 12), (12, 16)))
         return (round(float(v[0]), 5), round(float(v[1]), 5), round(float(v[2]), 5))
 
     haematoxylin, eosin = vector(_H), vector(_E)
-    gains = [patient.log_between((0.55, 1.8), (0.4, 2.6)) for _ in range(2)]
-    low, high = ((0.55, 1.8), (0.4, 2.6))[domain == "shift"]
-    gains = [float(np.clip(g * np.exp(rng.normal(0, 0.04)), low, high)) for g in gains]
-    if domain == "shift":  # the slide's own jitter must not carry a value into the training range
-        gains = [g if not 0.55 < g < 1.8 else (0.55 if g < 1 else 1.8) for g in gains]
+    gains = [_jittered(patient.log_between(*_GAINS), rng, domain) for _ in range(2)]
     level = patient.rng.uniform(228, 250)
     white = [float(np.clip(level + patient.rng.normal(0, 3), 215, 254)) for _ in range(3)]
     return Stain(
@@ -134,29 +159,31 @@ def draw_stain(patient_seed: int, seed: int, domain: str) -> Stain:
         patient.between((0.12, 0.5), (0.12, 1.1)),
         patient.between((0.3, 2.0), (0.1, 3.5)),
         float(patient.rng.uniform(0, 0.8)) if patient.rng.random() < 0.5 else 0.0,
-        int(rng.integers(60, 96)) if domain == "train" else int(rng.choice([*range(40, 60), 96, 97])),
+        int(rng.choice({"train": range(60, 96), "shift": [*range(40, 60), 96, 97], "extreme": range(25, 40)}[domain])),
     )
 
 
-def draw_tissue(patient_seed: int, seed: int) -> Tissue:
+def draw_tissue(patient_seed: int, seed: int, domain: str) -> Tissue:
     """Draw the patient's fibre style and thickness; roughness also varies from slide to slide."""
     rng, own = stream(patient_seed, "texture"), stream(seed, "texture")
-    rough = rng.uniform(0.02, 0.27, 3) * own.uniform(0.7, 1.3, 3)
+    lot = Lot(rng, domain)
+    rough = np.array([lot.between((0.03, 0.22), (0.01, 0.3)) for _ in range(3)]) * own.uniform(0.8, 1.2, 3)
     return Tissue(
-        bundle_um=float(np.exp(rng.uniform(np.log(9), np.log(34)))),
-        length_ratio=float(rng.uniform(2.0, 6.0)),
-        fine_um=float(rng.uniform(1.8, 3.6)),
-        waviness=float(rng.uniform(0.3, 1.3)),
-        cleft=float(rng.uniform(-0.1, 0.75)),
-        cleft_um=float(np.exp(rng.uniform(np.log(5), np.log(18)))),
+        bundle_um=lot.log_between((10, 28), (7.5, 38)),
+        length_ratio=lot.between((2.2, 5.5), (1.6, 7)),
+        fine_um=lot.between((2.0, 3.3), (1.7, 3.9)),
+        waviness=lot.between((0.35, 1.2), (0.2, 1.5)),
+        cleft=lot.between((-0.1, 0.7), (-0.25, 0.85)),
+        cleft_um=lot.log_between((5, 16), (4, 22)),
         crossing=float(rng.uniform(0.2, 1.4)),
-        eosin=float(rng.uniform(0.25, 0.9)),
-        fibroblasts_mm2=float(np.exp(rng.uniform(np.log(200), np.log(1800)))),
+        eosin=lot.log_between((0.28, 1.1), (0.2, 1.5)),
+        ground_h=float(rng.uniform(0.0, 0.08)) if rng.random() < 0.8 else float(rng.uniform(0.08, 0.35)),
+        fibroblasts_mm2=lot.log_between((250, 1700), (150, 2600)),
         rough_um=float(own.choice([0.5, 1.0, 2.0])),
         roughness=(float(rough[0]), float(rough[1]), float(rough[2])),
         thickness=float(rng.uniform(0.8, 1.2)),
         papillary_um=float(rng.uniform(60, 220)),
-        epidermis_um=float(np.exp(rng.uniform(np.log(35), np.log(140)))),
+        epidermis_um=lot.log_between((40, 130), (30, 240)),
         rete_um=float(rng.uniform(5, 110)),
         rete_period_um=float(rng.uniform(60, 170)),
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from histo.phantom.layout import Frame, Layout
@@ -79,12 +80,28 @@ def centres(cells: Window, cell_um: float) -> tuple[F32, F32]:
     return y, x
 
 
+def true_outside(sdf_um: F32, cell_um: float) -> F32:
+    """Make distances outside an outline at least the true ones: those of a long ellipse grow too slowly at its ends."""
+    away = cv2.distanceTransform((sdf_um <= 0).astype(np.uint8), cv2.DIST_L2, 5)
+    away = np.minimum(away, 2500)  # without any inside OpenCV returns the largest float
+    return np.minimum(sdf_um, np.minimum(1 - away, 0) * np.float32(cell_um) + np.maximum(sdf_um, 0)).astype(np.float32)
+
+
 def blob(
-    rng: np.random.Generator, layout: Layout, spot: Spot, rough_um: float, seed: int, margin_um: float = 0.0
+    rng: np.random.Generator,
+    layout: Layout,
+    spot: Spot,
+    rough_um: float,
+    seed: int,
+    margin_um: float = 0.0,
+    around_um: float = 0.0,
 ) -> tuple[Window, F32]:
-    """Draw a union of ellipses with a noisy outline, cut off at the specimen's edge less a margin."""
+    """Draw a union of ellipses with a noisy outline, cut off at the specimen's edge less a margin.
+
+    `around_um` is how far outside the outline something will still be painted.
+    """
     frame = layout.frame
-    cells = cells_around(frame, spot, 1.9 * spot.radius_um + rough_um)
+    cells = cells_around(frame, spot, 1.9 * spot.radius_um + 1.5 * rough_um + around_um)
     y, x = centres(cells, frame.cell_um)
     sdf = np.full((cells.h, cells.w), -1e4, np.float32)
     for k in range(int(rng.integers(1, 5))):

@@ -5,7 +5,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.phantom.adnexa import paint_adnexa
-from histo.phantom.bone import BONE, paint_bone
+from histo.phantom.artefact_paint import paint_artefacts
+from histo.phantom.bone import BONE
+from histo.phantom.bone_paint import paint_bone
 from histo.phantom.calcium import CALCIUM, paint_calcium
 from histo.phantom.canvas import Canvas
 from histo.phantom.confounder_paint import paint_confounder
@@ -39,8 +41,7 @@ def render(
             paint_adnexa(canvas, scene)
             for region in regions:
                 _PAINTERS.get(region.label, paint_confounder)(canvas, region, scene)
-            if scene.defocus is not None:
-                canvas.defocus = enlarge(scene.defocus, padded, scene.frame.factor)
+            paint_artefacts(canvas, scene.artefacts, scene.frame)
             thickness = enlarge(scene.layout.thickness, padded, scene.frame.factor)
             pixels = develop(canvas, thickness, stain, scene.frame.mpp, scene.seed + 99)
             cut = inner.within(padded)

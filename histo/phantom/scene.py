@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from histo.phantom.artefacts import Artefacts
 from histo.phantom.collagen import Fibres
 from histo.phantom.layout import Frame, Layout
 from histo.phantom.noise import F32
@@ -22,5 +23,5 @@ class Scene:
     nuclei: Stamps
     tubes: list[Tube]
     tube_nuclei: Stamps
-    defocus: F32 | None
+    artefacts: Artefacts
     seed: int

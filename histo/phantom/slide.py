@@ -12,7 +12,7 @@ import numpy as np
 from histo.errors import UsageError
 from histo.geometry import is_credible_mpp
 from histo.phantom.adnexa import plan_adnexa
-from histo.phantom.artefacts import plan_defocus
+from histo.phantom.artefacts import ARTEFACTS, plan_artefacts
 from histo.phantom.bone import BONE, plan_bone
 from histo.phantom.calcium import CALCIUM, plan_calcium
 from histo.phantom.collagen import weave
@@ -35,7 +35,7 @@ _PROMISED: Final = {
     "heterotopic_ossification": (BONE,),
     "mixed": (CALCIUM, BONE),
 }
-FORMAT: Final = 1  # raised when the same seed gives other pixels
+FORMAT: Final = 2  # raised when the same seed gives other pixels
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,13 @@ def make_slide(
     record = asked | {
         "label": LABELS[kind],
         "attempt": attempt,
-        "mask_ids": {"calcification": 1, "bone": 2} | CONFOUNDERS,
+        "mask_ids": {"calcification": 1, "bone": 2} | CONFOUNDERS | ARTEFACTS,
         "stain": dataclasses.asdict(stain),
         "tissue": dataclasses.asdict(scene.tissue),
         "surface_angle": scene.layout.angle,
         "regions": [{"name": r.name, "label": r.label, **r.numbers} for r in regions],
-        "components": rows_of(components),
+        "artefacts": scene.artefacts.names(),
+        "components": rows_of(components, scene.layout),
     }
     folder.mkdir(parents=True, exist_ok=True)
     files = files_of(folder, name, kind)
@@ -139,7 +140,7 @@ def plan(asked: dict[str, Any], attempt: int = 0) -> tuple[Scene, list[Region], 
     """Draw everything about a slide from its checked parameters."""
     seed, domain, patient = asked["seed"], asked["domain"], asked["patient_seed"]
     frame = frame_for((asked["size_px"][0], asked["size_px"][1]), asked["mpp"])
-    tissue = draw_tissue(patient, seed)
+    tissue = draw_tissue(patient, seed, domain)
     layout = lay_out(frame, tissue, seed)
     rng = stream(seed, "texture")
     rng.uniform(size=4)  # draw_tissue took the first ones
@@ -148,7 +149,16 @@ def plan(asked: dict[str, Any], attempt: int = 0) -> tuple[Scene, list[Region], 
     nuclei = place_nuclei(rng, frame, layout, tissue, fibres)
     tubes, tube_nuclei = plan_adnexa(rng, layout)
     scene = Scene(
-        frame, layout, tissue, fibres, bank, nuclei, tubes, tube_nuclei, plan_defocus(frame, seed), new_seed(rng)
+        frame,
+        layout,
+        tissue,
+        fibres,
+        bank,
+        nuclei,
+        tubes,
+        tube_nuclei,
+        plan_artefacts(frame, seed, domain),
+        new_seed(rng),
     )
     regions = plan_regions(asked["kind"], layout, seed, domain, attempt)
     return scene, regions, draw_stain(patient, seed, domain)

@@ -14,6 +14,7 @@ from histo.geometry import MapGrid
 from histo.outlines import Outline, area_px2, to_polygon, trace
 from histo.phantom.bone import BONE
 from histo.phantom.calcium import CALCIUM
+from histo.phantom.layout import NO_SURFACE_UM, Layout
 
 CLASSES: Final = {CALCIUM: "calcification", BONE: "bone"}
 _COLOURS: Final = {CALCIUM: [126, 64, 190], BONE: [230, 140, 40]}
@@ -75,13 +76,31 @@ def as_geojson(name: str, components: list[Component]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def rows_of(components: list[Component]) -> list[dict[str, Any]]:
+def feret_um(outline: Outline, mpp: float) -> float:
+    """Return the largest distance between two points of an outline, in µm."""
+    hull = np.asarray(to_polygon(outline).convex_hull.boundary.coords) * mpp
+    hull = hull[:: max(1, len(hull) // 400)]
+    return float(np.hypot(*(hull[:, None] - hull[None, :]).transpose(2, 0, 1)).max())
+
+
+def depth_um(outline: Outline, layout: Layout) -> float | None:
+    """Return how far below the skin surface the outline begins; None where its fragment has no surface."""
+    cell_px = layout.frame.factor
+    corners = (np.concatenate([np.asarray(ring) for ring in outline]) / cell_px).astype(np.int64)
+    rows, columns = (np.clip(corners[:, k], 0, layout.depth.shape[1 - k] - 1) for k in (1, 0))
+    depth = float(layout.depth[rows, columns].min())
+    return None if depth >= NO_SURFACE_UM else round(max(0.0, depth), 1)
+
+
+def rows_of(components: list[Component], layout: Layout) -> list[dict[str, Any]]:
     """Return one JSON row per component."""
     return [
         {
             "class": CLASSES[c.label],
             "area_mm2": round(c.area_mm2, 6),
+            "feret_mm": round(feret_um(c.outline, layout.frame.mpp) * 1e-3, 4),
             "centroid_level0_px": list(c.centroid_level0_px),
+            "depth_um": depth_um(c.outline, layout),
         }
         for c in components
     ]

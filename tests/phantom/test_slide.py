@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from histo.errors import UsageError
 from histo.outlines import area_px2
 from histo.phantom import KINDS, PhantomFiles, make_slide
-from histo.phantom.recipe import LABELS
+from histo.phantom.recipe import DOMAINS, LABELS, Stain, draw_stain, draw_tissue
 from histo.phantom.render import render
 from histo.phantom.slide import parameters, plan
 
@@ -137,13 +137,32 @@ def test_every_kind_holds_what_it_says(made: dict[str, PhantomFiles]) -> None:
         assert 0.08 < (image.min(axis=2) < 215).mean() < 0.95, kind
 
 
-def test_shift_domain_is_disjoint_from_train() -> None:
-    gains = {
-        domain: [plan(asked("normal", s, (1000, 1000), domain))[2].gain_h for s in range(3)]
-        for domain in ("train", "shift")
-    }
-    assert all(0.55 <= g <= 1.8 for g in gains["train"])
-    assert not any(0.55 < g < 1.8 for g in gains["shift"])
+def test_domains_are_disjoint() -> None:
+    drawn = {d: [draw_stain(s, s + 1, d) for s in range(40)] for d in DOMAINS}
+    tissue = {d: [draw_tissue(s, s + 1, d) for s in range(40)] for d in DOMAINS}
+
+    def degrees(stain: Stain) -> float:
+        reference = np.array((0.5626, 0.7201, 0.4062))
+        cosine = np.dot(stain.haematoxylin, reference) / np.linalg.norm(reference)
+        return float(np.degrees(np.arccos(min(1.0, cosine))))
+
+    for gain in ("gain_h", "gain_e"):
+        values = {d: np.array([getattr(s, gain) for s in drawn[d]]) for d in DOMAINS}
+        assert ((values["train"] >= 0.55) & (values["train"] <= 1.8)).all()
+        shift = values["shift"]
+        assert (((shift >= 0.4) & (shift < 0.55)) | ((shift > 1.8) & (shift <= 2.6))).all()
+        assert ((values["extreme"] < 0.4) | (values["extreme"] > 2.6)).all()
+    for domain, (low, high) in {"train": (0, 4), "shift": (6, 12), "extreme": (12, 16)}.items():
+        assert all(low - 0.01 <= degrees(s) <= high + 0.01 for s in drawn[domain]), domain
+    for name in ("bundle_um", "fine_um", "eosin"):
+        inside = [getattr(t, name) for t in tissue["train"]]
+        for domain in ("shift", "extreme"):
+            assert not any(min(inside) <= getattr(t, name) <= max(inside) for t in tissue[domain]), (name, domain)
+
+
+def test_an_extreme_slide_can_be_made(tmp_path: Path) -> None:
+    files = make_slide(tmp_path, "e", kind="mixed", seed=2, size_px=SIZE, domain="extreme")
+    assert set(np.unique(tifffile.imread(files.mask))) >= {1, 2}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""The colour rule: lesions and what resembles them draw their stain from the same ranges.
+
+Amounts are mean haematoxylin and eosin as `Canvas` holds them. Whoever knows only a tile's colour can then
+not tell calcium from lymphoid tissue, cartilage or bacteria, nor bone from keloid, muscle or tendon.
+"""
+
+import numpy as np
+
+from histo.phantom.recipe import Lot
+
+Amounts = tuple[float, float]
+
+
+def dark(lot: Lot) -> Amounts:
+    """Draw the mean haematoxylin and eosin of something basophilic, from pale blue to almost black."""
+    h = lot.log_between((0.22, 1.5), (0.15, 2.0))
+    return h, min(lot.log_between((0.18, 1.1), (0.12, 1.5)), 0.2 + 1.2 * h)
+
+
+def pink(lot: Lot) -> Amounts:
+    """Draw the mean haematoxylin and eosin of something eosinophilic; a quarter is bluish or purple."""
+    e = lot.log_between((0.35, 1.6), (0.25, 2.1))
+    bluish = lot.rng.random() < 0.28
+    h = lot.between((0.15, 0.75), (0.12, 1.0))
+    return (h if bluish else 0.15 * float(lot.rng.random())), e
+
+
+def nuclear_share(lot: Lot, h: float, cover: float) -> tuple[float, float]:
+    """Split a mean haematoxylin between ground and nuclei that cover a share of the area: (ground, strength)."""
+    ground = h * lot.between((0.2, 0.72), (0.08, 0.85))
+    return ground, float(np.clip((h - ground) / max(cover, 0.08), 0.35, 2.4))
