@@ -14,7 +14,7 @@ help:
 	@echo "demo    examine three phantom slides with the shipped model; SLIDE=path [MPP=0.5] adds a real one"
 	@echo "test    run the tests; test-slow runs those that take minutes"
 	@echo "lint    ruff and mypy, as CI does; format rewrites the files"
-	@echo "model   make the shipped model again: phantom cohort, training, bundle (about an hour on two cores)"
+	@echo "model   make the shipped model again: phantom cohort, training, bundle (about half an hour on two cores)"
 	@echo "bench   measure: whether phantoms are hard enough, agreement with their truth, memory and speed"
 
 setup: $(READY)
@@ -48,7 +48,7 @@ format: setup
 
 COHORT ?= cohorts/phantom
 model: setup
-	$(BIN)/histo phantom $(COHORT) --slides 100 --seed 1
+	$(BIN)/histo phantom $(COHORT) --slides 80 --seed 1 --size 5000
 	$(BIN)/histo train configs/phantom.yaml --out runs
 	cp runs/phantom-resnet18/bundle/card.json runs/phantom-resnet18/bundle/weights.safetensors histo/models/weights/
 

@@ -83,9 +83,8 @@ def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[l
         problems.append(f"unknown label {cell['label']!r}, known are {', '.join(labels)}")
     slide = folder / cell["path"]
     annotation = folder / cell["annotation"] if cell.get("annotation") else None
-    problems += [
-        f"{f} does not exist" for f in (slide, annotation) if f is not None and not f.is_file() and cell["path"]
-    ]
+    files = [f for f in (slide if cell["path"] else None, annotation) if f is not None]
+    problems += [f"{f} does not exist" for f in files if not _is_file(f)]
     split = cell.get("split") or None
     if split is not None and split not in SPLITS:
         problems.append(f"unknown split {split!r}, known are {', '.join(SPLITS)}")

@@ -112,10 +112,6 @@ def load_bundle(folder: Path) -> Model:
         raise ModelError(f"{folder / CARD} describes no network that exists: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise ModelError(f"{folder / WEIGHTS} does not fit the network of its card: {str(error)[:300]}") from error
-    if made_for != _contract(card):
-        raise ModelError(
-            f"{folder / CARD} was edited after the model was made; use the card that came with the weights"
-        )
     if not all(bool(torch.isfinite(v).all()) for v in state.values()):
         raise ModelError(f"{folder / WEIGHTS} holds weights that are not numbers; ask for the model again")
     golden = _golden(network)
