@@ -29,7 +29,7 @@ $(READY): pyproject.toml constraints.txt | $(UV)
 	@touch $@
 
 demo: setup
-	$(BIN)/histo demo demo $(if $(SLIDE),--slide $(SLIDE)) $(if $(MPP),--mpp $(MPP))
+	$(BIN)/histo demo demo $(if $(SLIDE),--slide "$(SLIDE)") $(if $(MPP),--mpp $(MPP))
 
 test: setup
 	$(BIN)/pytest
@@ -50,6 +50,7 @@ COHORT ?= cohorts/phantom
 model: setup
 	$(BIN)/histo phantom $(COHORT) --slides 80 --seed 1 --size 5000
 	$(BIN)/histo train configs/phantom.yaml --out runs
+	mkdir -p histo/models/weights
 	cp runs/phantom-resnet18/bundle/card.json runs/phantom-resnet18/bundle/weights.safetensors histo/models/weights/
 
 bench: setup

@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -81,7 +82,7 @@ def infer(
     if len(results) <= MAX_TABLE_ROWS:
         console.print(verdict_table(results))
     console.print(summary(results))
-    console.print(f"Open {out / 'index.html'}")
+    console.print(f"Open {out / 'index.html'}", markup=False)
     if any(r.status in ("refused", "failed") for r in results):
         raise typer.Exit(3)
 
@@ -98,8 +99,11 @@ def train(
     from histo.console import out as console
     from histo.train import train as run
 
-    bundle = run(load_config(config, overrides or []), out, device=device, say=console.print)
-    console.print(f"The model is in {bundle}; use it with: histo infer SLIDE --model {bundle} --out OUT")
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    bundle = run(load_config(config, overrides or []), out, device=device, say=say)
+    say(f"The model is in {bundle}; use it with: histo infer SLIDE --model {bundle} --out OUT")
 
 
 @app.command()
@@ -126,7 +130,7 @@ def phantom(
             workers=workers,
             progress=start("making phantoms"),
         )
-    console.print(f"{slides} slides and their truth are in {folder}; the manifest is {manifest}")
+    console.print(f"{slides} slides and their truth are in {folder}; the manifest is {manifest}", markup=False)
 
 
 @app.command()
@@ -174,7 +178,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(arguments)
     except HistoError as error:
         if logging.getLogger().isEnabledFor(logging.INFO):
-            raise
+            traceback.print_exc()
         typer.echo(f"histo: {error}", err=True)
         sys.exit(error.exit_code)
     sys.exit(0)

@@ -32,5 +32,5 @@ def run_demo(folder: Path, slides: Sequence[Path], mpp: float | None) -> int:
     right = sum(r.verdict is not None and r.verdict.label == truth[r.slide_id] for r in results)
     out.print(f"{right} of {len(made)} phantoms right (truth: {', '.join(truth.values())})")
     for part in ["results", "real"][: 1 + bool(real)]:
-        out.print(f"Open {folder / part / 'index.html'}")
+        out.print(f"Open {folder / part / 'index.html'}", markup=False)
     return 0 if right == len(made) and all(r.status in ("done", "review") for r in real) else 3

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
+from rich.markup import escape
+
 import histo
 from histo.console import out
 from histo.errors import HistoError
@@ -27,10 +29,10 @@ def examine() -> int:
     broken = 0
     for name, check in checks:
         try:
-            out.print(f"[green]ok     [/green] {name}: {check()}")
+            out.print(f"[green]ok     [/green] {name}: {escape(check())}")
         except (ImportError, PackageNotFoundError, RuntimeError, OSError, HistoError) as error:
             broken += 1
-            out.print(f"[red]broken [/red] {name}: {error}")
+            out.print(f"[red]broken [/red] {name}: {escape(str(error))}")
     return 2 if broken else 0
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,13 +25,20 @@ from histo.export.report import write_report
 from histo.export.tables import write_tiles
 from histo.files import path_text, write_text
 from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for, plan_read, rebin, round_px
-from histo.models.aggregation import account, burdens, decide, find_lesions, review_reasons
+from histo.models.aggregation import (
+    NOT_EXCLUDED,
+    ClassFindings,
+    account,
+    burdens,
+    decide,
+    find_lesions,
+    review_reasons,
+)
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.engine import TorchEngine, pick_device
 from histo.models.stitching import Stitcher
 from histo.results import (
     EvidenceField,
-    Lesion,
     Overview,
     Provenance,
     Reason,
@@ -68,9 +75,10 @@ def load_model(path: str | os.PathLike[str] | None = None) -> Model:
     return load_bundle(SHIPPED if path is None else Path(path))
 
 
-def settings_of(mpp: float | None) -> dict[str, str | float | int | None]:
-    """Return the settings that change a result, beside the slide and the model."""
-    return {"histo": histo.__version__, "mpp": mpp, "mode": "full"}
+def settings_of(mpp: float | None, device: str) -> dict[str, str | float | int | None]:
+    """Return the settings that change a result, beside the slide and the model; a GPU computes in half precision."""
+    kind = "cuda" if pick_device(device).type == "cuda" else "cpu"
+    return {"histo": histo.__version__, "mpp": mpp, "mode": "full", "device": kind}
 
 
 def digest_of(settings: Mapping[str, str | float | int | None]) -> str:
@@ -101,7 +109,7 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
 
 def blank_result(path: Path, model: Model, mpp: float | None, slide_id: str, device: str) -> SlideResult:
     """Return the result of a slide of which nothing is known yet: `failed`, without reasons."""
-    settings = settings_of(mpp)
+    settings = settings_of(mpp, device)
     return SlideResult(
         slide_id=slide_id,
         path=path_text(path),
@@ -213,9 +221,7 @@ def _conclude(
         burdens=burdens(findings),
         lesions=tuple(lesion for f in findings for lesion in f.lesions),
     )
-    strongest = _strongest([f.lesions for f in findings])
-    evidence = tuple(e for lesion in strongest if (e := _evidence(slide, lesion)) is not None)
-    return SlidePrediction(result, slide_map, overview, evidence)
+    return SlidePrediction(result, slide_map, overview, _evidence(slide, findings))
 
 
 def _lay(pyramid: Pyramid, model: Model, overview: Overview, tissue: Tissue) -> tuple[TileGrid, np.ndarray, np.ndarray]:
@@ -236,28 +242,42 @@ def _check_tissue(tissue_mm2: float, model: Model, path: Path) -> None:
         )
 
 
-def _strongest(by_class: list[tuple[Lesion, ...]]) -> list[Lesion]:
-    """Take the largest lesions of every class in turn, so that a rare class is not crowded out."""
-    ranks = range(max((len(lesions) for lesions in by_class), default=0))
-    in_turn = [lesions[i] for i in ranks for lesions in by_class if i < len(lesions)]
-    return in_turn[:MAX_EVIDENCE]
+def _evidence(slide: Slide, findings: Sequence[ClassFindings]) -> tuple[EvidenceField, ...]:
+    """Show the largest lesions of every class in turn, so that a rare class is not crowded out.
+
+    A class without a lesion shows its strongest field instead, if that is not next to nothing: the reviewer
+    sees what was not counted.
+    """
+    ranks = range(max(1, *(len(f.lesions) for f in findings)))
+    wanted: list[tuple[str | None, str, float, tuple[float, float]]] = []
+    for rank in ranks:
+        for f in findings:
+            if rank < len(f.lesions):
+                lesion = f.lesions[rank]
+                wanted.append((lesion.lesion_id, f.rule.name, lesion.probability_max, lesion.peak_level0_px))
+            elif rank == 0 and f.peak_probability >= NOT_EXCLUDED:
+                wanted.append((None, f.rule.name, f.peak_probability, f.peak_level0_px))
+    fields = (_field(slide, *one) for one in wanted[:MAX_EVIDENCE])
+    return tuple(field for field in fields if field is not None)
 
 
-def _evidence(slide: Slide, lesion: Lesion) -> EvidenceField | None:
-    """Read the field around a lesion's strongest cell, near and far; None where the file is damaged."""
+def _field(
+    slide: Slide, lesion_id: str | None, class_name: str, probability: float, peak_level0_px: tuple[float, float]
+) -> EvidenceField | None:
+    """Read the field around a strong cell, near and far; None where the file is damaged."""
     coarsest = max(slide.pyramid.mpp_x, slide.pyramid.mpp_y)
     pictures, sides_um = [], []
     for mpp in (max(NEAR_MPP, coarsest), max(FAR_MPP, coarsest)):
         plan = plan_read(slide.pyramid, mpp, EVIDENCE_PX)
         fx, fy = plan.tile_px_level0
-        x, y = lesion.peak_level0_px
+        x, y = peak_level0_px
         corner = round_px(x - EVIDENCE_PX * fx / 2), round_px(y - EVIDENCE_PX * fy / 2)
         try:
             pictures.append(slide.read_tile(corner, plan))
         except SlideFailed:
             return None
         sides_um.append(EVIDENCE_PX * fx * slide.pyramid.mpp_x)
-    return EvidenceField(lesion.lesion_id, pictures[0], pictures[1], sides_um[0], sides_um[1])
+    return EvidenceField(lesion_id, class_name, probability, pictures[0], pictures[1], sides_um[0], sides_um[1])
 
 
 def _versions() -> dict[str, str]:

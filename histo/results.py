@@ -168,9 +168,14 @@ class Overview:
 
 @dataclass(frozen=True, eq=False)
 class EvidenceField:
-    """A strong field at two magnifications: pictures (H, W, 3) uint8 and the µm that their sides show."""
+    """A strong field at two magnifications: pictures (H, W, 3) uint8 and the µm that their sides show.
 
-    lesion_id: str
+    `lesion_id` is None for the strongest field of a class that has no lesion large enough to count.
+    """
+
+    lesion_id: str | None
+    class_name: str
+    probability: float
     near_rgb: NDArray[np.uint8]
     far_rgb: NDArray[np.uint8]
     near_um: float

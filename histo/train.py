@@ -4,6 +4,7 @@
 """
 
 import csv
+import hashlib
 import logging
 import sys
 import time
@@ -114,7 +115,7 @@ class _Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         o = self._optimiser
-        adam = torch.optim.AdamW(self.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay, fused=True)
+        adam = torch.optim.AdamW(self.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(adam, o.learning_rate, total_steps=self._steps, pct_start=0.2)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -205,10 +206,11 @@ def _fit(
     kept = ModelCheckpoint(
         run / "checkpoints", "best", monitor="validation_loss", save_last=True, enable_version_counter=False
     )
-    on_gpu = pick_device(device).type == "cuda"
+    target = pick_device(device)
+    on_gpu = target.type == "cuda"
     trainer = lightning.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
-        devices=1,
+        devices=[target.index or 0] if on_gpu else 1,
         precision="16-mixed" if on_gpu else "32-true",
         max_epochs=epochs,
         callbacks=[kept, _Diary(run / "metrics.csv", say, epochs)],
@@ -223,12 +225,18 @@ def _fit(
     with warnings.catch_warnings():
         # Lightning's advice on loader counts does not hold on two cores.
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
-        trainer.fit(
-            module,
-            datamodule=_Tiles(config, slides, validation),
-            ckpt_path=last if last.exists() else None,
-            weights_only=True,
-        )
+        try:
+            trainer.fit(
+                module,
+                datamodule=_Tiles(config, slides, validation),
+                ckpt_path=last if last.exists() else None,
+                weights_only=True,
+            )
+        except SystemExit as end:
+            # Lightning turns Ctrl-C into exit code 1; for us it is an interruption like any other.
+            if isinstance(end.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
     best = torch.load(kept.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(best)
     return network.cpu().eval()
@@ -265,16 +273,31 @@ def _score(bundle: Path, records: Sequence[SlideRecord], run: Path, device: str)
 
 
 def _describe(run: Path, config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord]) -> None:
-    """Write the resolved configuration and the splits; refuse to go on with a run of another configuration."""
+    """Write the resolved configuration and the splits; refuse to go on with a run of another configuration or data."""
     run.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    resolved = run / "config.yaml"
-    if resolved.exists() and resolved.read_text(encoding="utf-8") != text:
-        raise UsageError(f"{run} holds a run with another configuration; give this one another `name` or move it away")
-    write_text(resolved, text)
     sides = (("train", train), ("validation", validation))
-    rows = [[r.slide, r.patient, r.label, side] for side, records in sides for r in records]
-    write_table(run / "splits.csv", ["slide", "patient", "label", "split"], rows)
+    rows = [[*_identity(r), side] for side, records in sides for r in records]
+    begun = (run / "checkpoints").exists()
+    resolved, splits = run / "config.yaml", run / "splits.csv"
+    if begun and resolved.read_text(encoding="utf-8") != text:
+        raise UsageError(f"{run} holds a run with another configuration; give this one another `name` or move it away")
+    if begun and _rows(splits) != rows:
+        raise UsageError(f"{run} holds a run on other slides or outlines; give this one another `name` or move it away")
+    write_text(resolved, text)
+    write_table(splits, ["slide", "patient", "label", "mpp", "bytes", "annotation_sha256", "split"], rows)
+
+
+def _identity(record: SlideRecord) -> list[str]:
+    """Return what pins a labelled slide: a changed outline, scale or file is other training data."""
+    outlines = hashlib.sha256(record.annotation.read_bytes()).hexdigest() if record.annotation else ""
+    size = str(record.path.stat().st_size)
+    return [record.slide, record.patient, record.label, str(record.mpp or ""), size, outlines]
+
+
+def _rows(path: Path) -> list[list[str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
 
 
 def _provenance(config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord]) -> dict[str, Any]:

@@ -79,8 +79,10 @@ def test_doctor_finds_what_it_needs():
     assert "shipped model: phantom-" in done.stdout
 
 
-def test_debug_shows_the_traceback():
-    assert "Traceback" in call("--debug", "train", "nowhere.yaml").stderr
+def test_debug_shows_the_traceback_and_keeps_the_exit_code():
+    done = call("--debug", "train", "nowhere.yaml")
+    assert "Traceback" in done.stderr
+    assert done.returncode == 2
 
 
 def test_no_command_needs_the_network(painted, tmp_path):

@@ -134,7 +134,7 @@ def test_outputs_are_all_there_and_the_result_reads_back(painted, colour_model, 
     assert set(result.files) == {"report", "heatmap", "overlay", "lesions", "tiles"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*result.files.values(), "result.json"}
     assert load_result(tmp_path / "out" / "result.json") == result
-    assert len(prediction.evidence) == len(result.lesions)
+    assert [e.lesion_id for e in prediction.evidence] == [lesion.lesion_id for lesion in result.lesions]
 
 
 def test_evidence_shows_the_lesion(painted, colour_model):
@@ -145,6 +145,20 @@ def test_evidence_shows_the_lesion(painted, colour_model):
     assert np.allclose(middle, (60, 30, 95), atol=12)
     assert field.near_um == pytest.approx(224)
     assert field.far_um == pytest.approx(1120)
+
+
+def test_a_class_without_lesions_shows_its_strongest_field(painted, colour_model):
+    classes = colour_model.card.classes
+    strict = classes.model_copy(
+        update={"lesions": tuple(c.model_copy(update={"min_area_mm2": 0.05}) for c in classes.lesions)}
+    )
+    model = replace(colour_model, card=colour_model.card.model_copy(update={"classes": strict}))
+    prediction = predict_slide(painted, model)
+    assert {x.class_name for x in prediction.result.lesions} == {"bone"}
+    suspect = next(e for e in prediction.evidence if e.class_name == "calcification")
+    assert suspect.lesion_id is None
+    assert suspect.probability > 0.9
+    assert np.allclose(suspect.near_rgb[200:248, 200:248].reshape(-1, 3).mean(axis=0), (60, 30, 95), atol=12)
 
 
 def test_a_slide_with_bounds_is_mapped_inside_them(painted, colour_model, monkeypatch):

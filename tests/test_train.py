@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,24 @@ def test_a_run_of_another_configuration_is_refused(cohort, tmp_path):
     train(config(cohort, "optimiser.epochs=1"), tmp_path, device="cpu")
     with pytest.raises(UsageError, match="another configuration"):
         train(config(cohort, "optimiser.epochs=1", "optimiser.learning_rate=1e-4"), tmp_path, device="cpu")
+
+
+def test_other_outlines_are_another_run(cohort, tmp_path):
+    """Regression: after a change of the data, the old weights were written under a card with the new figures."""
+    copy = tmp_path / "data"
+    shutil.copytree(cohort.parent, copy)
+    small = config(copy / "slides.csv", "optimiser.epochs=1")
+    train(small, tmp_path, device="cpu")
+    outlined = next(p for p in copy.glob("*.geojson") if '"bone"' in p.read_text())
+    outlined.write_text(outlined.read_text() + "\n")
+    with pytest.raises(UsageError, match="other slides or outlines"):
+        train(small, tmp_path, device="cpu")
+
+
+def test_a_mistake_in_a_first_configuration_does_not_lock_the_name(cohort, tmp_path):
+    with pytest.raises(UsageError, match="unknown backbone"):
+        train(config(cohort, "network.backbone=resnet81"), tmp_path, device="cpu")
+    train(config(cohort, "optimiser.epochs=1"), tmp_path, device="cpu")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(cohort, tmp_path, monkeypatch):

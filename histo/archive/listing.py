@@ -27,14 +27,15 @@ def list_slides(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for path in paths:
-        inside = sorted(_slides_in(path)) if path.is_dir() else []
+        inside = sorted(_slides_in(path)) if os.path.isdir(path) else []
         for slide in inside or [path]:
             found.setdefault(absolute(slide), slide)
     return list(found.values())
 
 
 def _slides_in(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    closed: list[Path] = []
+    for parent, folders, files in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
         if LEDGER in files:
             # An output folder of an earlier run: its heatmaps are TIFFs too.
             folders.clear()
@@ -42,6 +43,7 @@ def _slides_in(folder: Path) -> Iterator[Path]:
         folders.sort()
         names = (name for name in files if not name.endswith(TRUTH_SUFFIX))
         yield from (Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES)
+    yield from closed  # a folder that may not be entered becomes a failed slide, not silence
 
 
 def name_slides(slides: Iterable[Path], known: dict[str, str]) -> dict[Path, str]:

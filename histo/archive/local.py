@@ -17,7 +17,7 @@ from pathlib import Path
 from histo.archive.ledger import Entry, Ledger
 from histo.archive.listing import LEDGER, absolute, list_slides, name_slides
 from histo.data.slide import sha256_of
-from histo.errors import ArchiveError, HistoError, SlideFailed
+from histo.errors import ArchiveError, HistoError, SlideFailed, UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
 from histo.files import sync, write_text
@@ -65,6 +65,8 @@ def run_slides(
     Every slide gets its folder under `slides/`, its ledger row, and its line in `slides.csv` and `index.html`.
     Raises `ArchiveError` when the folder, the disk or the ledger stops the run, or another run owns the folder.
     """
+    if any(os.path.isdir(p) and os.path.realpath(p) == os.path.realpath(out) for p in paths):
+        raise UsageError(f"--out {out} is the folder of the slides themselves; give another one")
     with _owned(out):
         ledger = Ledger(out / LEDGER)
         try:
@@ -116,19 +118,24 @@ class _Run:
 
     @property
     def _settings_digest(self) -> str:
-        return digest_of(settings_of(self.options.mpp))
+        return digest_of(settings_of(self.options.mpp, self.options.device))
 
     def _kept(self, entry: Entry | None, key: str) -> SlideResult | None:
         if entry is None or not key or entry.key != key or entry.status not in FINAL:
             return None
-        return self._stored(entry)
+        stored = self._stored(entry)
+        # What could not be read may be readable now: a disk or a network may have been the cause.
+        return None if stored and stored.areas and stored.areas.unreadable_mm2 > 0 else stored
 
     def _stored(self, entry: Entry) -> SlideResult | None:
         """Return the result of a row, if the file is the very one that the row was written for."""
         path = self.slides / entry.slide_id / "result.json"
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.result_sha256:
             return None
-        return load_result(path)
+        try:
+            return load_result(path)
+        except UsageError:  # of an older schema; computed anew when it is named
+            return None
 
     def _compute(self, path: Path, slide_id: str, key: str, progress: Progress | None) -> SlideResult:
         started = time.monotonic()
@@ -162,7 +169,8 @@ class _Run:
         )
 
     def _broken(self, path: Path, slide_id: str, error: Exception) -> SlidePrediction:
-        code = "out_of_memory" if isinstance(error, MemoryError) else "internal_error"
+        is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's own
+        code = "out_of_memory" if is_memory else "internal_error"
         what = f"{path} could not be examined ({type(error).__name__}: {error}); please report this with the log"
         blank = blank_result(path, self.model, self.options.mpp, slide_id, self.options.device)
         return SlidePrediction(replace(blank, reasons=(Reason(code, what),)))
@@ -186,7 +194,7 @@ class _Run:
         info = {
             "model": self.model.card.name,
             "model_digest": self.model.digest,
-            "settings": settings_of(self.options.mpp),
+            "settings": settings_of(self.options.mpp, self.options.device),
             "device": self.options.device,
         }
         write_text(self.out / "run.json", json.dumps(info, indent=1) + "\n")
@@ -214,6 +222,8 @@ def _owned(out: Path) -> Iterator[None]:
             lock.seek(0)
             owner = lock.read().strip() or "another process"
             raise ArchiveError(f"{out} is in use by {owner}; wait for it or give another --out") from error
+        except OSError as error:
+            raise _stopped(out, error) from error
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()

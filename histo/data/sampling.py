@@ -69,20 +69,15 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
 
 
 def _check_agreement(record: SlideRecord, outlines: Mapping[str, list[Outline]], config: TrainConfig) -> None:
-    """Refuse a slide whose outlines contradict its label: it would teach lesions as normal tissue."""
+    """Refuse a slide whose outlines lead to another verdict than its label: one of the two would be taught wrong."""
     classes = config.classes
     outlined = [c for c in classes.lesions if outlines.get(c.name)]
-    if record.label == classes.normal_label and outlined:
+    implied = outlined[0].verdict if outlined else classes.normal_label
+    if implied != record.label:
+        drawn = " and ".join(c.name for c in outlined) or "no lesion"
         raise UsageError(
-            f"slide {record.slide} is labelled {record.label} and {record.annotation} outlines {outlined[0].name}; "
-            "correct the one or the other"
-        )
-    wanted = [c.name for c in classes.lesions if c.verdict == record.label]
-    if wanted and record.label not in [c.verdict for c in outlined]:
-        missing = " or ".join(wanted)
-        raise UsageError(
-            f"slide {record.slide} is labelled {record.label} and {record.annotation} outlines no {missing}; "
-            "outline it or correct the label"
+            f"slide {record.slide} is labelled {record.label}, and {record.annotation} outlines {drawn}, which means "
+            f"{implied}; correct the label or the outlines"
         )
 
 
@@ -142,7 +137,8 @@ def fixed_tiles(slides: Sequence[LabelledSlide], count: int, seed: int) -> list[
     groups: dict[bool, list[Draw]] = {True: [], False: []}
     for s, slide in enumerate(slides):
         for cells, (x, y) in zip(slide.class_cells, slide.tiles.positions_level0_px, strict=True):
-            groups[bool(cells[1:].any())].append(Draw(s, (int(x), int(y)), 0))
+            if cells.any():  # a tile without one labelled cell would count as loss 0
+                groups[bool(cells[1:].any())].append(Draw(s, (int(x), int(y)), 0))
     chosen = []
     for group in groups.values():
         picks = rng.permutation(len(group))[: count // 2]

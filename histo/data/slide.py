@@ -138,8 +138,12 @@ def check_regular_file(path: Path) -> None:
         raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions") from error
     except (OSError, ValueError) as error:
         raise SlideFailed("not_found", f"{path} does not exist; check the path") from error
+    if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
+        raise SlideFailed("permission", f"{path} is a folder that this user may not enter; change its permissions")
     if stat.S_ISDIR(status.st_mode):
-        raise SlideFailed("not_a_file", f"{path} is a folder without slides; give slide files or a folder of them")
+        raise SlideFailed(
+            "not_a_file", f"{path} is a folder, and no slide was found in it; give slide files or a folder of them"
+        )
     if not stat.S_ISREG(status.st_mode):
         raise SlideFailed("not_a_file", f"{path} is a pipe, socket or device; give a slide file")
     if status.st_size == 0:

@@ -21,7 +21,7 @@ from histo.export.layers import (
     unscored_masks,
 )
 from histo.export.legend import render_legend
-from histo.export.lettering import GREY, INK, PAPER, WARNING, put_scale_bar, put_text, shortened, text_width, wrapped
+from histo.export.lettering import GREY, PAPER, put_scale_bar, put_text, shortened, text_width
 from histo.export.words import marks, model_words, pretty, printable, probability_words
 from histo.files import whole
 from histo.geometry import MapGrid
@@ -97,15 +97,14 @@ def _bar_fits(canvas: MapGrid) -> bool:
 
 def render_sheet(prediction: SlidePrediction) -> NDArray[np.uint8]:
     """Return the whole sheet (H, W, 3): title, tissue beside overlay (or above it on wide slides), legend."""
-    if prediction.overview is None:
-        return _sheet_without_picture(prediction.result)
-    room, beside = panel_room(prediction.overview)
+    overview = _overview(prediction)
+    room, beside = panel_room(overview)
     panels = [render_tissue(prediction, room), render_overlay(prediction, room)]
     height, width = panels[0].shape[:2]
     step = (width + _GAP, 0) if beside else (0, height + _GAP)
     content = width + step[0]
     total_w = max(_NARROWEST_PX, content + 2 * _MARGIN)
-    canvas = canvas_grid(prediction.overview.grid, room)
+    canvas = canvas_grid(overview.grid, room)
     px_per_mm = None if _bar_fits(canvas) else 1000 / canvas.cell_um[0]
     legend = render_legend(prediction, total_w - 2 * _MARGIN, px_per_mm)
     panels_end = _HEADER + height + step[1]
@@ -145,17 +144,6 @@ def _header(draw: ImageDraw.ImageDraw, result: SlideResult, width: int) -> None:
     put_text(draw, (width - _MARGIN - text_width(model, 24), 79), model, 24, GREY)
     slide = shortened(f"Slide {result.slide_id}", 24, room - text_width(model, 24) - 40)
     put_text(draw, (_MARGIN, 79), slide, 24, GREY)
-
-
-def _sheet_without_picture(result: SlideResult) -> NDArray[np.uint8]:
-    lines = [line for reason in result.reasons for line in wrapped(reason.message, 26, _NARROWEST_PX - 2 * _MARGIN)]
-    sheet = Image.new("RGB", (_NARROWEST_PX, _HEADER + 40 * len(lines) + 90), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    _header(draw, result, sheet.width)
-    for i, line in enumerate(lines):
-        put_text(draw, (_MARGIN, _HEADER + 10 + 40 * i), line, 26, INK)
-    put_text(draw, (_MARGIN, sheet.height - 44), result.research_use, 22, WARNING)
-    return np.asarray(sheet)
 
 
 def _overview(prediction: SlidePrediction) -> Overview:

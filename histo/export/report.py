@@ -72,7 +72,9 @@ def _field(field: EvidenceField, result: SlideResult, names: Mapping[str, str]) 
     lesion: Lesion | None = next((one for one in result.lesions if one.lesion_id == field.lesion_id), None)
     return {
         "lesion": lesion,
-        "mark": names.get(field.lesion_id, ""),
+        "mark": names.get(field.lesion_id, "") if field.lesion_id else "",
+        "class_name": field.class_name,
+        "probability": field.probability,
         "near": picture_uri(_with_bar(field.near_rgb, field.near_um)),
         "near_um": field.near_um,
         "far": picture_uri(_with_bar(field.far_rgb, field.far_um)),

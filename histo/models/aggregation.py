@@ -20,12 +20,14 @@ NOT_EXCLUDED = 0.05  # a label less probable than this counts as excluded
 
 @dataclass(frozen=True)
 class ClassFindings:
-    """What the map holds of one class: its lesions, and the area of the largest region too small to be one."""
+    """What the map holds of one class: its lesions, the area of the largest region too small to be one, its peak."""
 
     rule: ClassRule
     lesions: tuple[Lesion, ...]
     largest_dropped_mm2: float
     presence: float
+    peak_level0_px: tuple[float, float]
+    peak_probability: float
 
 
 def account(slide_map: SlideMap) -> Areas:
@@ -56,7 +58,8 @@ def find_lesions(
         dropped = max((r.area_mm2 for r in regions if r.area_mm2 < rule.min_area_mm2), default=0.0)
         named = (_named(lesion, number, identity) for number, lesion in enumerate(kept, start=1))
         presence = _presence(smooth, rule.min_area_mm2 / slide_map.grid.cell_mm2)
-        findings.append(ClassFindings(rule, tuple(named), dropped, presence))
+        peak = _peak(smooth, slide_map.grid)
+        findings.append(ClassFindings(rule, tuple(named), dropped, presence, peak, float(smooth.max())))
     return tuple(findings)
 
 
@@ -155,8 +158,6 @@ def _regions(
 def _measure(
     outline: Outline, values: NDArray[np.float32], window: MapGrid, pyramid: Pyramid, class_name: str
 ) -> Lesion:
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
-    peak = window.to_level0_px(np.array([[column + 0.5, row + 0.5]]))[0]
     return Lesion(
         lesion_id="",
         name="",
@@ -166,8 +167,15 @@ def _measure(
         feret_mm=feret_mm(outline, pyramid.mpp_x, pyramid.mpp_y),
         probability_mean=float(values[values > 0].mean()),
         probability_max=float(values.max()),
-        peak_level0_px=(float(peak[0]), float(peak[1])),
+        peak_level0_px=_peak(values, window),
     )
+
+
+def _peak(values: NDArray[np.float32], grid: MapGrid) -> tuple[float, float]:
+    """Return the middle of the strongest cell in level-0 px."""
+    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    x, y = grid.to_level0_px(np.array([[column + 0.5, row + 0.5]]))[0]
+    return float(x), float(y)
 
 
 def _named(lesion: Lesion, number: int, identity: str) -> Lesion:

@@ -1,6 +1,7 @@
 import csv
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import random
@@ -16,8 +17,9 @@ import cv2
 import pytest
 
 from histo.archive import local
+from histo.archive.ledger import Ledger
 from histo.archive.local import RunOptions, run_slides
-from histo.errors import ArchiveError
+from histo.errors import ArchiveError, UsageError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.results import load_result
 
@@ -265,3 +267,33 @@ def test_killed_at_any_moment_it_goes_on_with_the_unfinished_slides(slides, tmp_
     stored = [load_result(out / "slides" / r.slide_id / "result.json") for r in unbroken]
     assert [replace(s, path="") for s in stored] == [replace(u, path="") for u in unbroken]
     assert not list((out / "slides").glob(".*"))
+
+
+def test_the_folder_of_the_slides_is_no_place_for_results(slides, colour_model):
+    with pytest.raises(UsageError, match="folder of the slides themselves"):
+        run([slides], slides, colour_model)
+    assert sorted(p.name for p in slides.iterdir()) == ["a.svs", "b.svs", "c.svs"]
+
+
+def test_tissue_that_could_not_be_read_is_tried_again(tmp_path, colour_model, write_tiff, paint_slide):
+    rule = colour_model.card.rule.model_copy(update={"max_unreadable_share": 0.9})
+    patient = replace(colour_model, card=colour_model.card.model_copy(update={"rule": rule}))
+    path = write_tiff(tmp_path / "hurt.svs", [paint_slide()], faults={40: b"\xff\xd8garbage"})
+    results, _ = run([path], tmp_path / "out", patient)
+    assert results[0].areas.unreadable_mm2 > 0
+    _, steps = run([path], tmp_path / "out", patient)
+    assert not steps[0].kept
+
+
+def test_an_older_result_among_the_rows_does_not_stop_the_run(slides, tmp_path, colour_model):
+    """Regression: the tables were lost when one stored result had another schema."""
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    path = out / "slides" / "a" / "result.json"
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 0'))
+    ledger = Ledger(out / "ledger.sqlite")
+    old = next(e for e in ledger.entries() if e.slide_id == "a")
+    ledger.record(replace(old, result_sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+    ledger.close()
+    run([slides / "b.svs"], out, colour_model)
+    assert set(rows(out)) == {"b", "c"}

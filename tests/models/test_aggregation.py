@@ -35,6 +35,10 @@ HO, CC = "heterotopic_ossification", "calcinosis_cutis"
 MakeMap = Callable[..., tuple[SlideMap, Pyramid]]
 
 
+def found(rule: ClassRule, lesions: tuple[Lesion, ...], dropped_mm2: float, presence: float) -> ClassFindings:
+    return ClassFindings(rule, lesions, dropped_mm2, presence, (0.0, 0.0), presence)
+
+
 def find(case: tuple[SlideMap, Pyramid], rule: RuleConfig = RULE, identity: str = "id") -> tuple[ClassFindings, ...]:
     return find_lesions(*case, INFO.classes, rule, identity)
 
@@ -85,7 +89,7 @@ def test_a_model_whose_first_class_is_another_follows_its_own_order(make_map: Ma
 def test_label_probabilities_add_up_to_one(presence: list[float], bone: bool, calcium: bool) -> None:
     lesion = Lesion("i", "n", "c", (((0, 0), (1, 0), (1, 1), (0, 0)),), 1.0, 1.0, 1.0, 1.0, (0, 0))
     findings = tuple(
-        ClassFindings(rule, (lesion,) if has else (), 0.0, p)
+        found(rule, (lesion,) if has else (), 0.0, p)
         for rule, has, p in zip(INFO.classes, (bone, calcium), presence, strict=True)
     )
     verdict = decide(findings, INFO)
@@ -101,7 +105,7 @@ def test_label_probabilities_add_up_to_one(presence: list[float], bone: bool, ca
 def test_two_classes_may_lead_to_the_same_label() -> None:
     marrow = replace(BONE, name="marrow")
     info = replace(INFO, classes=(BONE, marrow))
-    verdict = decide((ClassFindings(BONE, (), 0, 0.5), ClassFindings(marrow, (), 0, 0.5)), info)
+    verdict = decide((found(BONE, (), 0, 0.5), found(marrow, (), 0, 0.5)), info)
     assert verdict.probability == pytest.approx({"normal": 0.25, HO: 0.75})
 
 
@@ -334,7 +338,7 @@ def test_a_region_just_too_small_is_a_reason_and_a_speck_is_not(make_map: MakeMa
 
 
 def test_every_reason_says_what_and_how_much() -> None:
-    findings = (ClassFindings(BONE, (), 0.015, 0.3), ClassFindings(CALCIUM, (), 0.0, 0.0))
+    findings = (found(BONE, (), 0.015, 0.3), found(CALCIUM, (), 0.0, 0.0))
     reasons = review_reasons(findings, decide(findings, INFO), Areas(0.9, 0.5, 0.2, 0.2), RULE)
     assert [r.code for r in reasons] == [
         "uncertain", "borderline_area", "unreadable_tissue", "ink_over_tissue", "little_tissue"
