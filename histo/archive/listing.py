@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from histo.data.slide import SUFFIXES, sha256_of
+from histo.data.slide import SUFFIXES, series_of, sha256_of
 from histo.errors import SlideFailed
 from histo.files import path_text
 
@@ -27,10 +27,16 @@ def list_slides(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for path in paths:
-        inside = sorted(_slides_in(path)) if os.path.isdir(path) else []
+        inside = _one_a_series(sorted(_slides_in(path))) if os.path.isdir(path) else []
         for slide in inside or [path]:
             found.setdefault(absolute(slide), slide)
     return list(found.values())
+
+
+def _one_a_series(slides: Iterable[Path]) -> list[Path]:
+    """Keep the first file of every DICOM series: its files are the levels of one slide."""
+    first: dict[str, Path] = {}
+    return [p for p in slides if (series := series_of(p)) is None or first.setdefault(series, p) == p]
 
 
 def _slides_in(folder: Path) -> Iterator[Path]:

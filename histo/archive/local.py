@@ -16,7 +16,7 @@ from pathlib import Path
 
 from histo.archive.ledger import Entry, Ledger
 from histo.archive.listing import LEDGER, absolute, list_slides, name_slides
-from histo.data.slide import sha256_of
+from histo.data.slide import companions_of, sha256_of
 from histo.errors import ArchiveError, HistoError, SlideFailed, UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
@@ -111,8 +111,8 @@ class _Run:
     def _key(self, path: Path) -> str:
         """Return what a result hangs on: content, model, settings; a slide that cannot be read has no key."""
         try:
-            content = sha256_of(path)
-        except SlideFailed:
+            content = f"{sha256_of(path)}/{companions_of(path)}"
+        except (SlideFailed, OSError):
             return ""
         return hashlib.sha256(f"{content}/{self.model.digest}/{self._settings_digest}".encode()).hexdigest()
 

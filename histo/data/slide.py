@@ -15,6 +15,7 @@ import openslide
 from numpy.typing import NDArray
 
 from histo.errors import SlideFailed, SlideRefused, UsageError
+from histo.files import path_text
 from histo.geometry import Pyramid, ReadPlan, ScaleSource, is_credible_mpp, round_px
 
 MAX_READ_PX = 2**25  # 32 Mpx: 128 MiB of RGBA; nothing ever asks the decoder for more at once
@@ -152,6 +153,18 @@ def check_regular_file(path: Path) -> None:
         raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions")
 
 
+def series_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the series of a DICOM file, whose files OpenSlide opens as one slide; None for any other file."""
+    if Path(path).suffix.lower() != ".dcm":
+        return None
+    try:
+        with openslide.OpenSlide(path) as handle:
+            series: str | None = handle.properties.get("dicom.SeriesInstanceUID")
+            return series
+    except openslide.OpenSlideError:
+        return None
+
+
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's content.
 
@@ -163,6 +176,16 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise SlideFailed("unreadable", f"{path} cannot be read ({error.strerror}); check the disk") from error
+
+
+def companions_of(path: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of the files that hold the pixels of a slide of several files."""
+    folders = {".mrxs": path.with_suffix(""), ".vms": path.parent, ".vmu": path.parent, ".dcm": path.parent}
+    folder = folders.get(path.suffix.lower())
+    if folder is None or not folder.is_dir():
+        return []
+    files = sorted(f for f in folder.iterdir() if f.is_file())
+    return [(path_text(f.name), s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()]]
 
 
 def _open_handle(path: Path) -> openslide.OpenSlide:

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from histo.data import slide as slide_module
-from histo.data.slide import Slide, check_regular_file, open_slide, sha256_of
+from histo.data.slide import Slide, check_regular_file, companions_of, open_slide, sha256_of
 from histo.errors import SlideFailed, SlideRefused, UsageError
 from histo.geometry import ReadPlan, plan_read
 
@@ -476,3 +476,16 @@ def test_sha256_of_what_is_no_file_fails_without_blocking(tmp_path: Path) -> Non
 def test_the_reader_s_versions_are_known() -> None:
     assert set(Slide.versions) == {"openslide", "openslide-python"}
     assert all(Slide.versions.values())
+
+
+def test_the_files_beside_an_index_file_are_part_of_the_slide(tmp_path: Path) -> None:
+    """An MRXS slide is an index file and a folder of data: a data file copied again is another slide."""
+    index, data = tmp_path / "s.mrxs", tmp_path / "s"
+    index.write_bytes(b"index")
+    data.mkdir()
+    (data / "Data0001.dat").write_bytes(b"pixels")
+    before = companions_of(index)
+    (data / "Data0001.dat").write_bytes(b"pixels mended")
+    assert [name for name, _, _ in before] == ["Data0001.dat"]
+    assert companions_of(index) != before
+    assert companions_of(tmp_path / "s.svs") == []
