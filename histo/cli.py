@@ -66,7 +66,7 @@ def infer(
     model: ModelPath = None,
     mpp: Mpp = None,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Tiles scored at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles scored at once.")] = 4,
     readers: Annotated[int, typer.Option(min=1, help="Threads that read tiles.")] = 2,
 ) -> None:
     """Examine slides: a verdict, heatmap, lesions and report each. The same command again resumes."""

@@ -127,7 +127,7 @@ def predict_slide(
     *,
     mpp: float | None = None,
     device: str = "auto",
-    batch_size: int = 8,
+    batch_size: int = 4,
     readers: int = 2,
     slide_id: str | None = None,
     progress: Progress | None = None,

@@ -48,7 +48,7 @@ class RunOptions:
 
     mpp: float | None = None
     device: str = "auto"
-    batch_size: int = 8
+    batch_size: int = 4
     readers: int = 2
 
 

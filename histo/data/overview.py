@@ -13,7 +13,7 @@ from histo.geometry import MapGrid, Pyramid, cover, round_px
 from histo.results import Overview
 
 OVERVIEW_MPP = 8.0
-MAX_OVERVIEW_PX = 2**23
+MAX_OVERVIEW_PX = 2**22
 _BLOCK_READ_PX = 2048
 _SMALLEST_READ_PX = 128
 _MAX_FAILURES = 1000  # every failed read opens the file again
