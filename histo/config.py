@@ -169,7 +169,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         config = TrainConfig.model_validate(tree)
     except ValidationError as error:
         raise UsageError(f"{path}: {'; '.join(explain(error))}") from error
-    manifest = (path.parent / config.data.manifest).resolve()
+    manifest = path.parent.absolute() / config.data.manifest
     return config.model_copy(update={"data": config.data.model_copy(update={"manifest": manifest})})
 
 

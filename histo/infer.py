@@ -14,7 +14,7 @@ import torch
 
 import histo
 from histo.data.overview import read_overview
-from histo.data.slide import Slide, open_slide, sha256_of
+from histo.data.slide import Slide, check_mpp, open_slide, sha256_of
 from histo.data.tiles import TileDataset, stream_batches
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideFailed, SlideRefused
@@ -137,6 +137,7 @@ def predict_slide(
     `mpp` (µm per level-0 pixel) overrides the recorded scale. `progress(done, all)` counts tiles.
     Raises `UsageError` for an impossible `mpp` or `device` only.
     """
+    check_mpp(mpp)
     path = Path(path)
     engine = TorchEngine(model, pick_device(device))
     empty = blank_result(path, model, mpp, slide_id or path_text(path.stem), str(engine.device))

@@ -33,7 +33,7 @@ from histo.infer import load_model, predict_slide
 from histo.models.bundle import save_bundle
 from histo.models.calibration import fit_temperature
 from histo.models.classifier import TileClassifier
-from histo.models.engine import pick_device
+from histo.models.engine import flushed_denormals, pick_device
 
 VALIDATION_TILES = 256
 LAST = "last"
@@ -57,11 +57,11 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
     say(f"{len(train_records)} slides to train on, {len(validation_records)} to validate on")
     # Lightning's own lines (devices found, products offered) say nothing about the run.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    torch.set_flush_denormal(True)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     train_slides = [open_labelled(r, config) for r in train_records]
     validation_slides = [open_labelled(r, config) for r in validation_records]
-    network = _fit(run, config, train_slides, validation_slides, device, say)
+    with flushed_denormals():
+        network = _fit(run, config, train_slides, validation_slides, device, say)
     temperature = _calibrate(network, validation_slides, config)
     bundle = run / "bundle"
     card: dict[str, Any] = {

@@ -34,7 +34,7 @@ def to_fractions(
     """Turn tile labels (S, S) into class fractions (C, h, w) and weights (h, w), the annotated share of each cell.
 
     >>> fractions, weights = to_fractions(np.array([[1, 0], [255, 0]], np.uint8), 2, 2)
-    >>> fractions[:, 0, 0].round(3).tolist(), weights.tolist()
+    >>> [round(float(f), 3) for f in fractions[:, 0, 0]], weights.tolist()
     ([0.667, 0.333], [[0.75]])
     """
     side = labels.shape[0] // stride_px

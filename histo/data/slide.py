@@ -111,8 +111,7 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     Raises `SlideFailed` (`not_found`, `not_a_file`, `permission`, `empty_file`, `unsupported`, `unreadable`),
     `SlideRefused` (`no_scale`) and, for an impossible `mpp`, `UsageError`.
     """
-    if mpp is not None and not is_credible_mpp(mpp):
-        raise UsageError(f"--mpp {mpp:g} is not the scale of a microscope scan; give µm per pixel from 0.05 to 5")
+    check_mpp(mpp)
     path = Path(path)
     check_regular_file(path)
     handle = _open_handle(path)
@@ -126,6 +125,12 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     pyramid = Pyramid((width, height), downsamples, mpp_x, mpp_y, source, _bounds(properties, width, height))
     colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
     return Slide(path, pyramid, (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)))
+
+
+def check_mpp(mpp: float | None) -> None:
+    """Raise `UsageError` for a scale in µm per pixel that no microscope scan has."""
+    if mpp is not None and not is_credible_mpp(mpp):
+        raise UsageError(f"--mpp {mpp:g} is not the scale of a microscope scan; give µm per pixel from 0.05 to 5")
 
 
 def check_regular_file(path: Path) -> None:

@@ -1,5 +1,8 @@
 """Scoring batches of tiles with torch, on the CPU or on a GPU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,20 +27,32 @@ def pick_device(wanted: str) -> torch.device:
     return device
 
 
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Treat numbers next to zero as zero: weights that training left so small slow the CPU down a hundredfold.
+
+    It is a state of the thread, so it is put back for whoever else computes here.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 class TorchEngine:
     """Turns tiles into calibrated class probabilities; channels last, autocast on a GPU."""
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self.device = device
         self._temperature = model.card.calibration.temperature
-        # Weights that training left almost zero would slow the CPU down a hundredfold.
-        torch.set_flush_denormal(True)
         self._network = model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def score(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8; a batch too large for the GPU is halved."""
         try:
-            return self._score(tiles)
+            with flushed_denormals():
+                return self._score(tiles)
         except torch.cuda.OutOfMemoryError:
             if len(tiles) == 1:
                 raise
