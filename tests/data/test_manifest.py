@@ -174,7 +174,8 @@ def test_a_line_with_more_cells_than_columns_is_a_problem(write: Write) -> None:
 
 
 def test_a_column_that_stands_twice_is_a_problem(write: Write) -> None:
-    problems_of(write("s1,a.svs,p1,normal,calcinosis_cutis", header="slide,path,patient,label,label"))
+    message = problems_of(write("s1,a.svs,p1,normal,calcinosis_cutis", header="slide,path,patient,label,label"))
+    assert "has the column(s) label twice" in message
 
 
 @pytest.mark.parametrize("column", ["Split", " split", "split "])
