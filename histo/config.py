@@ -112,12 +112,15 @@ class DataConfig(Strict):
     tiles_per_epoch: int = Field(800, ge=1)
     lesion_share: float = Field(0.5, ge=0, le=1)
     loaders: int = Field(1, ge=0)
+    cache_gb: float = Field(4.0, ge=0)
 
 
 class AugmentConfig(Strict):
     """Strengths of augmentation; 0 switches one off."""
 
     stain: float = Field(0.25, ge=0, le=1)
+    grain: float = Field(0.15, ge=0, le=1)
+    grey: float = Field(0.1, ge=0, le=1)
     light: float = Field(0.10, ge=0, le=1)
     scale: float = Field(0.15, ge=0, le=0.5)
     blur: float = Field(0.3, ge=0, le=1)

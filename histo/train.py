@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 import histo
 from histo.config import TrainConfig
 from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
-from histo.data.sampling import DrawnTiles, LabelledSlide, Sample, draw_epoch, fixed_tiles, open_labelled
+from histo.data.sampling import DrawnTiles, LabelledSlide, Sample, draw_epoch, fixed_tiles, keep_decoded, open_labelled
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged, UsageError
 from histo.files import write_table, write_text
@@ -58,7 +58,7 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
     # Lightning's own lines (devices found, products offered) say nothing about the run.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    train_slides = [open_labelled(r, config) for r in train_records]
+    train_slides = keep_decoded([open_labelled(r, config) for r in train_records], run, config.data.cache_gb)
     validation_slides = [open_labelled(r, config) for r in validation_records]
     with flushed_denormals():
         network = _fit(run, config, train_slides, validation_slides, device, say)
@@ -176,6 +176,8 @@ class _Tiles(lightning.LightningDataModule):
             tiles,  # type: ignore[arg-type]  # a sized sequence is all that a loader needs
             batch_size=c.optimiser.batch_size,
             num_workers=c.data.loaders,
+            # The store of decoded pixels is shared by fork; later Pythons start workers otherwise.
+            multiprocessing_context="fork" if c.data.loaders else None,
             drop_last=drop_last,
             pin_memory=torch.cuda.is_available(),
         )

@@ -1,13 +1,15 @@
 """Labelled slides and the tiles that an epoch draws from them; the same seed and epoch draw the same tiles."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histo.config import TrainConfig
 from histo.data.annotations import read_annotations
+from histo.data.decoded import DecodedLevel
 from histo.data.labels import IGNORED, draw_labels, to_fractions
 from histo.data.manifest import SlideRecord
 from histo.data.overview import read_overview
@@ -36,6 +38,24 @@ class LabelledSlide:
     tiles: TileGrid
     cells: NDArray[np.uint8]
     class_cells: NDArray[np.int64]
+    decoded: DecodedLevel | None = None
+
+    def read_tile(self, position_level0_px: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read a tile (S, S, 3) uint8, from what was decoded before where there is such a store."""
+        if self.decoded is not None:
+            return self.decoded.read_tile(position_level0_px)
+        return self.slide.read_tile(position_level0_px, self.tiles.plan)
+
+
+def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float) -> list[LabelledSlide]:
+    """Give slides a store of decoded pixels in `folder`, in their order, as long as their tissue fits the budget."""
+    left = budget_gb * 1e9
+    kept = []
+    for slide in slides:
+        width, height = slide.tiles.plan.size_read_px
+        left -= 3.0 * width * height * len(slide.tiles)
+        kept.append(replace(slide, decoded=DecodedLevel(slide.slide, slide.tiles.plan, folder)) if left >= 0 else slide)
+    return kept
 
 
 def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
@@ -169,7 +189,7 @@ class DrawnTiles:
         lattice = tile_lattice(draw.position_level0_px, plan, source.slide.pyramid)
         labels = draw_labels(source.outlines, self._classes, lattice, source.unannotated)
         try:
-            rgb = source.slide.read_tile(draw.position_level0_px, plan)
+            rgb = source.read_tile(draw.position_level0_px)
         except SlideFailed:
             rgb = np.full((*labels.shape, 3), 255, np.uint8)
             labels = np.full_like(labels, IGNORED)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.config import AugmentConfig
+from histo.data.stain import jitter_stain
 
 # albumentations asks the network for its newest version at import unless told not to.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -16,15 +17,11 @@ import cv2
 
 Augment = Callable[[NDArray[np.uint8], NDArray[np.uint8], int], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
-# Optical density of haematoxylin and eosin (Macenko et al. 2009) and of what is left, as rows.
-_STAINS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581], [0.7, -0.45, 0.55]])
-_TO_STAINS = np.linalg.inv(_STAINS)
-
 
 def build_augmentation(config: AugmentConfig) -> Augment:
     """Return `augment(rgb, labels, seed)` for tiles (S, S, 3) uint8 and label maps (S, S); same seed, same result.
 
-    Symmetries of the square and scale act on both; stain, light, blur, noise and JPEG on the picture only.
+    Symmetries of the square and scale act on both; stain, grain, grey, light, blur, noise and JPEG on the picture only.
     """
     geometry = [A.D4()]
     if config.scale:
@@ -32,6 +29,7 @@ def build_augmentation(config: AugmentConfig) -> Augment:
         # What comes in from outside the tile is mirrored, and so are its labels.
         geometry.append(A.Affine(scale=scale, rotate=(-20, 20), border_mode=cv2.BORDER_REFLECT_101, p=0.5))
     picture = [
+        A.ToGray(p=config.grey),
         A.RandomBrightnessContrast(config.light, config.light, p=0.7 if config.light else 0),
         A.RandomGamma((80, 125), p=0.4 if config.light else 0),
         A.OneOf([A.GaussianBlur(sigma_limit=(0.3, 1.6)), A.Sharpen(alpha=(0.1, 0.5))], p=config.blur),
@@ -44,23 +42,7 @@ def build_augmentation(config: AugmentConfig) -> Augment:
         rgb: NDArray[np.uint8], labels: NDArray[np.uint8], seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         compose.set_random_seed(seed)
-        both = compose(image=jitter_stain(rgb, config.stain, seed), mask=labels)
+        both = compose(image=jitter_stain(rgb, config.stain, config.grain, seed), mask=labels)
         return both["image"], both["mask"]
 
     return augment
-
-
-def jitter_stain(rgb: NDArray[np.uint8], strength: float, seed: int) -> NDArray[np.uint8]:
-    """Scale haematoxylin, eosin and the rest of a tile (H, W, 3) independently in optical-density space.
-
-    Tellez et al. 2019 (HED jitter); `strength` is the standard deviation of the logarithm of the two stains' gain.
-    """
-    if strength == 0:
-        return rgb
-    rng = np.random.default_rng(seed)
-    gains = np.exp(rng.normal(0, strength, 3) * (1, 1, 0.5))
-    shifts = rng.normal(0, strength / 10, 3) * (1, 1, 0.5)
-    mixing = (_TO_STAINS * gains) @ _STAINS
-    od = -np.log((np.arange(256) + 1) / 256)
-    jittered = od.astype(np.float32)[rgb] @ mixing.astype(np.float32) + (shifts @ _STAINS).astype(np.float32)
-    return np.asarray(np.clip(np.exp(-jittered) * 256 - 0.5, 0, 255), np.uint8)

@@ -12,6 +12,7 @@ import torchvision.models as tv
 from torch import nn
 
 from histo.errors import UsageError
+from histo.models.compact import Compact
 
 Blocks = list[nn.Module]
 
@@ -31,7 +32,12 @@ def _features(net: nn.Module) -> Blocks:
     return list(net.features.children())  # type: ignore[union-attr]  # torchvision is untyped here
 
 
+def _compact(net: Compact) -> Blocks:
+    return list(net.stages)
+
+
 BACKBONES: dict[str, tuple[Callable[..., nn.Module], Callable[..., Blocks]]] = {
+    "compact": (Compact, _compact),
     "resnet18": (tv.resnet18, _resnet),
     "resnet50": (tv.resnet50, _resnet),
     "shufflenet_v2_x1_0": (tv.shufflenet_v2_x1_0, _shufflenet),

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from histo.config import AugmentConfig
 from histo.data.labels import IGNORED
-from histo.data.transforms import build_augmentation, jitter_stain
+from histo.data.stain import jitter_stain
+from histo.data.transforms import build_augmentation
 
 Rgb = NDArray[np.uint8]
 SIDE = 128
-OFF = AugmentConfig(stain=0, light=0, scale=0, blur=0, noise=0, jpeg=0)
-GEOMETRY = AugmentConfig(stain=0, light=0, scale=0.15, blur=0, noise=0, jpeg=0)
+OFF = AugmentConfig(stain=0, grain=0, grey=0, light=0, scale=0, blur=0, noise=0, jpeg=0)
+GEOMETRY = AugmentConfig(stain=0, grain=0, grey=0, light=0, scale=0.15, blur=0, noise=0, jpeg=0)
 ALL = AugmentConfig()
 GLASS, DERMIS = (244, 243, 245), (225, 170, 195)
 
@@ -112,7 +113,7 @@ def test_the_given_arrays_are_left_alone() -> None:
     assert (labels == tile()[1]).all()
 
 
-@pytest.mark.parametrize("name", ["stain", "light", "blur", "noise", "jpeg"])
+@pytest.mark.parametrize("name", ["stain", "grain", "grey", "light", "blur", "noise", "jpeg"])
 def test_every_strength_works_alone_and_changes_no_label(name: str) -> None:
     augment, plain = build_augmentation(OFF.model_copy(update={name: 1.0})), build_augmentation(OFF)
     changed = 0
@@ -128,7 +129,7 @@ def test_every_strength_works_alone_and_changes_no_label(name: str) -> None:
 
 def test_no_strength_is_the_picture_itself() -> None:
     rgb, _ = tile()
-    assert jitter_stain(rgb, 0, 3) is rgb
+    assert jitter_stain(rgb, 0, 0, 3) is rgb
 
 
 @given(st.integers(0, 2**31))
@@ -136,33 +137,33 @@ def test_no_strength_is_the_picture_itself() -> None:
 def test_a_vanishing_strength_changes_nothing(seed: int) -> None:
     """Truncating instead of rounding would darken every tile by half a grey level."""
     rgb = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    assert np.abs(jitter_stain(rgb, 1e-9, seed).astype(int) - rgb).max() == 0
+    assert np.abs(jitter_stain(rgb, 1e-9, 0, seed).astype(int) - rgb).max() == 0
 
 
 def test_glass_stays_nearly_glass_and_tissue_changes() -> None:
     glass, dermis = np.full((2, 2, 3), GLASS, np.uint8), np.full((2, 2, 3), DERMIS, np.uint8)
-    moved = [np.abs(jitter_stain(glass, 0.25, seed).astype(int) - glass).max() for seed in range(200)]
-    stained = [np.abs(jitter_stain(dermis, 0.25, seed).astype(int) - dermis).max() for seed in range(200)]
+    moved = [np.abs(jitter_stain(glass, 0.25, 0, seed).astype(int) - glass).max() for seed in range(200)]
+    stained = [np.abs(jitter_stain(dermis, 0.25, 0, seed).astype(int) - dermis).max() for seed in range(200)]
     assert np.median(moved) <= 12
     assert np.median(stained) > 1.5 * np.median(moved)
 
 
 def test_stain_jitter_is_the_same_for_every_pixel_and_by_seed() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    whole = jitter_stain(rgb, 0.3, 4)
-    assert (jitter_stain(rgb[3:5, 2:7], 0.3, 4) == whole[3:5, 2:7]).all()
-    assert (jitter_stain(rgb, 0.3, 5) != whole).any()
+    whole = jitter_stain(rgb, 0.3, 0, 4)
+    assert (jitter_stain(rgb[3:5, 2:7], 0.3, 0, 4) == whole[3:5, 2:7]).all()
+    assert (jitter_stain(rgb, 0.3, 0, 5) != whole).any()
 
 
 def test_no_colour_wraps_around() -> None:
     dark, bright = np.full((1, 1, 3), 3, np.uint8), np.full((1, 1, 3), 254, np.uint8)
     for seed in range(100):
-        assert jitter_stain(dark, 0.25, seed).max() < 128
-        assert jitter_stain(bright, 0.25, seed).min() > 128
+        assert jitter_stain(dark, 0.25, 0, seed).max() < 128
+        assert jitter_stain(bright, 0.25, 0, seed).min() > 128
 
 
 def test_stain_jitter_favours_no_direction() -> None:
     """On the average of many draws a tile keeps its colour: training sees what inference sees."""
     rgb = np.array([[GLASS, DERMIS, (120, 60, 130), (60, 30, 95), (205, 95, 130), (60, 90, 200)]], np.uint8)
-    mean = np.mean([jitter_stain(rgb, 0.05, seed).astype(float) for seed in range(400)], axis=0)
+    mean = np.mean([jitter_stain(rgb, 0.05, 0, seed).astype(float) for seed in range(400)], axis=0)
     assert np.abs(mean - rgb).max() < 4
