@@ -93,7 +93,7 @@ def spread(scene: Scene, regions: list[Region], tissue: str) -> NDArray[np.float
             quiet[cut] &= region.sdf_um < -100
         return quiet.astype(np.float32)
     if tissue == "epidermis":
-        return (layout.epidermis > 0).astype(np.float32)
+        return ((layout.epidermis > 0) & (layout.tissue > 0)).astype(np.float32)
     for region in regions:
         if region.label == {"calcification": 1, "bone": 2}.get(tissue) or (
             tissue == "nuclei_rich" and region.name in NUCLEI_RICH

@@ -91,7 +91,8 @@ def lay_out(frame: Frame, tissue: Tissue, seed: int) -> Layout:
         a, b = a * size, b * size
         radius = (np.abs(p / a) ** power + np.abs(q / b) ** power) ** (1 / power)
         here = ((1 - radius) * min(a, b) + edge).astype(np.float32)
-        below = (q + 0.75 * b + surface).astype(np.float32) if has_surface else depth
+        # A fragment without a surface must not take over the depth of the one drawn before it.
+        below = (q + 0.75 * b + surface).astype(np.float32) if has_surface else np.full_like(depth, NO_SURFACE_UM)
         if has_surface:
             here = np.minimum(here, below)
         depth = np.where(here > inside, below, depth)

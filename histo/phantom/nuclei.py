@@ -15,7 +15,7 @@ _PER_TYPE = ANGLES * SHAPES
 
 # Half length and half width in µm, chromatin contrast, rim.
 _TYPES: Final = {
-    "fibroblast": ((4.5, 9.5), (0.9, 1.7), 0.25, 0.1),
+    "fibroblast": ((3.2, 8.5), (0.6, 1.4), 0.3, 0.1),
     "lymphocyte": ((2.7, 3.9), (2.5, 3.5), 0.5, 0.2),
     "epithelial": ((3.6, 5.4), (2.6, 3.8), 0.35, 0.3),
     "plump": ((4.0, 8.5), (2.6, 4.6), 0.55, 0.4),

@@ -100,6 +100,9 @@ class Tissue:
     epidermis_um: float
     rete_um: float
     rete_period_um: float
+    fibril: float
+    seam: float
+    cut_across: float
 
 
 _H = (0.5626, 0.7201, 0.4062)
@@ -167,7 +170,9 @@ def draw_tissue(patient_seed: int, seed: int, domain: str) -> Tissue:
     """Draw the patient's fibre style and thickness; roughness also varies from slide to slide."""
     rng, own = stream(patient_seed, "texture"), stream(seed, "texture")
     lot = Lot(rng, domain)
-    rough = np.array([lot.between((0.03, 0.22), (0.01, 0.3)) for _ in range(3)]) * own.uniform(0.8, 1.2, 3)
+    # Most tissue is only a little rougher than its fibrils; a part is rougher than any real tissue.
+    rough = np.array([lot.between((0.01, 0.22), (0.005, 0.3)) for _ in range(3)]) * own.uniform(0.8, 1.2, 3)
+    rough *= 1.0 if rng.random() < 0.35 else 0.3
     return Tissue(
         bundle_um=lot.log_between((10, 28), (7.5, 38)),
         length_ratio=lot.between((2.2, 5.5), (1.6, 7)),
@@ -186,4 +191,7 @@ def draw_tissue(patient_seed: int, seed: int, domain: str) -> Tissue:
         epidermis_um=lot.log_between((40, 130), (30, 240)),
         rete_um=float(rng.uniform(5, 110)),
         rete_period_um=float(rng.uniform(60, 170)),
+        fibril=lot.between((0.07, 0.2), (0.04, 0.27)),
+        seam=float(rng.uniform(-0.35, 0.3)),
+        cut_across=float(rng.uniform(0, 0.5)),
     )

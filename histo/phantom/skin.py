@@ -84,9 +84,10 @@ def place_nuclei(rng: np.random.Generator, frame: Frame, layout: Layout, tissue:
     immune = (25 + look_up(layout.inflammation, spots, frame)) * (1 - 0.8 * fat)
     luck, second, third, fourth = spots.luck
     parts = []
-    second_family = look_up(fibres.blend, spots, frame) > 0.5
-    along = np.where(second_family, fibres.angles[1], fibres.angles[0]).astype(np.float32)
-    along += 0.9 * (second - 0.5)
+    course, border_um = fibres.course(spots, layout, tissue)
+    along = course + 0.5 * (second - 0.5)
+    # Fibroblasts lie between bundles.
+    fibre *= np.where(border_um < 2.5, 1.9, 0.35)
     for name, chosen, angle in (
         ("epithelial", skin & ~horn & (luck < np.where(inside < 12, 0.85, 0.6)), along * 0 + layout.angle + 1.57),
         ("fibroblast", dermis & (luck < fibre * area_mm2), along),
@@ -98,5 +99,5 @@ def place_nuclei(rng: np.random.Generator, frame: Frame, layout: Layout, tissue:
     ):
         here = keep(spots, chosen)
         index = choose(name, np.asarray(angle[chosen], np.float32), third[chosen])
-        parts.append(stamps_at(here, index, 0.55 + 0.5 * fourth[chosen], frame.mpp))
+        parts.append(stamps_at(here, index, (0.3 if name == "fibroblast" else 0.45) + 0.45 * fourth[chosen], frame.mpp))
     return join(parts)
