@@ -120,7 +120,7 @@ def _numbers(lot: Lot) -> dict[str, Value]:
         "grain_um": float(rng.uniform(0.9, 3.0)),
         "hue": int(rng.integers(0, 4)),
         "spacing_um": float(rng.uniform(60, 130)),
-        "ground_grain": lot.between((0.06, 0.4), (0.03, 0.5)),
+        "ground_grain": lot.between((0.06, 0.4), (0.03, 0.5)) * (1.0 if rng.random() < 0.35 else 0.25),
         "nuclear_grain": float(rng.uniform(0.0, 0.4)),
         "spread": lot.between((0.72, 1.25), (0.62, 1.5)),
         "mix": float(rng.uniform(-0.3, 0.6)),
@@ -130,7 +130,8 @@ def _numbers(lot: Lot) -> dict[str, Value]:
         "clot": float(rng.uniform(0.05, 0.35)),
         "turn": float(rng.uniform(0, np.pi)),
         "soft_um": float(rng.uniform(0.5, 1.5)) if rng.random() < 0.2 else 0.0,
-        "gaps": float(rng.uniform(0.1, 0.8)) if rng.random() < 0.45 else 0.0,
+        "gaps": float(rng.uniform(0.2, 1.0)) if rng.random() < 0.7 else 0.0,
+        "large": float(rng.uniform(0.0, 0.08)),
         "holes_um": float(np.exp(rng.uniform(np.log(8), np.log(30)))),
     }
 

@@ -118,6 +118,20 @@ def ramp(value: F32, low: float, high: float) -> F32:
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
+def layers(seed: int, coordinate: F32, spacing: float) -> F32:
+    """Return noise of about unit variance along one coordinate only: sheets about `spacing` thick, of no fixed period."""
+    t = coordinate * np.float32(1 / spacing)
+    low = np.floor(t)
+    first = int(low.min())
+    values = hashed(seed, np.arange(first, int(low.max()) + 2), np.zeros(1, np.int64))[:, 0]
+    values = (values - np.float32(0.5)) * np.float32(4.2)
+    t -= low
+    index = low.astype(np.int32) - first
+    t = t * t * (3 - 2 * t)
+    below = np.take(values, index)
+    return np.asarray(below + t * (np.take(values, index + 1) - below), np.float32)
+
+
 class Cells(NamedTuple):
     """A cell pattern: distance between the two nearest seeds' distances (px), and a number per cell in [0, 1)."""
 

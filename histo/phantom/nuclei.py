@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 from histo.phantom.layout import Frame
 from histo.phantom.noise import F32, Window, hashed
 
-ANGLES, SHAPES = 16, 6
+ANGLES, SHAPES = 16, 8
 _PER_TYPE = ANGLES * SHAPES
 
 # Half length and half width in µm, chromatin contrast, rim.
 _TYPES: Final = {
     "fibroblast": ((3.2, 8.5), (0.6, 1.4), 0.3, 0.1),
-    "lymphocyte": ((2.7, 3.9), (2.5, 3.5), 0.5, 0.2),
-    "epithelial": ((3.6, 5.4), (2.6, 3.8), 0.35, 0.3),
-    "plump": ((4.0, 8.5), (2.6, 4.6), 0.55, 0.4),
-    "spindle": ((6.0, 11.0), (1.6, 2.8), 0.5, 0.3),
-    "lacuna": ((3.0, 8.0), (1.3, 3.6), 0.1, 0.0),
-    "osteocyte": ((1.8, 3.8), (0.9, 1.7), 0.2, 0.0),
-    "vesicular": ((4.5, 9.0), (3.2, 5.6), 0.5, 0.9),
-    "basaloid": ((3.4, 5.6), (2.2, 3.2), 0.2, 0.05),
+    "lymphocyte": ((2.3, 3.5), (2.1, 3.2), 0.5, 0.05),
+    "epithelial": ((3.2, 5.2), (2.4, 3.6), 0.4, 0.2),
+    "plump": ((3.6, 7.5), (2.4, 4.2), 0.5, 0.3),
+    "spindle": ((5.0, 11.0), (1.2, 2.6), 0.5, 0.25),
+    "lacuna": ((2.6, 6.6), (1.1, 2.6), 0.1, 0.0),
+    "osteocyte": ((1.8, 4.2), (0.8, 1.6), 0.2, 0.0),
+    "vesicular": ((4.0, 8.5), (2.8, 5.2), 0.6, 0.7),
+    "basaloid": ((3.2, 5.4), (2.0, 3.2), 0.3, 0.1),
     "dust": ((0.8, 2.2), (0.6, 1.8), 0.3, 0.0),
-    "round": ((3.4, 4.6), (3.0, 4.2), 0.55, 0.4),
-    "pyknotic": ((2.4, 4.2), (1.6, 3.0), 0.05, 0.0),
-    "small": ((2.0, 3.0), (1.7, 2.5), 0.5, 0.2),
-    "oval": ((2.6, 4.4), (1.7, 2.9), 0.45, 0.25),
-    "thin": ((3.8, 7.0), (1.1, 1.9), 0.3, 0.15),
+    "round": ((3.0, 4.4), (2.7, 4.0), 0.55, 0.25),
+    "pyknotic": ((2.2, 4.0), (1.5, 2.8), 0.1, 0.0),
+    "small": ((2.0, 3.0), (1.7, 2.6), 0.5, 0.1),
+    "oval": ((2.6, 4.6), (1.6, 2.9), 0.45, 0.2),
+    "thin": ((3.8, 7.0), (1.0, 1.9), 0.3, 0.1),
 }
 TYPES: Final = tuple(_TYPES)
 
@@ -63,13 +63,16 @@ def _shape(rng: np.random.Generator, kind: int, angle: float, mpp: float) -> F32
     p = np.cos(angle) * x + np.sin(angle) * y
     q = -np.sin(angle) * x + np.cos(angle) * y + bend * p * p
     turn = np.arctan2(q / b, p / a)
-    outline = 1 + sum(rng.normal(0, 0.06) * np.cos(k * turn + rng.uniform(0, 6.28)) for k in (2, 3, 4))
+    outline = 1 + sum(rng.normal(0, 0.1 / k) * np.cos(k * turn + rng.uniform(0, 6.28)) for k in (2, 3, 4, 5))
     radius = np.sqrt((p / a) ** 2 + (q / b) ** 2) / outline
-    alpha = np.clip((1 - radius) * b * 0.9 + 0.5, 0, 1)
-    grain = cv2.GaussianBlur(rng.normal(size=y.shape).astype(np.float32), (0, 0), max(0.5, 0.6 / mpp))
+    alpha = np.clip((1 - radius) * b * float(rng.uniform(0.5, 1.0)) + 0.5, 0, 1)
+    white = rng.normal(size=y.shape).astype(np.float32)
+    # Chromatin: clumps of about a micrometre, and one side of the nucleus denser than the other.
+    grain = cv2.GaussianBlur(white, (0, 0), max(0.5, 0.5 / mpp)) * 2.2
+    grain += cv2.GaussianBlur(white, (0, 0), 1.4 / mpp) * (2.6 / mpp)
     grain /= grain.std() + 1e-6
-    body = 1 + contrast * 0.6 * grain + rim * np.clip(radius - 0.4, 0, 0.6) / 0.6 - rim * 0.5
-    return np.asarray(alpha * np.clip(body, 0.25, 1.7), np.float32)
+    body = 1 + contrast * 0.5 * grain + rim * np.clip(radius - 0.45, 0, 0.55) / 0.55 - rim * 0.5
+    return np.asarray(alpha * np.clip(body, 0.25, 1.6) * float(rng.uniform(0.75, 1.1)), np.float32)
 
 
 def choose(kind: str, angles: F32, picks: F32) -> NDArray[np.int32]:
