@@ -4,7 +4,7 @@ import numpy as np
 
 from histo.phantom.canvas import Canvas
 from histo.phantom.layout import Frame
-from histo.phantom.noise import F32, Window, noise, power_of_two, ramp
+from histo.phantom.noise import F32, Window, layers, noise, power_of_two, ramp
 from histo.phantom.nuclei import Spots, Stamps, choose, join, keep, lattice, look_up, put, stamps_at
 from histo.phantom.recipe import Lot
 from histo.phantom.region import Region, Value, centres
@@ -84,9 +84,10 @@ def paint_reaction(canvas: Canvas, region: Region, scene: Scene, part: Window, s
         canvas.paint(part, band, 0.1 + 0.04 * grain, 0.45 + 0.14 * grain, nuclei=0.4)
     if n("capsule_um"):
         width = n("capsule_um")
-        layers = np.sin(sdf * np.float32(2 * np.pi / 7) + 2.2 * grain)
+        slow = noise(region.seed + 46, part, power_of_two(48 / mpp), 3)
+        fibres = layers(region.seed + 47, sdf + 5 * slow, 2.6) * ramp(noise(region.seed + 48, part, power_of_two(20 / mpp), 2), -1, 1)
         shell = ramp(sdf + 4 * grain, -width - 8, -width + 8) * ramp(sdf, 2, -2) * tissue
-        canvas.paint(part, shell, 0.05, np.asarray(n("capsule_e") * (0.85 + 0.16 * layers), np.float32), nuclei=0.5)
+        canvas.paint(part, shell, 0.05, np.asarray(n("capsule_e") * (0.85 + 0.16 * fibres), np.float32), nuclei=0.5)
     cells = np.zeros_like(sdf)
     put(cells, part, region.stamps["reaction"], scene.bank)
     if n("giants"):
@@ -106,7 +107,6 @@ def shatter_lines(seed: int, part: Window, mpp: float, period_um: float, turn: f
     x = np.arange(part.x, part.x + part.w, dtype=np.float32)[None, :] * np.float32(mpp)
     bend = noise(seed + 44, part, power_of_two(120 / mpp), 3)
     across = np.float32(-np.sin(turn)) * x + np.float32(np.cos(turn)) * y + np.float32(0.45 * period_um) * bend
-    wave = np.cos(across * np.float32(2 * np.pi / period_um)).astype(np.float32)
+    line = np.abs(layers(seed + 49, across.astype(np.float32), 0.5 * period_um))
     broken = ramp(noise(seed + 45, part, power_of_two(60 / mpp), 2), -0.3, 0.4)
-    thin = float(np.cos(min(1.2, np.pi * 3.0 / period_um)))
-    return np.asarray(ramp(wave, thin, 0.5 + 0.5 * thin) * broken, np.float32)
+    return np.asarray(ramp(line, 4.0 / period_um, 1.0 / period_um) * broken, np.float32)
