@@ -70,15 +70,16 @@ def _numbers(lot: Lot) -> dict[str, Value]:
         "splits": float(rng.uniform(0.1, 1.4)) if rng.random() < 0.6 else 0.0,
         "lacunae_mm2": float(rng.uniform(300, 800)) if woven else lot.between((170, 350), (110, 450)),
         "empty": float(rng.uniform(0.1, 0.5) if rng.random() < 0.7 else rng.uniform(0.5, 1.0)),
-        "canals_mm2": float(np.exp(rng.uniform(np.log(0.5), np.log(9)))),
+        "canals_mm2": float(np.exp(rng.uniform(np.log(2.0), np.log(18)))),
         "marrow_from": float(rng.uniform(0.55, 1.9)),
         "lining": float(rng.uniform(0.2, 0.9)) if rng.random() < 0.4 else 0.05,
         "fatty": bool(rng.random() < 0.4),
         "osteoid_um": float(rng.uniform(2, 12)) if rng.random() < 0.3 else 0.0,
         "marrow": float(rng.uniform(0.35, 1.2)),
         "cells_mm2": float(np.exp(rng.uniform(np.log(300), np.log(6000)))),
-        "retraction_um": float(rng.uniform(2, 25)) if rng.random() < 0.6 else 0.0,
-        "edge_um": float(rng.uniform(0.5, 2.0)),
+        "retraction_um": float(np.exp(rng.uniform(np.log(1.5), np.log(22)))) if rng.random() < 0.6 else 0.0,
+        "edge_um": float(rng.uniform(0.4, 1.2)),
+        "periosteum_um": float(rng.uniform(5, 30)) if rng.random() < 0.7 else 0.0,
         "chatter": float(rng.uniform(0.05, 0.2)) if rng.random() < 0.25 else 0.0,
     }
 
@@ -126,7 +127,7 @@ def _table(rng: np.random.Generator, period_um: float) -> F32:
     v = np.fft.rfftfreq(TABLE, TABLE_UM) * period_um
     lines = np.fft.irfft(white * np.exp(-((v - 1) ** 2) / (2 * 0.35**2)), TABLE)
     slow = np.fft.irfft(white * np.exp(-((v - 0.25) ** 2) / (2 * 0.1**2)), TABLE)
-    mixed = lines / lines.std() + 0.7 * slow / slow.std()
+    mixed = lines / lines.std() + 0.35 * slow / slow.std()
     return np.asarray(mixed / mixed.std(), np.float32)[None, :]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from histo.phantom.bone import BONE, TABLE, TABLE_UM
 from histo.phantom.canvas import Canvas
 from histo.phantom.layout import Frame
-from histo.phantom.noise import F32, Window, cells, layers, noise, power_of_two, ramp
+from histo.phantom.noise import F32, Window, cells, enlarge, layers, noise, power_of_two, ramp
 from histo.phantom.nuclei import put
 from histo.phantom.region import Region
 from histo.phantom.scene import Scene
@@ -24,6 +24,7 @@ def paint_bone(canvas: Canvas, region: Region, scene: Scene) -> None:
         return
     ragged = 1.2 * noise(region.seed + 2, part, power_of_two(16 / mpp), 3)
     sdf = region.read(region.sdf_um, part, frame) + ragged
+    _paint_periosteum(canvas, region, part, scene, outer + ragged)
     _paint_spaces(canvas, region, part, scene, outer + ragged, sdf)
     alpha = ramp(sdf, -n("edge_um"), n("edge_um"))
     label = ramp(region.read(region.maps["label"], part, frame) + ragged, -n("edge_um"), n("edge_um"))
@@ -77,6 +78,19 @@ def _matrix(region: Region, part: Window, frame: Frame, sdf: F32) -> tuple[F32, 
     return np.asarray(h, np.float32), np.asarray(e, np.float32)
 
 
+def _paint_periosteum(canvas: Canvas, region: Region, part: Window, scene: Scene, outer: F32) -> None:
+    """Paint the fibrous sleeve of the piece: sheets along its surface that part here and there."""
+    mpp, width = scene.frame.mpp, region.number("periosteum_um")
+    if not width:
+        return
+    slow = noise(region.seed + 17, part, power_of_two(40 / mpp), 3)
+    fibres = layers(region.seed + 18, outer + 3 * slow, 2.2)
+    clefts = ramp(layers(region.seed + 19, outer + 4 * slow, 6.0) + 0.8 * slow, 1.5, 2.0)
+    tissue = ramp(enlarge(scene.layout.tissue, part, scene.frame.factor), -1, 2)
+    shell = ramp(outer + 4 * slow, -width - 3, -width + 3) * ramp(outer, 2, 0) * tissue
+    canvas.paint(part, shell, 0.06 * (1 - clefts), (0.55 + 0.14 * fibres) * (1 - 0.95 * clefts), nuclei=0.6)
+
+
 def _slits(region: Region, part: Window, mpp: float, phase: F32) -> F32:
     """Return fine splits along the lamellae, pale with a dark lip: where sheets came apart in cutting."""
     n = region.number
@@ -104,7 +118,7 @@ def _paint_spaces(canvas: Canvas, region: Region, part: Window, scene: Scene, ou
     """Fill canals and marrow with loose tissue, fat holes, red cells and nuclei; leave a retraction gap."""
     mpp, n = scene.frame.mpp, region.number
     inside = ramp(outer, -1, 1)
-    web = 1 - np.abs(noise(region.seed + 9, part, power_of_two(9 / mpp), 3))
+    web = np.float32(1) - np.abs(noise(region.seed + 9, part, power_of_two(9 / mpp), 3))
     patch = noise(region.seed + 10, part, power_of_two(64 / mpp), 2)
     body = ramp(patch, 0.9 - 1.6 * n("marrow"), 2.0 - 1.6 * n("marrow"))
     if n("retraction_um"):
@@ -114,7 +128,7 @@ def _paint_spaces(canvas: Canvas, region: Region, part: Window, scene: Scene, ou
     disc = cells(region.seed + 11, part, 6.5 / mpp, 2, 1 / mpp)
     red = ramp(patch + 0.3 * web, 1.7, 1.9) * ramp(disc.gap_px, -0.5, 2.0 / mpp)
     # A loose net of fine strands, denser in places.
-    net = ramp(web, 0.62 - 0.5 * body, 0.98)
+    net = ramp(web + np.float32(0.5) * body, 0.62, 1.05)
     body = body * (0.15 + 0.85 * net)
     e = body * np.clip(0.25 + 0.35 * net, 0.02, 0.9) + red * 0.9
     if region.numbers["fatty"]:

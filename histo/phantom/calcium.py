@@ -134,12 +134,14 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
                 region.seed + 16, part, power_of_two(48 / mpp), 2
             )
             specks = ramp(splinters, 3.1 - n("dust"), 3.4 - n("dust")) * ramp(sdf, -60, 10) * specimen
-            canvas.paint(part, specks, 0.8 * np.float32(n("h")), 0.8 * np.float32(n("e")))
+            canvas.paint(part, specks, 0.8 * n("h"), 0.8 * n("e"))
     elif n("cracks"):
         alpha = alpha * _cracks(region, part, mpp)
     tone *= _interior(region, part, sdf, mpp)
     if n("halo_um") and not region.numbers["shattered"]:  # a refractile deposit shrinks away from its bed
-        ring = ramp(sdf, -n("halo_um") - soft, -n("halo_um")) * ramp(noise(region.seed + 17, part, power_of_two(40 / mpp), 2), -0.6, 0.4)
+        ring = ramp(sdf, -n("halo_um") - soft, -n("halo_um")) * ramp(
+            noise(region.seed + 17, part, power_of_two(40 / mpp), 2), -0.6, 0.4
+        )
         canvas.paint(part, ring * specimen, 0.0, 0.0, nuclei=0.2)
     if n("drop_out") < 9:  # pieces fell out of the section
         torn = noise(region.seed + 13, part, power_of_two(90 / mpp), 3)

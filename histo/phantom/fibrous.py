@@ -85,7 +85,7 @@ def _own_fibres(region: Region, scene: Scene, part: Window) -> F32:
     bend = noise(region.seed + 22, part, power_of_two(n("bend_long_um") / mpp), 2) * np.float32(n("bend_um") / mpp)
     scale = np.float32(1 / n("zoom"))
     crimp = 1.5 * noise(region.seed + 23, part, power_of_two(16 / mpp))
-    return read_fibres(scene.fibres, (c * x + s * y) * scale, (-s * x + c * y + bend + crimp) * scale)
+    return read_fibres(scene.fibres.texture, (c * x + s * y) * scale, (-s * x + c * y + bend + crimp) * scale)
 
 
 def paint_fibres(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf: F32) -> np.ndarray:

@@ -12,6 +12,7 @@ from histo.phantom.noise import F32, Window, hashed
 
 ANGLES, SHAPES = 16, 8
 _PER_TYPE = ANGLES * SHAPES
+_FINER = 2  # shapes are drawn this much finer than the slide, then turned
 
 # Half length and half width in µm, chromatin contrast, rim.
 _TYPES: Final = {
@@ -45,30 +46,38 @@ class Stamps:
 
 def bank_of(rng: np.random.Generator, mpp: float) -> list[F32]:
     """Draw the slide's shapes: for every type, angle and variant one map in 0..about 1.3."""
-    return [
-        _shape(rng, TYPES.index(name), np.pi * angle / ANGLES, mpp)
-        for name in TYPES
-        for angle in range(ANGLES)
-        for _ in range(SHAPES)
-    ]
+    bank: list[F32] = []
+    for name in TYPES:
+        shapes = [_shape(rng, TYPES.index(name), mpp / _FINER) for _ in range(SHAPES)]
+        bank += [_turned(shape, np.pi * angle / ANGLES) for angle in range(ANGLES) for shape in shapes]
+    return bank
 
 
-def _shape(rng: np.random.Generator, kind: int, angle: float, mpp: float) -> F32:
+def _turned(shape: F32, angle: float) -> F32:
+    """Turn a finely drawn shape and bring it to the slide's scale."""
+    fine, reach = shape.shape[0] // 2, shape.shape[0] // 2 // _FINER
+    c, s = _FINER * np.cos(angle), _FINER * np.sin(angle)
+    way = np.array([[c, s, fine - reach * (c + s)], [-s, c, fine - reach * (c - s)]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(shape, way, (2 * reach + 1, 2 * reach + 1), flags=flags), np.float32)
+
+
+def _shape(rng: np.random.Generator, kind: int, mpp: float) -> F32:
+    """Draw one shape that lies along x."""
     lengths, widths, contrast, rim = _TYPES[TYPES[kind]]
     a, b = rng.uniform(*lengths) / mpp, rng.uniform(*widths) / mpp
     a, b = max(a, b), min(a, b)
-    reach = int(np.ceil(a * 1.2)) + 2
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
-    bend = float(rng.normal(0, 0.12)) / max(a, 1.0)
-    p = np.cos(angle) * x + np.sin(angle) * y
-    q = -np.sin(angle) * x + np.cos(angle) * y + bend * p * p
+    reach = (int(np.ceil(a * 1.25 / _FINER)) + 2) * _FINER
+    q, p = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    q = q + np.float32(rng.normal(0, 0.12) / max(a, 1.0)) * p * p
     turn = np.arctan2(q / b, p / a)
-    outline = 1 + sum(rng.normal(0, 0.1 / k) * np.cos(k * turn + rng.uniform(0, 6.28)) for k in (2, 3, 4, 5))
+    waves = [(k, rng.normal(0, 0.1 / k), rng.uniform(0, 6.28)) for k in (2, 3, 4, 5)]
+    outline = 1 + sum(height * np.cos(k * turn + shift) for k, height, shift in waves)
     radius = np.sqrt((p / a) ** 2 + (q / b) ** 2) / outline
-    alpha = np.clip((1 - radius) * b * float(rng.uniform(0.5, 1.0)) + 0.5, 0, 1)
-    white = rng.normal(size=y.shape).astype(np.float32)
+    alpha = np.clip((1 - radius) * b * float(rng.uniform(0.3, 0.7)) + 0.5, 0, 1)
+    white = rng.standard_normal(q.shape, dtype=np.float32)
     # Chromatin: clumps of about a micrometre, and one side of the nucleus denser than the other.
-    grain = cv2.GaussianBlur(white, (0, 0), max(0.5, 0.5 / mpp)) * 2.2
+    grain = cv2.GaussianBlur(white, (0, 0), max(0.5, 0.5 / mpp)) * (1.1 / mpp)
     grain += cv2.GaussianBlur(white, (0, 0), 1.4 / mpp) * (2.6 / mpp)
     grain /= grain.std() + 1e-6
     body = 1 + contrast * 0.5 * grain + rim * np.clip(radius - 0.45, 0, 0.55) / 0.55 - rim * 0.5

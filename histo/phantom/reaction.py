@@ -4,7 +4,7 @@ import numpy as np
 
 from histo.phantom.canvas import Canvas
 from histo.phantom.layout import Frame
-from histo.phantom.noise import F32, Window, layers, noise, power_of_two, ramp
+from histo.phantom.noise import F32, Window, cells, layers, noise, power_of_two, ramp
 from histo.phantom.nuclei import Spots, Stamps, choose, join, keep, lattice, look_up, put, stamps_at
 from histo.phantom.recipe import Lot
 from histo.phantom.region import Region, Value, centres
@@ -80,22 +80,29 @@ def paint_reaction(canvas: Canvas, region: Region, scene: Scene, part: Window, s
     mpp, n = scene.frame.mpp, region.number
     grain = noise(region.seed + 43, part, power_of_two(5 / mpp), 2)
     if n("band_um"):
-        band = ramp(sdf, -n("band_um") - 10, -n("band_um") + 10) * (0.75 * tissue)
-        canvas.paint(part, band, 0.1 + 0.04 * grain, 0.45 + 0.14 * grain, nuclei=0.4)
+        bodies = cells(region.seed + 50, part, 15 / mpp, 2, 3 / mpp)
+        wander = noise(region.seed + 51, part, power_of_two(40 / mpp), 2)
+        band = ramp(sdf + 0.25 * np.float32(n("band_um")) * wander, -n("band_um") - 3, -n("band_um") + 3) * (
+            0.85 * tissue
+        )
+        foam = 0.8 + 0.3 * bodies.mark + 0.08 * grain - 0.45 * ramp(bodies.gap_px, 2.0 / mpp, 0) * ramp(wander, -1, 1)
+        canvas.paint(part, band, 0.1 * foam, 0.45 * foam, nuclei=0.4)
     if n("capsule_um"):
         width = n("capsule_um")
         slow = noise(region.seed + 46, part, power_of_two(48 / mpp), 3)
-        fibres = layers(region.seed + 47, sdf + 5 * slow, 2.6) * ramp(noise(region.seed + 48, part, power_of_two(20 / mpp), 2), -1, 1)
+        fibres = layers(region.seed + 47, sdf + 5 * slow, 2.6) * ramp(
+            noise(region.seed + 48, part, power_of_two(20 / mpp), 2), -1, 1
+        )
         shell = ramp(sdf + 4 * grain, -width - 8, -width + 8) * ramp(sdf, 2, -2) * tissue
         canvas.paint(part, shell, 0.05, np.asarray(n("capsule_e") * (0.85 + 0.16 * fibres), np.float32), nuclei=0.5)
-    cells = np.zeros_like(sdf)
-    put(cells, part, region.stamps["reaction"], scene.bank)
+    nuclei = np.zeros_like(sdf)
+    put(nuclei, part, region.stamps["reaction"], scene.bank)
     if n("giants"):
-        bodies = region.read(region.maps["giants"], part, scene.frame) + 2 * grain
-        body = ramp(bodies, -1.5, 1.5) * tissue
+        giants = region.read(region.maps["giants"], part, scene.frame) + 2 * grain
+        body = ramp(giants, -1.5, 1.5) * tissue
         canvas.paint(part, 0.92 * body, 0.12 + 0.03 * grain, 0.55 + 0.1 * grain)
     cut = part.within(canvas.window)
-    canvas.n[cut] = np.maximum(canvas.n[cut], cells * tissue)
+    canvas.n[cut] = np.maximum(canvas.n[cut], nuclei * tissue)
     if n("lines_um"):
         lines = shatter_lines(region.seed, part, mpp, n("lines_um"), n("lines_turn"))
         canvas.paint(part, lines * ramp(sdf, -n("lines_reach_um"), -n("lines_reach_um") / 3), 0.0, 0.02)

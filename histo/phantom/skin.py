@@ -62,7 +62,7 @@ def _paint_epidermis(canvas: Canvas, scene: Scene, e: F32, h: F32, inside: F32) 
     living = 0.93 + 0.14 * cell.mark + 0.07 * grain - 0.2 * rim * (1 - basal)
     e += body * (0.55 * living - e)
     h += body * ((0.24 + 0.16 * basal) * living - h)
-    horn_um = np.float32(8 + 0.25 * scene.tissue.epidermis_um)
+    horn_um = np.float32(8 + 0.25 * scene.layout.epidermis_um)
     horn = ramp(depth + 1.5 * grain, float(horn_um) + 1.5, float(horn_um) - 1.5)
     wave = noise(scene.seed + 7, window, power_of_two(24 / mpp), 4)
     sheets = layers(scene.seed + 9, depth + 4 * wave, 2.2)
@@ -82,7 +82,7 @@ def place_nuclei(rng: np.random.Generator, frame: Frame, layout: Layout, tissue:
     inside = look_up(layout.epidermis, spots, frame)
     depth = look_up(layout.depth, spots, frame)
     skin = inside > 1
-    horn = depth < 10 + 0.25 * tissue.epidermis_um
+    horn = depth < 10 + 0.25 * layout.epidermis_um
     fat = look_up(layout.fat, spots, frame)
     dermis = ~skin & ~horn
     fibre = tissue.fibroblasts_mm2 * (1 - 0.9 * fat) * (1 + 2 * look_up(layout.papillary, spots, frame))
