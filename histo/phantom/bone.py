@@ -17,6 +17,7 @@ BONE: Final = 2
 _SPACE_UM = 60.0  # a wider space is a hole in the bone's outline
 TABLE_UM: Final = 0.25
 TABLE: Final = 4096
+AROUND_UM: Final = 60.0  # the sleeve reaches this far outside the piece
 
 
 def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
@@ -27,7 +28,7 @@ def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
     spot = spot or find_spot(rng, layout, radius)
     seed = new_seed(rng)
     numbers = _numbers(lot)
-    window, outer = blob(rng, layout, spot, min(45.0, 0.2 * spot.radius_um), seed, margin_um=-5)
+    window, outer = blob(rng, layout, spot, min(45.0, 0.2 * spot.radius_um), seed, margin_um=-5, around_um=AROUND_UM)
     spaces = (float(numbers["marrow_from"]) - frame.field_in(seed + 1, window, 330, 2)) * 130
     canals, wide = _canals(rng, window, outer, frame, float(numbers["canals_mm2"]))
     label = np.minimum(np.minimum(outer, spaces), wide).astype(np.float32)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from histo.phantom.bone import BONE, TABLE, TABLE_UM
+from histo.phantom.bone import AROUND_UM, BONE, TABLE, TABLE_UM
 from histo.phantom.canvas import Canvas
 from histo.phantom.layout import Frame
 from histo.phantom.noise import F32, Window, cells, enlarge, layers, noise, power_of_two, ramp
@@ -15,13 +15,11 @@ from histo.phantom.scene import Scene
 def paint_bone(canvas: Canvas, region: Region, scene: Scene) -> None:
     """Paint marrow and canals, then the matrix with its lacunae; label matrix, lacunae and small canals."""
     frame, n = scene.frame, region.number
-    part = region.window(frame).meet(canvas.window)
+    part = region.part(frame, canvas.window, AROUND_UM, region.maps["outer"])
     if part is None:
         return
     mpp = frame.mpp
     outer = region.read(region.maps["outer"], part, frame)
-    if float(outer.max()) < -40:
-        return
     ragged = 1.2 * noise(region.seed + 2, part, power_of_two(16 / mpp), 3)
     sdf = region.read(region.sdf_um, part, frame) + ragged
     _paint_periosteum(canvas, region, part, scene, outer + ragged)

@@ -9,7 +9,7 @@ from histo.phantom.canvas import Canvas
 from histo.phantom.colours import dark
 from histo.phantom.layout import Layout
 from histo.phantom.noise import F32, Window, cells, enlarge, layers, noise, power_of_two, ramp
-from histo.phantom.reaction import paint_reaction, plan_reaction, reaction_numbers
+from histo.phantom.reaction import paint_reaction, plan_reaction, reaction_numbers, reaction_reach_um
 from histo.phantom.recipe import Lot, new_seed
 from histo.phantom.region import Region, Spot, Value, blob, find_spot, true_outside
 from histo.phantom.scene import Scene
@@ -103,13 +103,13 @@ def _numbers(lot: Lot, form: str) -> dict[str, Value]:
 
 def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
     """Paint the deposit, its rim and its cracks, and label what is at least half opaque."""
-    part = region.window(scene.frame).meet(canvas.window)
+    mpp, n = scene.frame.mpp, region.number
+    part = region.part(
+        scene.frame, canvas.window, min(AROUND_UM, max(75.0, 4 * n("rim_um"), reaction_reach_um(region)))
+    )
     if part is None:
         return
-    mpp, n = scene.frame.mpp, region.number
     sdf = region.read(region.sdf_um, part, scene.frame)
-    if float(sdf.max()) < -AROUND_UM:
-        return
     sdf += np.float32(n("ragged_um")) * noise(region.seed + 1, part, power_of_two(12 / mpp), 4)
     if n("rim"):
         halo = np.float32(0.7 * n("rim")) * np.exp(np.minimum(sdf, 0) * np.float32(1 / n("rim_um")))

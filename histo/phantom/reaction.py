@@ -75,13 +75,21 @@ def plan_reaction(region: Region, frame: Frame, lot: Lot) -> None:
     region.stamps["reaction"] = join(parts)
 
 
+def reaction_reach_um(region: Region) -> float:
+    """Return how far outside the deposit the reaction is painted."""
+    n = region.number
+    giants = 90.0 if n("giants") else 0.0
+    lines = n("lines_reach_um") if n("lines_um") else 0.0
+    return max(giants, 1.4 * n("band_um") + 15, n("capsule_um") + 25, lines) + 12
+
+
 def paint_reaction(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf: F32, tissue: F32) -> None:
     """Paint band, capsule, giant cells and shatter lines; the deposit comes on top."""
     mpp, n = scene.frame.mpp, region.number
     grain = noise(region.seed + 43, part, power_of_two(5 / mpp), 2)
     if n("band_um"):
         bodies = cells(region.seed + 50, part, 15 / mpp, 2, 3 / mpp)
-        wander = noise(region.seed + 51, part, power_of_two(40 / mpp), 2)
+        wander = np.clip(noise(region.seed + 51, part, power_of_two(40 / mpp), 2), -1.5, 1.5)
         band = ramp(sdf + 0.25 * np.float32(n("band_um")) * wander, -n("band_um") - 3, -n("band_um") + 3) * (
             0.85 * tissue
         )
