@@ -20,7 +20,7 @@ def paint_bone(canvas: Canvas, region: Region, scene: Scene) -> None:
         return
     mpp = frame.mpp
     outer = region.read(region.maps["outer"], part, frame)
-    ragged = 1.2 * noise(region.seed + 2, part, power_of_two(16 / mpp), 3)
+    ragged = 1.6 * noise(region.seed + 2, part, power_of_two(20 / mpp), 5)
     sdf = region.read(region.sdf_um, part, frame) + ragged
     _paint_periosteum(canvas, region, part, scene, outer + ragged)
     _paint_spaces(canvas, region, part, scene, outer + ragged, sdf)
@@ -58,17 +58,17 @@ def _matrix(region: Region, part: Window, frame: Frame, sdf: F32) -> tuple[F32, 
     # Finer streaks run along the lamellae and break off.
     fading = noise(region.seed + 13, part, power_of_two(24 / mpp), 2)
     lamella += np.float32(n("streaks")) * np.take(region.maps["table"][0], (where * 3 + 1701) % TABLE) * fading
-    fades = 0.7 + 0.7 * noise(region.seed + 4, part, power_of_two(90 / mpp), 2)
+    fades = 0.8 + 0.5 * noise(region.seed + 4, part, power_of_two(60 / mpp), 4)
     strength = np.float32(n("lamella")) * np.clip(fades, 0.02, 2.2)
     e = 1 + strength * lamella
-    e += np.float32(n("mottle")) * noise(region.seed + 5, part, power_of_two(130 / mpp), 2)
+    e += np.float32(n("mottle")) * noise(region.seed + 5, part, power_of_two(130 / mpp), 4)
     e += np.float32(n("grain")) * noise(region.seed + 6, part, power_of_two(1.5 / mpp), 1)
     e += _slits(region, part, mpp, phase)
     if n("chatter"):
         rows = np.arange(part.y, part.y + part.h, dtype=np.float32)[:, None] * np.float32(mpp / 22)
         e += np.float32(n("chatter")) * np.sin(rows + 0.5 * noise(region.seed + 7, part, power_of_two(260 / mpp)))
     line = np.exp(-((region.read(region.maps["cement"], part, frame) / 1.6) ** 2)) * np.float32(n("cement"))
-    patchy = np.clip(1 + 0.8 * noise(region.seed + 8, part, power_of_two(200 / mpp), 2), 0.05, 2.2)
+    patchy = np.clip(1 + 0.6 * noise(region.seed + 8, part, power_of_two(200 / mpp), 5), 0.05, 2.2)
     h = np.float32(n("h")) * patchy * (1 + 0.5 * strength * lamella) + line
     e = np.float32(n("e")) * np.clip(e, 0.2, 1.8)
     if n("front_um"):

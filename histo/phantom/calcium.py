@@ -79,7 +79,7 @@ def _numbers(lot: Lot, form: str) -> dict[str, Value]:
         "grain_px": int(rng.choice([2, 4, 8])),
         "mottle": float(rng.uniform(0.02, 0.2)),
         "mottle_um": float(np.exp(rng.uniform(np.log(5), np.log(60)))),
-        "ridges": float(rng.uniform(0, 0.4)) if rng.random() < 0.4 else 0.0,
+        "ridges": float(rng.uniform(0, 0.3)) if rng.random() < 0.25 else 0.0,
         "edge_um": float(rng.uniform(0.4, 3.5)),
         "ragged_um": float(rng.uniform(0.2, 1.5)) if form in _SMOOTH else float(rng.uniform(1, 7)),
         "rim": float(rng.uniform(0.15, 0.7)) if rng.random() < 0.6 else 0.0,
@@ -210,7 +210,7 @@ def _shards(region: Region, part: Window, mpp: float) -> tuple[F32, F32]:
     turn = np.float32(np.pi) * ((big.mark * 29.3) % 1)
     y = np.arange(part.y, part.y + part.h, dtype=np.float32)[:, None] * np.float32(mpp)
     x = np.arange(part.x, part.x + part.w, dtype=np.float32)[None, :] * np.float32(mpp)
-    streaks = layers(region.seed + 18, np.cos(turn) * y - np.sin(turn) * x + 4 * rough, 3.5)
+    streaks = layers(region.seed + 18, np.cos(turn) * y - np.sin(turn) * x + 0.9 * rough, 4.5)
     dark = 0.7 + 0.5 * luck + crumbled * (0.5 * small.mark - 0.35)
-    dark += np.float32(n("streaks")) * (streaks * ramp(rough, -1.5, 1.0) - 0.3 * np.abs(rough))
+    dark += np.float32(n("streaks")) * (0.6 * streaks * ramp(rough, -1.5, 1.5) - 0.4 * np.abs(rough))
     return np.asarray(whole, np.float32), np.asarray(dark, np.float32)
