@@ -76,7 +76,8 @@ def _wall_nuclei(rng: np.random.Generator, tube: Tube, mpp: float) -> Stamps:
         t = np.arange(count) * 2 * np.pi / count + rng.uniform(-0.25, 0.25, count) * 4 / count
         # Cells of one ring do not stand in line.
         wide = min(2.4, 0.3 * (tube.b_um - tube.lumen_um))
-        off = 1 + rng.uniform(-wide, wide, count) / max(r, wide + 1)
+        off = 1 + (rng.uniform(-wide, wide, count) - tube.bulge_um(t.astype(np.float32))) / max(r, wide + 1)
+        off = np.maximum(off, 0.15)
         p, q = stretch * np.cos(t) * off, r * np.sin(t) * off
         y.append(tube.y_um + np.sin(tube.turn) * p + np.cos(tube.turn) * q)
         x.append(tube.x_um + np.cos(tube.turn) * p - np.sin(tube.turn) * q)
@@ -105,9 +106,7 @@ def paint_adnexa(canvas: Canvas, scene: Scene) -> None:
         c, s = np.float32(np.cos(tube.turn)), np.float32(np.sin(tube.turn))
         p, q = (c * x + s * y) * np.float32(tube.b_um / tube.a_um), c * y - s * x
         grain = noise(tube.seed, part, power_of_two(8 / mpp), 2)
-        # No tube is round: its outline bulges on the scale of its own width.
-        bulge = noise(tube.seed + 2, part, power_of_two(max(8.0, 1.2 * tube.b_um) / mpp), 2)
-        r = np.sqrt(p * p + q * q).astype(np.float32) + 0.8 * grain + np.float32(0.16 * tube.b_um) * bulge
+        r = np.sqrt(p * p + q * q).astype(np.float32) + 0.8 * grain + tube.bulge_um(np.arctan2(q, p))
         outer = ramp(r, tube.b_um + 0.8, tube.b_um - 0.8)
         gap = ramp(r, tube.b_um + 5, tube.b_um + 2) * (0.35 + 0.25 * grain) if tube.seed % 3 == 0 else None
         if gap is not None:

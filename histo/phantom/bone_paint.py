@@ -35,7 +35,7 @@ def paint_bone(canvas: Canvas, region: Region, scene: Scene) -> None:
     gap = np.zeros_like(e)
     put(gap, part, region.stamps["lacunae"], scene.bank)
     gap = np.clip(gap, 0, 1)
-    lip = 1 + 0.25 * np.clip(cv2.GaussianBlur(gap, (0, 0), 1.1 / mpp) - gap, 0, 0.5)
+    lip = 1 + 0.7 * np.clip(cv2.GaussianBlur(gap, (0, 0), 1.1 / mpp) - gap, 0, 0.5)
     e *= lip * (1 - 0.85 * gap)
     h *= 1 - 0.85 * gap
     canvas.paint(part, alpha, h, e)
@@ -63,6 +63,9 @@ def _matrix(region: Region, part: Window, frame: Frame, sdf: F32) -> tuple[F32, 
     e = 1 + strength * lamella
     e += np.float32(n("mottle")) * noise(region.seed + 5, part, power_of_two(130 / mpp), 4)
     e += np.float32(n("grain")) * noise(region.seed + 6, part, power_of_two(1.5 / mpp), 1)
+    # The matrix is made of fibrils: fine broken lines along the lamellae, never an even surface.
+    broken = noise(region.seed + 20, part, power_of_two(7 / mpp), 3)
+    e += np.float32(n("fibril")) * broken * layers(region.seed + 21, phase + 0.7 * broken, 1.1)
     e += _slits(region, part, mpp, phase)
     if n("chatter"):
         rows = np.arange(part.y, part.y + part.h, dtype=np.float32)[:, None] * np.float32(mpp / 22)

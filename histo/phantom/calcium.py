@@ -75,7 +75,7 @@ def _numbers(lot: Lot, form: str) -> dict[str, Value]:
         "cover": float(rng.uniform(0.1, 0.85)),
         "haze": float(rng.uniform(0.0, 0.3)),
         "drop_out": float(rng.uniform(0.9, 1.9)) if rng.random() < 0.3 else 9.0,
-        "grain": float(rng.uniform(0.03, 0.3)),
+        "grain": float(rng.uniform(0.03, 0.3)) * (1.0 if rng.random() < 0.35 else 0.3),
         "grain_px": int(rng.choice([2, 4, 8])),
         "mottle": float(rng.uniform(0.02, 0.2)),
         "mottle_um": float(np.exp(rng.uniform(np.log(5), np.log(60)))),

@@ -69,7 +69,7 @@ def weave(rng: np.random.Generator, layout: Layout, tissue: Tissue) -> Fibres:
     """Draw the slide's fibres."""
     frame, mpp = layout.frame, layout.frame.mpp
     bundles = _band(rng, 22 / mpp, 2.5 / mpp, 12 / mpp)
-    fine = _band(rng, 9 / mpp, 0.3 * tissue.fine_um / mpp, 0.75 * tissue.fine_um / mpp)
+    fine = _band(rng, 6 / mpp, 0.3 * tissue.fine_um / mpp, 0.75 * tissue.fine_um / mpp)
     slits = _band(rng, 3.5 * tissue.cleft_um / mpp, 0.7 * tissue.cleft_um / mpp, 2.2 * tissue.cleft_um / mpp)
     texture = np.pad(np.stack([bundles, fine, slits], axis=2), ((0, 1), (0, 1), (0, 0)), mode="wrap")
     y = (np.arange(frame.shape[0], dtype=np.float32)[:, None] + 0.5) * frame.cell_um
@@ -120,7 +120,10 @@ def collagen(fibres: Fibres, tissue: Tissue, window: Window, factor: int, mpp: f
     """Return the eosin of connective tissue and its haematoxylin, both (h, w)."""
     ragged = noise(fibres.seed + 40, window, power_of_two(6 / mpp), 3)
     p, q, border, mark = _bundles(fibres, tissue, window, factor, mpp, ragged)
-    q += np.float32(1.1 * tissue.waviness / mpp) * noise(fibres.seed + 43, window, power_of_two(13 / mpp))
+    # Fibrils are crimped, and fade in and out along their way.
+    q += np.float32(1.5 * tissue.waviness / mpp) * noise(fibres.seed + 43, window, power_of_two(13 / mpp), 2)
+    q += np.float32(0.5) * ragged
+    fading = np.float32(0.75) + np.float32(0.5) * noise(fibres.seed + 44, window, power_of_two(8 / mpp), 2)
     # A bundle has a slant and a place in the texture of its own.
     slant = np.float32(0.5) * (fraction(mark * np.float32(7.3)) - np.float32(0.5))
     place = np.floor(mark * np.float32(97)) * np.float32(31)
@@ -130,7 +133,7 @@ def collagen(fibres: Fibres, tissue: Tissue, window: Window, factor: int, mpp: f
         stipple = noise(fibres.seed + 41, window, power_of_two(1.4 / mpp), 2)
         across = fraction(mark * np.float32(13.1)) < np.float32(tissue.cut_across)
         np.copyto(fine, np.float32(0.25) * fine + np.float32(0.8) * stipple, where=across)
-    eosin = np.float32(0.3) * mark + np.float32(0.06) * bundle + np.float32(tissue.fibril) * fine
+    eosin = np.float32(0.3) * mark + np.float32(0.06) * bundle + np.float32(tissue.fibril) * fine * fading
     eosin += np.float32(tissue.roughness[0]) * noise(fibres.seed, window, power_of_two(tissue.rough_um / mpp))
     eosin += np.float32(0.75)
     eosin *= np.float32(tissue.eosin) * enlarge(fibres.tone, window, factor)

@@ -159,9 +159,9 @@ def draw_stain(patient_seed: int, seed: int, domain: str) -> Stain:
         gains[1],
         patient.between((0.85, 1.15), (0.75, 1.3)),
         (white[0], white[1], white[2]),
-        patient.between((0.12, 0.5), (0.12, 1.1)),
+        patient.between((0.12, 0.42), (0.12, 1.1)),
         patient.between((0.3, 2.0), (0.1, 3.5)),
-        float(patient.rng.uniform(0, 0.8)) if patient.rng.random() < 0.5 else 0.0,
+        float(patient.rng.uniform(0.2, 1.6)) if patient.rng.random() < 0.7 else 0.0,
         int(rng.choice({"train": range(60, 96), "shift": [*range(40, 60), 96, 97], "extreme": range(25, 40)}[domain])),
     )
 
@@ -191,7 +191,7 @@ def draw_tissue(patient_seed: int, seed: int, domain: str) -> Tissue:
         epidermis_um=lot.log_between((40, 130), (30, 240)),
         rete_um=float(rng.uniform(5, 110)),
         rete_period_um=float(rng.uniform(60, 170)),
-        fibril=lot.between((0.07, 0.2), (0.04, 0.27)),
+        fibril=lot.between((0.08, 0.26), (0.05, 0.34)),
         seam=float(rng.uniform(-0.35, 0.3)),
         cut_across=float(rng.uniform(0, 0.5)),
     )

@@ -31,7 +31,7 @@ def develop(canvas: Canvas, thickness: F32, stain: Stain, mpp: float, seed: int)
         blurred = cv2.GaussianBlur(light, (0, 0), min(5.0, 2.0 / mpp))
         light += canvas.defocus[:, :, None] * (blurred - light)
     if stain.unsharp:
-        light += np.float32(stain.unsharp) * (light - cv2.GaussianBlur(light, (0, 0), 1.2))
+        light += np.float32(stain.unsharp) * (light - cv2.GaussianBlur(light, (0, 0), 1.0))
     y, x, height, width = canvas.window
     grain = hashed(seed, np.arange(y, y + height), np.arange(x, x + width))
     grain -= np.float32(0.5)
