@@ -24,11 +24,13 @@ def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
     """Draw one piece of bone."""
     rng, frame = lot.rng, layout.frame
     extent = min(frame.size_px) * frame.mpp
-    radius = float(np.clip(np.exp(rng.normal(np.log(600), 0.5)), 150, min(1800, 0.26 * extent)))
+    radius = float(np.clip(np.exp(rng.normal(np.log(520), 0.65)), 90, min(1800, 0.26 * extent)))
     spot = spot or find_spot(rng, layout, radius)
     seed = new_seed(rng)
     numbers = _numbers(lot)
-    window, outer = blob(rng, layout, spot, min(45.0, 0.2 * spot.radius_um), seed, margin_um=-5, around_um=AROUND_UM)
+    # A detached fragment was not cut with the specimen and may lie across its edge, on glass.
+    margin = -1e3 if numbers["detached_um"] else -5.0
+    window, outer = blob(rng, layout, spot, min(45.0, 0.2 * spot.radius_um), seed, margin, AROUND_UM)
     spaces = (float(numbers["marrow_from"]) - frame.field_in(seed + 1, window, 330, 2)) * 130
     canals, wide = _canals(rng, window, outer, frame, float(numbers["canals_mm2"]))
     label = np.minimum(np.minimum(outer, spaces), wide).astype(np.float32)
@@ -82,6 +84,7 @@ def _numbers(lot: Lot) -> dict[str, Value]:
         "retraction_um": float(np.exp(rng.uniform(np.log(1.5), np.log(22)))) if rng.random() < 0.6 else 0.0,
         "edge_um": float(rng.uniform(0.4, 1.2)),
         "periosteum_um": float(rng.uniform(5, 30)) if rng.random() < 0.7 else 0.0,
+        "detached_um": float(rng.uniform(6, 45)) if rng.random() < 0.15 else 0.0,
         "chatter": float(rng.uniform(0.05, 0.2)) if rng.random() < 0.25 else 0.0,
     }
 

@@ -80,14 +80,19 @@ def _matrix(region: Region, part: Window, frame: Frame, sdf: F32) -> tuple[F32, 
 
 
 def _paint_periosteum(canvas: Canvas, region: Region, part: Window, scene: Scene, outer: F32) -> None:
-    """Paint the fibrous sleeve of the piece: sheets along its surface that part here and there."""
+    """Paint the gap around a detached piece and its fibrous sleeve, whose sheets part here and there."""
     mpp, width = scene.frame.mpp, region.number("periosteum_um")
+    if region.number("detached_um"):  # it lies in a hole of its own
+        hole = ramp(outer, -region.number("detached_um"), -region.number("detached_um") + 2)
+        canvas.paint(part, hole, 0.0, 0.0, nuclei=0.0)
     if not width:
         return
     slow = noise(region.seed + 17, part, power_of_two(40 / mpp), 3)
     fibres = layers(region.seed + 18, outer + 3 * slow, 2.2)
     clefts = ramp(layers(region.seed + 19, outer + 4 * slow, 6.0) + 0.8 * slow, 1.5, 2.0)
     tissue = ramp(enlarge(scene.layout.tissue, part, scene.frame.factor), -1, 2)
+    if region.number("detached_um"):
+        width *= 0.4
     shell = ramp(outer + 4 * slow, -width - 3, -width + 3) * ramp(outer, 2, 0) * tissue
     canvas.paint(part, shell, 0.06 * (1 - clefts), (0.55 + 0.14 * fibres) * (1 - 0.95 * clefts), nuclei=0.6)
 

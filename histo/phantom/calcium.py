@@ -97,7 +97,7 @@ def _numbers(lot: Lot, form: str) -> dict[str, Value]:
         "streaks": float(rng.uniform(0.05, 0.35)),
         "dust": float(rng.uniform(0.2, 1.0)) if rng.random() < 0.6 else 0.0,
         "halo_um": float(rng.uniform(1.0, 5.0)) if rng.random() < 0.3 else 0.0,
-        "between": float(rng.uniform(0, 0.6)) if rng.random() < 0.6 else 0.0,
+        "between": float(rng.uniform(0, 1.0)) if rng.random() < 0.6 else 0.0,
     }
 
 
@@ -122,7 +122,8 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
     alpha = ramp(sdf, -soft, soft)
     tone = np.ones_like(sdf)
     if region.numbers["shattered"]:
-        strands = np.float32(n("between")) * ramp(noise(region.seed + 2, part, power_of_two(6 / mpp), 3), -0.2, 1.2)
+        web = 1 - np.abs(noise(region.seed + 2, part, power_of_two(14 / mpp), 4))
+        strands = np.float32(n("between")) * ramp(web, 0.7, 0.95)
         cut = part.within(canvas.window)
         empty = ramp(sdf, -2.0 - soft, 0.0) * (1 - strands)
         canvas.paint(part, empty, 0.0, 0.0, nuclei=0.0)
