@@ -71,7 +71,7 @@ def _matrix(region: Region, part: Window, frame: Frame, sdf: F32) -> tuple[F32, 
         rows = np.arange(part.y, part.y + part.h, dtype=np.float32)[:, None] * np.float32(mpp / 22)
         e += np.float32(n("chatter")) * np.sin(rows + 0.5 * noise(region.seed + 7, part, power_of_two(260 / mpp)))
     line = np.exp(-((region.read(region.maps["cement"], part, frame) / 1.6) ** 2)) * np.float32(n("cement"))
-    patchy = np.clip(1 + 0.6 * noise(region.seed + 8, part, power_of_two(200 / mpp), 5), 0.05, 2.2)
+    patchy = np.clip(1 + 0.6 * noise(region.seed + 8, part, power_of_two(200 / mpp), 5), 0.05, 1.7)
     h = np.float32(n("h")) * patchy * (1 + 0.5 * strength * lamella) + line
     e = np.float32(n("e")) * np.clip(e, 0.2, 1.8)
     if n("front_um"):
@@ -134,7 +134,7 @@ def _paint_spaces(canvas: Canvas, region: Region, part: Window, scene: Scene, ou
     disc = cells(region.seed + 11, part, 6.5 / mpp, 2, 1 / mpp)
     red = ramp(patch + 0.3 * web, 1.7, 1.9) * ramp(disc.gap_px, -0.5, 2.0 / mpp)
     # A loose net of fine strands, denser in places.
-    net = ramp(web + np.float32(0.5) * body, 0.62, 1.05)
+    net = ramp(web + np.float32(0.35) * body, 0.85, 1.15)
     body = body * (0.15 + 0.85 * net)
     e = body * np.clip(0.25 + 0.35 * net, 0.02, 0.9) + red * 0.9
     if region.numbers["fatty"]:

@@ -90,14 +90,14 @@ def _numbers(lot: Lot, form: str) -> dict[str, Value]:
         "stretch": float(rng.uniform(1.0, 2.6)),
         "turn": float(rng.uniform(0, np.pi)),
         "shard_um": float(np.exp(rng.uniform(np.log(28), np.log(130)))),
-        "gap_um": float(rng.uniform(0.5, 14)),
+        "gap_um": float(rng.uniform(2.0, 14)),
         "lost": float(rng.uniform(0.03, 0.4)),
         "crumbs": float(rng.uniform(0.1, 0.7)),
         "blur_um": float(rng.uniform(0.6, 4.0)),
         "streaks": float(rng.uniform(0.05, 0.35)),
         "dust": float(rng.uniform(0.2, 1.0)) if rng.random() < 0.6 else 0.0,
         "halo_um": float(rng.uniform(1.0, 5.0)) if rng.random() < 0.3 else 0.0,
-        "between": float(rng.uniform(0, 1.0)) if rng.random() < 0.6 else 0.0,
+        "between": float(rng.uniform(0, 0.8)) if rng.random() < 0.6 else 0.0,
     }
 
 
@@ -123,7 +123,7 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
     tone = np.ones_like(sdf)
     if region.numbers["shattered"]:
         web = 1 - np.abs(noise(region.seed + 2, part, power_of_two(14 / mpp), 4))
-        strands = np.float32(n("between")) * ramp(web, 0.7, 0.95)
+        strands = np.float32(n("between")) * ramp(web, 0.55, 1.0)
         cut = part.within(canvas.window)
         empty = ramp(sdf, -2.0 - soft, 0.0) * (1 - strands)
         canvas.paint(part, empty, 0.0, 0.0, nuclei=0.0)
@@ -178,7 +178,10 @@ def _interior(region: Region, part: Window, sdf: F32, mpp: float) -> F32:
     tone += np.float32(n("ridges")) * (0.5 - ridge)
     tone += np.float32(n("grain") * 0.5) * noise(region.seed + 6, part, power_of_two(n("grain_px") * 0.5 / mpp))
     if n("rings_um"):
-        tone += 0.18 * np.cos(sdf * np.float32(2 * np.pi / n("rings_um")))
+        wobble = noise(region.seed + 19, part, power_of_two(32 / mpp), 3)
+        tone += np.float32(0.13) * layers(
+            region.seed + 20, sdf + np.float32(0.3 * n("rings_um")) * wobble, 0.5 * n("rings_um")
+        )
     return np.asarray(np.clip(tone, 0.3, 1.8), np.float32)
 
 

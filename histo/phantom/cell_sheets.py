@@ -137,7 +137,7 @@ def paint_cells(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf:
         nuclei += alpha * np.float32(0.5 * n("strength")) * ramp(dust + 0.6 * grain, 1.5, 2.2)
     elif region.name == "crush":
         nuclei = _smeared(region, scene, part, nuclei, alpha)
-    if n("strands") > 0:  # fibrous strands with few nuclei run through the sheet
+    if n("strands") > 0.25:  # fibrous strands with few nuclei run through the sheet
         wave = np.abs(noise(region.seed + 10, part, power_of_two(110 / mpp), 3))
         strand = ramp(wave, 0.16 * n("strands"), 0.05 * n("strands")) * alpha
         canvas.paint(part, 0.8 * strand, 0.05, np.float32(0.2 + 0.8 * n("mean_e")) * tone)
