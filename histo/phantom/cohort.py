@@ -1,11 +1,13 @@
 """Many slides of many patients with a manifest, made in parallel and resumed where they stopped."""
 
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +15,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from histo.errors import ArchiveError
 from histo.files import write_table
 from histo.phantom.kinds import label_of, look_alike
 from histo.phantom.recipe import KINDS
@@ -177,13 +180,23 @@ def make_from_spec(
 
 def _make_in_parallel(folder: Path, jobs: list[Job], count: int, tell: Callable[[], None]) -> None:
     spawn = multiprocessing.get_context("spawn")
+    left = iter(jobs)
     pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_settle_worker)
     try:
-        for future in as_completed([pool.submit(_make, folder, job) for job in jobs]):
-            future.result()
-            tell()
+        running = {pool.submit(_make, folder, job) for job in itertools.islice(left, count)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                tell()
+            # None waits in a queue, so that Ctrl-C costs no more than the slides at work.
+            running |= {pool.submit(_make, folder, job) for job in itertools.islice(left, len(done))}
+    except BrokenProcessPool as error:
+        raise ArchiveError(
+            f"a worker that made slides in {folder} was killed, most likely for want of memory; "
+            "run the same command with fewer --workers or smaller slides"
+        ) from error
     finally:
-        # After an error or Ctrl-C the slides at work are finished and the others are not begun.
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from histo.errors import UsageError
+from histo.errors import ArchiveError, UsageError
 from histo.phantom.cohort import Progress, make_from_spec, plan_cohort
 from histo.phantom.slide import files_of, is_made, make_slide, parameters
 from histo.phantom.spec import CohortSpec, load_spec, spec_from
@@ -37,26 +37,35 @@ def make_phantoms(
     progress: Progress,
     say: Callable[[str], None] | None,
 ) -> str:
-    """Make what is asked for and return the line to end with; `say` is told each step where no bar is shown."""
-    if spec is not None:
-        typed = [
-            f"--{name.replace('_', '-')}" for name, value in asdict(options).items() if value not in (None, (), False)
-        ]
-        if typed:
-            raise UsageError(f"{spec} says all about the cohort; leave {', '.join(typed)} away, or write it there")
-        cohort = load_spec(spec)
-    else:
-        cohort = spec_of(options)
-        if options.kind and options.slides is None:
-            return _make_one(folder, cohort)
+    """Make what is asked for and return the line to end with; `say` is told each step where no bar is shown.
+
+    Raises UsageError for what cannot be made, ArchiveError where the folder or the machine stops it.
+    """
+    cohort = _cohort(options, spec)
 
     def tell(done: int, total: int) -> None:
         progress(done, total)
         if say:
             say(f"{done}/{total} slides")
 
-    manifest = make_from_spec(folder, cohort, workers, tell)
+    try:
+        if spec is None and options.kind and options.slides is None:
+            return _make_one(folder, cohort)
+        manifest = make_from_spec(folder, cohort, workers, tell)
+    except OSError as error:
+        raise ArchiveError(
+            f"the slides cannot be written to {folder} ({error.strerror}); make room or give another folder"
+        ) from error
     return f"{len(plan_cohort(cohort))} slides and their truth are in {folder}; the manifest is {manifest}"
+
+
+def _cohort(options: Options, spec: Path | None) -> CohortSpec:
+    if spec is None:
+        return spec_of(options)
+    typed = [f"--{name.replace('_', '-')}" for name, value in asdict(options).items() if value not in (None, (), False)]
+    if typed:
+        raise UsageError(f"{spec} says all about the cohort; leave {', '.join(typed)} away, or write it there")
+    return load_spec(spec)
 
 
 def spec_of(options: Options) -> CohortSpec:
