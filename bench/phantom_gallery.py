@@ -22,7 +22,7 @@ import yaml
 from numpy.typing import NDArray
 
 from histo.files import whole, write_text
-from histo.phantom.confounders import SHIFT_ONLY
+from histo.phantom.confounders import CONFOUNDERS, SHIFT_ONLY
 from histo.phantom.kinds import IDS
 from histo.phantom.render import MASK_DOWN
 from histo.phantom.scene import Scene
@@ -31,15 +31,16 @@ from histo.phantom.slide import draw, parameters, plan
 FIELD_PX = 288
 SIZE_PX = 1000
 WANT = 0.65  # share of the field that what is shown should fill, so that its border is seen as well
-SEEDS = 6  # slides tried for a place that is good enough; more where only their plan must be drawn
+SEEDS = 4  # slides tried for a place that is good enough; more where only their plan must be drawn
 PLANS = 30
 COLUMNS = 4
 ABOUT = (
-    "Every picture is drawn by the generator, none is real; nothing here has a clinical meaning. Fields of 144 µm at "
-    "0.5 µm/px, all in one quiet stain (the generator's domains differ far more). Below each stands what the real one "
-    "looks like, and where the project has one to compare with, its file below `shared/data`, which is no part of this "
-    "repository. Widths and densities come from textbooks and the few real fields at hand; the words say how it should "
-    "look, not that it does. Made by `python bench/phantom_gallery.py` from `bench/phantom_gallery.yaml`."
+    "Every picture is drawn by the generator, none is real; nothing here has a clinical meaning. Fields of 288 px at "
+    "0.5 µm/px unless it says otherwise, all in one quiet stain (the generator's domains differ far more). Below each "
+    "stands what the real thing looks like, and where the project has one to compare with, its file below "
+    "`shared/data`, which is no part of this repository. Widths and densities come from textbooks and the few real "
+    "fields at hand; the words say how it should look, not that it does. Made by `python bench/phantom_gallery.py` "
+    "from `bench/phantom_gallery.yaml`."
 )
 # One well-stained slide of a good scanner: differences between pictures are those of the tissue.
 QUIET: Mapping[str, Any] = {
@@ -71,6 +72,7 @@ class Item:
     seed: int = 1
     size: int = SIZE_PX
     want: float = WANT
+    zoom: int = 1
     set: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -101,6 +103,8 @@ def asked(item: Item, seed: int) -> dict[str, Any]:
     quiet = dict(QUIET)
     if not item.kind.startswith("confounder:"):
         quiet |= {"artefacts": "none", "confounder.count": 0}
+    elif item.name in CONFOUNDERS:
+        quiet |= {"confounder.count": 1}
     size = (item.size, item.size)
     return parameters(
         kind=item.kind,
@@ -124,6 +128,8 @@ def interest(look: str, scene: Scene, truth: NDArray[np.uint8] | None) -> NDArra
             look
         ]
         return np.asarray(found & inside & (layout.epidermis < 1 if look == "papillary" else True), np.float32)
+    if look == "defocus" and scene.artefacts.defocus is not None:
+        return np.asarray(inside & (scene.artefacts.defocus > 0.5), np.float32)
     if look == "dermis":
         return np.asarray((layout.tissue > 20) & (layout.epidermis < -150) & (layout.fat < 0.1), np.float32)
     disc = np.zeros(layout.tissue.shape, np.uint8)
@@ -137,13 +143,14 @@ def interest(look: str, scene: Scene, truth: NDArray[np.uint8] | None) -> NDArra
     return np.asarray(disc, np.float32)
 
 
-def best_place(found: NDArray[np.float32], down: int, want: float, size_px: int) -> tuple[float, int, int]:
+def best_place(found: NDArray[np.float32], down: int, item: Item) -> tuple[float, int, int]:
     """Return how far the best field is from holding the wanted share, and its top-left (x, y) in level-0 px."""
-    side = FIELD_PX // down
+    field_px = FIELD_PX * item.zoom
+    side = field_px // down
     total = np.pad(found.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     share = (total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]) / side**2
-    share = share[: (size_px - FIELD_PX) // down + 1, : (size_px - FIELD_PX) // down + 1]
-    away = np.abs(share - want)
+    share = share[: (item.size - field_px) // down + 1, : (item.size - field_px) // down + 1]
+    away = np.abs(share - item.want)
     rows, columns = np.nonzero(away <= away.min() + 0.02)
     # Of many equally good places the one nearest to the middle of them: not cut off by the specimen's border.
     middle = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
@@ -160,21 +167,30 @@ def make_picture(item: Item, folder: Path) -> str:
         wanted = asked(item, seed)
         if painted:
             drawing = draw(wanted)
-            place = best_place(interest(item.look, drawing.scene, drawing.truth), MASK_DOWN, item.want, item.size)
+            place = best_place(interest(item.look, drawing.scene, drawing.truth), MASK_DOWN, item)
         else:
             scene = plan(wanted)[0]
-            place = best_place(interest(item.look, scene, None), scene.frame.factor, item.want, item.size)
+            place = best_place(interest(item.look, scene, None), scene.frame.factor, item)
             drawing = None
         choices.append((place, seed, drawing))
-        if place[0] < min(0.1, 0.4 * item.want):
+        if place[0] < min(0.12, 0.4 * item.want):
             break
     (away, x, y), seed, drawing = min(choices, key=lambda c: c[0][0])
-    image = (drawing or draw(asked(item, seed))).image[y : y + FIELD_PX, x : x + FIELD_PX]
+    field_px = FIELD_PX * item.zoom
+    image = (drawing or draw(asked(item, seed))).image[y : y + field_px, x : x + field_px]
+    if item.zoom > 1:
+        image = np.asarray(cv2.resize(image, (FIELD_PX, FIELD_PX), interpolation=cv2.INTER_AREA), np.uint8)
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 84])
     assert done
     with whole(folder / item.file) as path:
         path.write_bytes(data.tobytes())
     return f"{item.file}: seed {seed}, share off by {away:.2f}"
+
+
+def headline(item: Item) -> str:
+    """Return the title, with a star for what is kept from training, and the scale where it isn't 0.5 µm/px."""
+    scale = f", {item.zoom * 0.5:g} µm/px" if item.zoom > 1 else ""
+    return f"**{item.title}**{scale}{' *' * (item.domain != 'train')}"
 
 
 def page(notes: Mapping[str, str], items: list[Item]) -> str:
@@ -190,7 +206,7 @@ def page(notes: Mapping[str, str], items: list[Item]) -> str:
         mine = [i for i in items if i.part == part]
         for start in range(0, len(mine), COLUMNS):
             row = mine[start : start + COLUMNS]
-            lines.append("| " + " | ".join(f"**{i.title}**{'*' * (i.domain != 'train')}" for i in row) + " |")
+            lines.append("| " + " | ".join(headline(i) for i in row) + " |")
             lines.append("|" + "---|" * len(row))
             lines.append("| " + " | ".join(f"![{i.title}](pictures/{i.file})" for i in row) + " |")
             lines.append("| " + " | ".join(i.words + (f" Real: `{i.real}`" if i.real else "") for i in row) + " |")
