@@ -42,6 +42,7 @@ from histo.phantom.truth import (
 )
 
 SMALLEST_PX: Final = 1000
+_SHAPING: Final = {"count", "form", "radius_um", "diameter_um", "name", "colour", "lacunae"}  # used in planning
 _ATTEMPTS = 20
 _LEAST_MM2: Final = {CALCIUM: 0.008, BONE: 0.03}  # above what the decision rule calls a finding
 _PROMISED: Final = {
@@ -49,7 +50,6 @@ _PROMISED: Final = {
     "heterotopic_ossification": (BONE,),
     "mixed": (CALCIUM, BONE),
 }
-_SHAPING: Final = {"count", "form", "radius_um", "diameter_um", "name", "colour", "lacunae"}  # used in planning
 FORMAT: Final = 2  # raised when the same seed gives other pixels
 
 
