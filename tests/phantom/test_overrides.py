@@ -77,6 +77,17 @@ def test_radius_moves_neither_place_nor_numbers(scene: Scene, kind: str) -> None
     assert widest_um(small.sdf_um > 0, 4) < 0.7 * widest_um(large.sdf_um > 0, 4)
 
 
+def test_a_size_between_two_jumps_of_the_outline_is_still_drawn_there() -> None:
+    """Regression: where a satellite joins, the width jumps; the deposit was then drawn at another place."""
+    places = []
+    for diameter in (50, 150, 300):
+        settings = {"calcium__count": 1, "calcium__form": "solid", "calcium__diameter_um": diameter}
+        lesion = plan(asked("calcium", 145051250292743, size=1000, **settings))[1][-1]
+        y, x, h, w = lesion.cells
+        places.append((y + h / 2, x + w / 2))
+    assert np.ptp(np.array(places), axis=0).max() < 25
+
+
 @pytest.mark.parametrize(("kind", "label"), [("calcium", 1), ("bone", 2)])
 @pytest.mark.parametrize("diameter", [50, 160, 500])
 def test_a_needle_is_as_wide_as_asked(tmp_path: Path, kind: str, label: int, diameter: float) -> None:
