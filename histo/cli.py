@@ -108,29 +108,35 @@ def train(
 
 @app.command()
 def phantom(
-    folder: Annotated[Path, typer.Argument(help="Folder for the slides, their truth and slides.csv.")],
-    slides: Annotated[int, typer.Option(min=1, help="How many slides.")] = 12,
-    seed: Annotated[int, typer.Option(help="Same seed, same slides.")] = 0,
-    domain: Annotated[str, typer.Option(help="train, shift or extreme: disjoint stains and scanners.")] = "train",
-    size: Annotated[int, typer.Option(min=1000, help="Side of a slide in pixels, at 0.5 µm per pixel.")] = 6000,
+    folder: Annotated[Path, typer.Argument(help="Folder for the slides and their truth; a cohort's gets slides.csv.")],
+    slides: Annotated[
+        int | None, typer.Option(min=1, help="How many slides; 12, or one where --kind is given.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="normal, calcium, bone, mixed, confounder or confounder:NAME.")
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="A whole cohort in YAML, such as configs/cohort.yaml.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same slides; 0 if not given.")] = None,
+    domain: Annotated[str | None, typer.Option(help="train, shift or extreme: disjoint stains and scanners.")] = None,
+    size: Annotated[str | None, typer.Option(help="Pixels: 4000, or 4000x3000 for width x height.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="µm per pixel; 0.5 if not given.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="NUMBER=value, set instead of drawn.")] = None,
+    no_lesions: Annotated[bool, typer.Option("--no-lesions", help="The same slide without its lesions.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
 ) -> None:
-    """Make a cohort of phantom slides with exact truth; the same command again resumes."""
+    """Make phantom slides with exact truth: one, many, or a cohort from YAML; the same command again resumes."""
     from histo.console import out as console
     from histo.console import progress
-    from histo.phantom import make_cohort
+    from histo.phantom.command import Options, make_phantoms
 
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    wanted = Options(slides, kind, seed, domain, size, mpp, tuple(settings or ()), no_lesions)
     with progress("slides") as start:
-        manifest = make_cohort(
-            folder,
-            slides=slides,
-            seed=seed,
-            domain=domain,
-            size_px=(size, size),
-            workers=workers,
-            progress=start("making phantoms"),
-        )
-    console.print(f"{slides} slides and their truth are in {folder}; the manifest is {manifest}", markup=False)
+        bar = start("making phantoms")
+        ending = make_phantoms(folder, wanted, spec, workers, bar, None if console.is_terminal else say)
+    say(ending)
 
 
 @app.command()
