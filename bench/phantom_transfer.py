@@ -23,13 +23,13 @@ from histo.phantom.slide import FORMAT
 from histo.train import train
 
 CONFIG = Path(__file__).parent.parent / "configs" / "phantom.yaml"
-SLIDES, SIZE_PX = 80, 3000
+SLIDES, SIZE_PX = 100, 3000
 SETTINGS = (
     "network.backbone=compact",
     "optimiser.epochs=8",
     "optimiser.batch_size=12",
     "optimiser.learning_rate=2e-3",
-    "data.tiles_per_epoch=1200",
+    "data.tiles_per_epoch=1080",
 )
 LIMITS = {"dermis called a lesion": 0.10, "nuclei-rich called calcification": 0.15, "least AUROC": 0.90}
 
