@@ -130,6 +130,8 @@ def interest(look: str, scene: Scene, truth: NDArray[np.uint8] | None) -> NDArra
         return np.asarray(found & inside & (layout.epidermis < 1 if look == "papillary" else True), np.float32)
     if look == "defocus" and scene.artefacts.defocus is not None:
         return np.asarray(inside & (scene.artefacts.defocus > 0.5), np.float32)
+    if look == "inflamed":
+        return np.asarray((layout.tissue > 20) & (layout.inflammation > 2000), np.float32)
     if look == "dermis":
         return np.asarray((layout.tissue > 20) & (layout.epidermis < -150) & (layout.fat < 0.1), np.float32)
     disc = np.zeros(layout.tissue.shape, np.uint8)
