@@ -121,6 +121,10 @@ def interest(look: str, scene: Scene, truth: NDArray[np.uint8] | None) -> NDArra
     """Return a map of 0 to 1, on the mask's cells or the layout's, of where the thing is."""
     layout = scene.layout
     inside = layout.tissue > 0
+    if look == "spaces" and truth is not None:  # what bone encloses
+        bone = np.asarray(truth == IDS["bone"], np.uint8)
+        rings, _ = cv2.findContours(bone, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        return np.asarray(cv2.drawContours(np.zeros_like(bone), rings, -1, 1, -1) - bone, np.float32)
     if look in IDS:
         return np.asarray(truth == IDS[look], np.float32)
     if look in ("epidermis", "papillary", "fat"):
@@ -130,6 +134,8 @@ def interest(look: str, scene: Scene, truth: NDArray[np.uint8] | None) -> NDArra
         return np.asarray(found & inside & (layout.epidermis < 1 if look == "papillary" else True), np.float32)
     if look == "defocus" and scene.artefacts.defocus is not None:
         return np.asarray(inside & (scene.artefacts.defocus > 0.5), np.float32)
+    if look == "inflamed":
+        return np.asarray((layout.tissue > 20) & (layout.inflammation > 2000), np.float32)
     if look == "dermis":
         return np.asarray((layout.tissue > 20) & (layout.epidermis < -150) & (layout.fat < 0.1), np.float32)
     disc = np.zeros(layout.tissue.shape, np.uint8)
@@ -161,7 +167,7 @@ def best_place(found: NDArray[np.float32], down: int, item: Item) -> tuple[float
 def make_picture(item: Item, folder: Path) -> str:
     """Draw slides until one shows the item well, and write the field; return a line about it."""
     cv2.setNumThreads(1)
-    painted = item.look in IDS
+    painted = item.look in (*IDS, "spaces")
     choices = []
     for seed in range(item.seed, item.seed + (SEEDS if painted else PLANS)):
         wanted = asked(item, seed)
