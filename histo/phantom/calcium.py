@@ -122,20 +122,9 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
     alpha = ramp(sdf, -soft, soft)
     tone = np.ones_like(sdf)
     if region.numbers["shattered"]:
-        web = 1 - np.abs(noise(region.seed + 2, part, power_of_two(14 / mpp), 4))
-        strands = np.float32(n("between")) * ramp(web, 0.55, 1.0)
-        cut = part.within(canvas.window)
-        empty = ramp(sdf, -2.0 - soft, 0.0) * (1 - strands)
-        canvas.paint(part, empty, 0.0, 0.0, nuclei=0.0)
-        canvas.n[cut] *= 1 - empty
+        _paint_glass(canvas, region, part, sdf, specimen, soft, mpp)
         whole, tone = _shards(region, part, mpp)
         alpha = alpha * whole
-        if n("dust"):  # splinters on the glass around and between the shards
-            splinters = noise(region.seed + 15, part, power_of_two(4 / mpp), 3) + noise(
-                region.seed + 16, part, power_of_two(48 / mpp), 2
-            )
-            specks = ramp(splinters, 3.1 - n("dust"), 3.4 - n("dust")) * ramp(sdf, -60, 10) * specimen
-            canvas.paint(part, specks, 0.8 * n("h"), 0.8 * n("e"))
     elif n("cracks"):
         alpha = alpha * _cracks(region, part, mpp)
     tone *= _interior(region, part, sdf, mpp)
@@ -156,6 +145,24 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
         truth = alpha >= 0.5
     canvas.paint(part, alpha, np.float32(n("h")) * tone, np.float32(n("e")) * tone)
     canvas.mark(part, truth, CALCIUM)
+
+
+def _paint_glass(
+    canvas: Canvas, region: Region, part: Window, sdf: F32, specimen: F32, soft: float, mpp: float
+) -> None:
+    """Empty the bed of a shattered deposit but for threads, and strew splinters on the glass."""
+    n = region.number
+    web = 1 - np.abs(noise(region.seed + 2, part, power_of_two(14 / mpp), 4))
+    strands = np.float32(n("between")) * ramp(web, 0.55, 1.0)
+    cut = part.within(canvas.window)
+    empty = ramp(sdf, -2.0 - soft, 0.0) * (1 - strands)
+    canvas.paint(part, empty, 0.0, 0.0, nuclei=0.0)
+    canvas.n[cut] *= 1 - empty
+    if n("dust"):
+        splinters = noise(region.seed + 15, part, power_of_two(4 / mpp), 3)
+        splinters += noise(region.seed + 16, part, power_of_two(48 / mpp), 2)
+        specks = ramp(splinters, 3.1 - n("dust"), 3.4 - n("dust")) * ramp(sdf, -60, 10) * specimen
+        canvas.paint(part, specks, 0.8 * n("h"), 0.8 * n("e"))
 
 
 def _granules(region: Region, part: Window, sdf: F32, mpp: float) -> F32:

@@ -69,6 +69,16 @@ def _fragments(rng: np.random.Generator, size_um: float) -> list[tuple[float, fl
     return [(x, y, float(rng.uniform(0.15, 0.25)), float(rng.uniform(0.12, 0.22))) for x, y in spots]
 
 
+def _epidermis(
+    frame: Frame, tissue: Tissue, depth: F32, along: F32, size_um: float, mean_um: float, seeds: list[int]
+) -> F32:
+    """Return the signed distance of the epidermis: a layer of uneven thickness with rete ridges."""
+    thick = mean_um * (1 + 0.3 * frame.field(seeds[0], 400))
+    wave = np.sin(2 * np.pi * along / tissue.rete_period_um + 1.5 * frame.field(seeds[1], 250))
+    ridges = min(tissue.rete_um, size_um / 10) * np.maximum(0, wave)
+    return np.asarray(thick + ridges - depth + 5 * frame.field(seeds[2], 32), np.float32)
+
+
 def lay_out(frame: Frame, tissue: Tissue, seed: int) -> Layout:
     """Draw the specimen and its layers."""
     rng = stream(seed, "layout")
@@ -100,9 +110,7 @@ def lay_out(frame: Frame, tissue: Tissue, seed: int) -> Layout:
         along = np.where(here > inside, p, along)
         inside = np.maximum(inside, here)
     epidermis_um = min(tissue.epidermis_um, size / 8)
-    thick = epidermis_um * (1 + 0.3 * frame.field(seeds[4], 400))
-    wave = np.sin(2 * np.pi * along / tissue.rete_period_um + 1.5 * frame.field(seeds[5], 250))
-    epidermis = thick + min(tissue.rete_um, size / 10) * np.maximum(0, wave) - depth + 5 * frame.field(seeds[6], 32)
+    epidermis = _epidermis(frame, tissue, depth, along, size, epidermis_um, seeds[4:7])
     fat_from = float(rng.uniform(700, 2600))
     lobules = depth - fat_from + 350 * frame.field(seeds[7], 600) + 60 * frame.field(seeds[8], 120)
     if rng.random() < 0.25:  # a specimen without a surface is dermis only, or dermis and fat
