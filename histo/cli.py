@@ -25,12 +25,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+manifest = typer.Typer(help="The table of labelled slides: make one, check one.", no_args_is_help=True)
+annotations = typer.Typer(help="Outlines of lesions: check a file before training.", no_args_is_help=True)
+app.add_typer(manifest, name="manifest")
+app.add_typer(annotations, name="annotations")
+
 MAX_TABLE_ROWS = 40  # an archive's table is slides.csv
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Classes = Annotated[
+    Path | None, typer.Option("--config", help="Training configuration with the classes; else the shipped model's.")
+]
+Aliases = Annotated[
+    list[str] | None, typer.Option("--map", help="WORD=class: what a word in annotation files means; may be repeated.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value over the configuration.")]
 
 
@@ -131,6 +142,44 @@ def phantom(
             progress=start("making phantoms"),
         )
     console.print(f"{slides} slides and their truth are in {folder}; the manifest is {manifest}", markup=False)
+
+
+@manifest.command("check")
+def manifest_check(
+    file: Annotated[Path, typer.Argument(help="A manifest, such as slides.csv.")],
+    config: Classes = None,
+    aliases: Aliases = None,
+) -> None:
+    """Open every slide and annotation of a manifest and report every problem at once."""
+    from histo.labelling import classes_of, show_manifest
+
+    raise typer.Exit(show_manifest(file, classes_of(config, aliases or [])))
+
+
+@manifest.command("make")
+def manifest_make(
+    folder: Annotated[Path, typer.Argument(help="A folder of slides.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")] = Path("slides.csv"),
+    config: Classes = None,
+) -> None:
+    """List the slides of a folder in a manifest, and say what must be filled in."""
+    from histo.labelling import classes_of, make_manifest
+
+    raise typer.Exit(make_manifest(folder, out, classes_of(config, []).labels))
+
+
+@annotations.command("check")
+def annotations_check(
+    file: Annotated[Path, typer.Argument(help="QuPath GeoJSON, ASAP or Aperio XML, NDPA, DSA JSON or a mask.")],
+    slide: Annotated[Path, typer.Option("--slide", help="The slide that it belongs to.")],
+    mpp: Mpp = None,
+    config: Classes = None,
+    aliases: Aliases = None,
+) -> None:
+    """Check outlines against their slide: classes, rings, overlaps, tissue, slivers."""
+    from histo.labelling import classes_of, show_annotations
+
+    raise typer.Exit(show_annotations(file, slide, mpp, classes_of(config, aliases or [])))
 
 
 @app.command()

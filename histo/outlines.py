@@ -144,7 +144,7 @@ def cells_inside(outline: Outline, grid: MapGrid) -> NDArray[np.int64]:
         return np.zeros((0, 2), np.int64)
     paint(canvas, [outline], grid.window(int(top), int(left), canvas.shape), 1)
     inside = np.argwhere(canvas) if canvas.any() else np.zeros((1, 2), np.int64)
-    return np.asarray(inside + (top, left), np.int64)
+    return np.asarray(inside + np.array([top, left]), np.int64)
 
 
 def _inside(rings: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -146,7 +146,7 @@ def test_a_patient_over_two_splits_is_a_problem(write: Write) -> None:
     message = problems_of(
         write("s1,a.svs,p1,normal,,,train", "s2,b.svs,p1,normal,,,test", "s3,c.svs,p2,normal,,,train")
     )
-    assert "patient p1 is in test and train" in message
+    assert "patient p1: is in test and train (lines 2, 3)" in message
     assert "p2" not in message
 
 

@@ -1,4 +1,4 @@
-"""Annotations of the Digital Slide Archive and HistomicsTK: documents of `elements` in level-0 px (large_image's schema)."""
+"""The Digital Slide Archive and HistomicsTK: documents of `elements` in level-0 px (large_image's schema)."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -15,7 +15,7 @@ Shift = tuple[float, float]
 
 
 def read_geojson(tree: Any, pyramid: Pyramid) -> Iterator[Drawn]:
-    """Yield the features of a collection, a list or a single feature. Raises `ValueError` when there is none of them."""
+    """Yield the features of a collection, a list or a single feature; raises `ValueError` when it is none."""
     if isinstance(tree, dict) and tree.get("type") == "Feature":
         features: Any = [tree]
     else:
