@@ -151,9 +151,9 @@ def manifest_check(
     aliases: Aliases = None,
 ) -> None:
     """Open every slide and annotation of a manifest and report every problem at once."""
-    from histo.labelling import classes_of, show_manifest
+    from histo.labelling import meaning_of, show_manifest
 
-    raise typer.Exit(show_manifest(file, classes_of(config, aliases or [])))
+    raise typer.Exit(show_manifest(file, meaning_of(config, aliases or [])))
 
 
 @manifest.command("make")
@@ -163,9 +163,9 @@ def manifest_make(
     config: Classes = None,
 ) -> None:
     """List the slides of a folder in a manifest, and say what must be filled in."""
-    from histo.labelling import classes_of, make_manifest
+    from histo.labelling import make_manifest, meaning_of
 
-    raise typer.Exit(make_manifest(folder, out, classes_of(config, []).labels))
+    raise typer.Exit(make_manifest(folder, out, meaning_of(config, []).classes.labels))
 
 
 @annotations.command("check")
@@ -177,9 +177,9 @@ def annotations_check(
     aliases: Aliases = None,
 ) -> None:
     """Check outlines against their slide: classes, rings, overlaps, tissue, slivers."""
-    from histo.labelling import classes_of, show_annotations
+    from histo.labelling import meaning_of, show_annotations
 
-    raise typer.Exit(show_annotations(file, slide, mpp, classes_of(config, aliases or [])))
+    raise typer.Exit(show_annotations(file, slide, mpp, meaning_of(config, aliases or [])))
 
 
 @app.command()

@@ -31,15 +31,11 @@ class ClassConfig(Strict):
 
 
 class ClassesConfig(Strict):
-    """What the network tells apart: the tissue that is no lesion, and the lesions in order of precedence.
-
-    `aliases` says which class is meant by other words of annotation files, capitals aside; `ignore` is one too.
-    """
+    """What the network tells apart: the tissue that is no lesion, and the lesions in order of precedence."""
 
     normal: str = "normal"
     normal_label: str = "normal"
     lesions: tuple[ClassConfig, ...] = Field(min_length=1)
-    aliases: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -48,9 +44,6 @@ class ClassesConfig(Strict):
             raise ValueError(f"class names must be unique, got {', '.join(names)}")
         if "ignore" in names:
             raise ValueError("no class may be called ignore, which is QuPath's word for what is not to be learnt")
-        wrong = sorted({c for c in self.aliases.values() if c not in (*names, "ignore")})
-        if wrong:
-            raise ValueError(f"aliases mean {', '.join(wrong)}, and the classes are {', '.join(names)} and ignore")
         return self
 
     @property
@@ -111,9 +104,13 @@ class NetworkConfig(Strict):
 
 
 class DataConfig(Strict):
-    """Where the labelled slides are and how tiles are drawn from them."""
+    """Where the labelled slides are and how tiles are drawn from them.
+
+    `aliases` says which class, or `ignore`, is meant by other words of annotation files, capitals aside.
+    """
 
     manifest: Path
+    aliases: dict[str, str] = {}
     unannotated: Literal["normal", "ignore"] = "normal"
     validation_share: float = Field(0.2, gt=0, lt=1)
     tiles_per_epoch: int = Field(800, ge=1)

@@ -1,7 +1,8 @@
 """What `histo manifest` and `histo annotations` print and write."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from histo.archive.listing import list_slides, name_slides
@@ -25,27 +26,36 @@ COLUMNS = (*REQUIRED, *OPTIONAL)
 SUFFIXES = (".geojson", ".xml", ".ndpa", ".json", ".mask.tif")  # what may lie beside a slide, best first
 
 
-def classes_of(config: Path | None, aliases: Sequence[str]) -> ClassesConfig:
-    """Return the classes of a training configuration, or else of the shipped model, with more aliases `WORD=class`.
+@dataclass(frozen=True)
+class Meaning:
+    """The classes, and which of them other words of annotation files mean."""
+
+    classes: ClassesConfig
+    aliases: Mapping[str, str]
+
+
+def meaning_of(config: Path | None, more: Sequence[str]) -> Meaning:
+    """Return classes and aliases of a training configuration, or else the shipped model's, and `WORD=class` pairs.
 
     Raises `UsageError` for an alias that is not `WORD=class` of a known class.
     """
-    classes = load_config(config).classes if config else load_model(None).card.classes
-    more = dict(classes.aliases)
-    for alias in aliases:
+    settings = load_config(config) if config else None
+    classes = settings.classes if settings else load_model(None).card.classes
+    aliases = dict(settings.data.aliases) if settings else {}
+    for alias in more:
         word, equals, name = alias.rpartition("=")
         if not (word.strip() and equals and name.strip()):
             raise UsageError(f"--map {alias!r} must look like WORD=class, for example Tumor=bone")
-        more[word.strip()] = name.strip()
-    Vocabulary(classes.names, more)
-    return classes.model_copy(update={"aliases": more})
+        aliases[word.strip()] = name.strip()
+    Vocabulary(classes.names, aliases)
+    return Meaning(classes, aliases)
 
 
-def show_manifest(path: Path, classes: ClassesConfig) -> int:
+def show_manifest(path: Path, meaning: Meaning) -> int:
     """Check a manifest with its slides and annotations, print all that was found; return 0, or 2 for any error."""
     with progress("slides") as start:
-        report = check_manifest(path, classes, start("opening slides"))
-    for label in classes.labels:
+        report = check_manifest(path, meaning.classes, meaning.aliases, start("opening slides"))
+    for label in meaning.classes.labels:
         theirs = [r for _, r in report.rows if r.label == label]
         said(label, f"{_count(theirs)}, {sum(r.annotation is not None for r in theirs)} with outlines")
     _print(report.findings)
@@ -57,13 +67,13 @@ def _count(records: Sequence[SlideRecord]) -> str:
     return f"{slides} slide{'s' * (slides != 1)} of {patients} patient{'s' * (patients != 1)}"
 
 
-def show_annotations(path: Path, slide_path: Path, mpp: float | None, classes: ClassesConfig) -> int:
+def show_annotations(path: Path, slide_path: Path, mpp: float | None, meaning: Meaning) -> int:
     """Lint an annotation file against its slide; print areas and findings; return 0, or 2 for any error."""
     with open_slide(slide_path, mpp) as slide:
         pyramid = slide.pyramid
         objects = read_objects(path, pyramid)
         overview, lost = read_overview(slide)
-    vocabulary = Vocabulary(classes.names, classes.aliases)
+    vocabulary = Vocabulary(meaning.classes.names, meaning.aliases)
     tissue = find_tissue(overview, lost)
     findings, shapes = lint(objects, vocabulary, pyramid, (tissue.mask, overview.grid))
     said("objects", f"{len(objects)}, {len(shapes)} to learn from")

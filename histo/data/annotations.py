@@ -88,12 +88,12 @@ def no_class(drawn: Drawn, vocabulary: Vocabulary, objects: Sequence[Drawn]) -> 
         called = ", ".join(repr(w) for w in drawn.words[:-1])
         return (
             f"has no classification{f' (only {called})' if called else ''}; give it one of {known}, or say in "
-            f"`aliases` what {UNCLASSIFIED} means"
+            f"`data.aliases` what {UNCLASSIFIED} means"
         )
     found = sorted({o.words[0] for o in objects})
     listed = ", ".join(found[:12]) + (" …" if len(found) > 12 else "")
     return (
-        f"has the unknown class {drawn.words[0]!r}; use one of {known}, or say in `aliases` what it means "
+        f"has the unknown class {drawn.words[0]!r}; use one of {known}, or say in `data.aliases` what it means "
         f"(the file's words are {listed})"
     )
 

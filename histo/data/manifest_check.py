@@ -1,13 +1,13 @@
 """The deep check of a manifest: opens every slide and annotation, and reports every problem at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from histo.config import ClassesConfig
 from histo.data.annotation_lint import Shape, lint
-from histo.data.annotations import Vocabulary, read_objects
+from histo.data.annotations import NO_ALIASES, Vocabulary, read_objects
 from histo.data.cohort_findings import class_findings, copy_findings, outline_findings, site_findings
 from histo.data.findings import Finding, shorten
 from histo.data.likeness import Fingerprint, fingerprint
@@ -35,14 +35,17 @@ class ManifestReport:
 
 
 def check_manifest(
-    path: Path, classes: ClassesConfig, on_slide: Callable[[int, int], None] = lambda done, total: None
+    path: Path,
+    classes: ClassesConfig,
+    aliases: Mapping[str, str] = NO_ALIASES,
+    on_slide: Callable[[int, int], None] = lambda done, total: None,
 ) -> ManifestReport:
     """Check the table, every slide and every annotation; `on_slide` is told (done, all) after each slide.
 
     Raises `UsageError` when the file as a whole is no manifest; all else is a finding.
     """
     rows, findings = inspect_manifest(path, classes.labels)
-    vocabulary = Vocabulary(classes.names, classes.aliases)
+    vocabulary = Vocabulary(classes.names, aliases)
     prints: list[Fingerprint | None] = []
     with ThreadPoolExecutor(READERS) as pool:
         examined = pool.map(lambda row: _examine(row[0], row[1], classes, vocabulary), rows)
@@ -85,6 +88,7 @@ def _examine(
         else:
             found, shapes = lint(objects, vocabulary, slide.pyramid, (tissue, overview.grid))
             name = record.annotation.name
+            found = [f for f in found if f.severity != "note"]  # told by `histo annotations check`
             findings += [
                 Finding(f.severity, f.kind, f"{place}, {name}, {f.place}", f.message) for f in shorten(found, 3)
             ]
