@@ -16,7 +16,7 @@ ALPHA = 0.05
 def class_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
     """Say which labels have too few patients to learn or to test, with n and what that means."""
     for label in classes.labels:
-        n = len({r.patient for _, r in rows if r.label == label})
+        n = len({r.patient for _, r in rows if r.label == label} - {""})
         place = f"label {label}"
         count = f"{n} patient{'s' * (n != 1)}"
         if n == 0:
@@ -64,7 +64,7 @@ def site_findings(rows: Rows) -> Iterator[Finding]:
 
 def outline_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
     """Say how many lesion slides have a diagnosis alone."""
-    lesions = [r for _, r in rows if r.label != classes.normal_label]
+    lesions = [r for _, r in rows if r.label in classes.labels[1:]]
     bare = sum(r.annotation is None for r in lesions)
     if bare:
         message = f"{bare} of {len(lesions)} slides with a lesion have no outlines, only a diagnosis"

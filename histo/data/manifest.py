@@ -41,8 +41,9 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[SlideRecord]:
 
 
 def inspect_manifest(path: Path, labels: Sequence[str]) -> tuple[Rows, list[Finding]]:
-    """Return the rows that can be read, with their lines, and everything that is wrong with the table.
+    """Return the rows whose slide is there, with their lines, and everything that is wrong with the table.
 
+    What is wrong in a row is left out of its record (an impossible scale) or stands in it as it is (an unknown label).
     Raises `UsageError` when the file as a whole is no manifest.
     """
     columns, lines = _table(path)
@@ -111,11 +112,14 @@ def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[l
             mpp = -1.0
         if not is_credible_mpp(mpp):
             problems.append(f"mpp {cell['mpp']!r} is not µm per pixel from 0.05 to 5")
-    if problems:
+    if not (cell["path"] and _is_file(slide)):
         return problems, None
     extra = {name: text for name, text in cell.items() if name and name not in REQUIRED + OPTIONAL}
     site = cell.get("site") or None
-    return [], SlideRecord(cell["slide"], slide, cell["patient"], cell["label"], annotation, mpp, split, site, extra)
+    annotation = annotation if annotation and _is_file(annotation) else None
+    mpp = mpp if mpp and is_credible_mpp(mpp) else None
+    record = SlideRecord(cell["slide"], slide, cell["patient"], cell["label"], annotation, mpp, split, site, extra)
+    return problems, record
 
 
 def _is_file(path: Path) -> bool:
@@ -130,7 +134,9 @@ def _twice(rows: Rows) -> list[Finding]:
     findings = []
     first: dict[tuple[str, str], int] = {}
     for line, r in rows:
-        named = [("slide", r.slide.casefold()), ("path", str(r.path.resolve()))]
+        named = [("path", str(r.path.resolve()))]
+        if r.slide:
+            named.append(("slide", r.slide.casefold()))
         if r.annotation:
             named.append(("annotation", str(r.annotation.resolve())))
         for kind, value in named:
@@ -145,7 +151,7 @@ def _patients(rows: Rows) -> list[Finding]:
     findings: list[Finding] = []
     of: dict[str, Rows] = defaultdict(list)
     spelt: dict[str, tuple[str, int]] = {}
-    for line, r in rows:
+    for line, r in ((line, r) for line, r in rows if r.patient):
         of[r.patient].append((line, r))
         earlier, at = spelt.setdefault(r.patient.casefold(), (r.patient, line))
         if earlier != r.patient:

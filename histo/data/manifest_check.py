@@ -1,5 +1,7 @@
 """The deep check of a manifest: opens every slide and annotation, and reports every problem at once."""
 
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,11 +55,18 @@ def check_manifest(
             findings += found
             prints.append(print_)
             on_slide(done, len(rows))
-    findings += copy_findings(rows, prints)
+    told = {f.place for f in findings if f.kind == "same_content"}
+    findings += [f for f in copy_findings(rows, prints) if f.place not in told]
     findings += class_findings(rows, classes)
     findings += site_findings(rows)
     findings += outline_findings(rows, classes)
-    return ManifestReport(rows, findings)
+    return ManifestReport(rows, sorted(findings, key=_line))
+
+
+def _line(finding: Finding) -> int:
+    """Return the line of a finding; those about the whole come last."""
+    number = re.match(r"line (\d+)", finding.place)
+    return int(number[1]) if number else sys.maxsize
 
 
 def _examine(
@@ -119,7 +128,7 @@ def implied_label(shapes: set[str], classes: ClassesConfig) -> str:
 def _contradiction(place: str, record: SlideRecord, shapes: list[Shape], classes: ClassesConfig) -> Iterator[Finding]:
     drawn = {s.name for s in shapes}
     implied = implied_label(drawn, classes)
-    if implied == record.label:
+    if implied == record.label or record.label not in classes.labels:
         return
     outlined = " and ".join(c.name for c in classes.lesions if c.name in drawn) or "no lesion"
     message = (

@@ -4,6 +4,7 @@ A patient is never on two sides, whatever the row order; labels, and sites where
 Rows whose `split` column is filled keep their side; `test` patients are named once and stay out of all else.
 """
 
+import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +38,7 @@ def refuse_leaks(sides: Mapping[str, Records]) -> None:
     kinds: dict[str, Callable[[SlideRecord], str]] = {
         "patient": lambda r: r.patient.casefold(),
         "slide": lambda r: r.slide.casefold(),
-        "file": lambda r: str(r.path.resolve()),
+        "file": lambda r: os.path.normpath(r.path),
     }
     for kind, key in kinds.items():
         on: dict[str, set[str]] = defaultdict(set)
@@ -57,6 +58,13 @@ def split_by_patient(records: Records, share: float, seed: int) -> tuple[list[Sl
     Rows with a `split` keep it (`test` rows are left out); the others are drawn by patient, stratified by the
     patient's rarest label and by site. Raises `UsageError` naming the label that one side would lack.
     """
+    return _split_in_two(records, share, seed, records)
+
+
+def _split_in_two(
+    records: Records, share: float, seed: int, counted: Records
+) -> tuple[list[SlideRecord], list[SlideRecord]]:
+    """Split as `split_by_patient` does; `counted` are the records whose patients an error counts."""
     fixed = [r for r in records if r.split in ("train", "validation")]
     free = [r for r in records if r.split is None]
     held_back = _draw_patients(free, fixed, share, seed, ("train", "validation"))
@@ -65,7 +73,7 @@ def split_by_patient(records: Records, share: float, seed: int) -> tuple[list[Sl
     if not (fixed or free):
         raise UsageError("the manifest has no slide to train or validate on; give some a split other than test")
     refuse_leaks({"train": train, "validation": held_out})
-    _refuse_missing([*fixed, *free], (("train", train), ("validate", held_out)))
+    _refuse_missing([*fixed, *free], (("train", train), ("validate", held_out)), counted)
     return train, held_out
 
 
@@ -85,7 +93,7 @@ def hold_out(records: Records, validation_share: float, test_share: float, seed:
         test = [r for r in free if r.patient in drawn]
         rest = [r for r in rest if r.patient not in drawn]
         _refuse_missing(records, (("test", test),))
-    train, validation = split_by_patient(rest, validation_share / (1 - test_share), seed)
+    train, validation = _split_in_two(rest, validation_share / (1 - test_share), seed, records)
     return Split("hold-out", tuple(train), tuple(validation), tuple(test))
 
 
@@ -140,10 +148,10 @@ def leave_one_site_out(records: Records) -> list[Split]:
     return splits
 
 
-def _refuse_missing(used: Records, sides: Iterable[tuple[str, Records]]) -> None:
+def _refuse_missing(used: Records, sides: Iterable[tuple[str, Records]], counted: Records = ()) -> None:
     """Raise `UsageError` naming the label that a side lacks and how many patients have it."""
     for label in sorted({r.label for r in used}):
-        count = len({r.patient for r in used if r.label == label})
+        count = len({r.patient for r in counted or used if r.label == label})
         for verb, side in sides:
             if label not in {r.label for r in side}:
                 patients = f"{count} patient{'s' * (count != 1)}"

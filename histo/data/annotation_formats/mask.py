@@ -42,13 +42,22 @@ def _read(path: Path) -> NDArray[np.uint8]:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
-            if page.ndim != 2 or page.dtype != np.uint8:
-                raise ValueError("is a picture and no mask of class numbers (one 8-bit channel); give the annotation")
-            if page.size > MAX_MASK_PX:
-                raise ValueError(f"is a mask of {page.size} cells, more than {MAX_MASK_PX}; write it coarser")
-            return np.asarray(page.asarray(), np.uint8)
-    except (tifffile.TiffFileError, OSError, IndexError, KeyError, TypeError, RuntimeError, MemoryError) as error:
-        raise ValueError(f"is a TIFF that cannot be read ({str(error)[:80]}); write the mask again") from error
+            problem = _unfit(page.ndim, page.size, str(page.dtype))
+            values = None if problem else np.asarray(page.asarray())
+    except Exception as error:  # a damaged file makes the decoders raise anything at all
+        said = " ".join(str(error).split())[:80]
+        raise ValueError(f"is a TIFF that cannot be read ({said or type(error).__name__}); write it again") from error
+    if values is None:
+        raise ValueError(problem)
+    return np.asarray(values, np.uint8)
+
+
+def _unfit(axes: int, cells: int, kind: str) -> str | None:
+    if axes != 2 or kind != "uint8":
+        return "is a picture and no mask of class numbers (one 8-bit channel); give the annotation"
+    if cells > MAX_MASK_PX:
+        return f"is a mask of {cells} cells, more than {MAX_MASK_PX}; write it coarser"
+    return None
 
 
 def _lattice(values: NDArray[np.uint8], pyramid: Pyramid) -> MapGrid:
