@@ -24,6 +24,7 @@ _INNER = 0.8  # part of one picture that is sought in the other
 _SCALES = (0.92, 0.96, 1.0, 1.04, 1.08)
 _FINE_PX = 6.0  # coarser structure is taken away
 _LEAST_PIECE = 0.05  # of the tissue; smaller pieces do not say where it ends
+_LEAST_DETAIL_OD = 1e-3
 ALIKE = 0.6  # worth a look; unrelated phantoms reach 0.48 (docs/data.md has the figures)
 SAME = 0.75  # beyond doubt; copies cropped by 8 % keep 0.85
 
@@ -37,7 +38,7 @@ class Fingerprint:
 
 
 def fingerprint(overview: Overview, tissue: NDArray[np.bool_]) -> Fingerprint | None:
-    """Return the fingerprint of a slide's tissue mask (H, W) on its overview; None without tissue."""
+    """Return the fingerprint of a slide's tissue mask (H, W) on its overview; None without tissue or any detail."""
     labels, count = ndimage.label(tissue, structure=np.ones((3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -51,6 +52,8 @@ def fingerprint(overview: Overview, tissue: NDArray[np.bool_]) -> Fingerprint | 
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     fine = small - cv2.GaussianBlur(small, (0, 0), _FINE_PX)
     fine = cv2.GaussianBlur(fine, (0, 0), 1.0)
+    if fine.std() < _LEAST_DETAIL_OD:
+        return None  # two empty fields are no evidence
     low = cv2.dct(small)[:_LOW, :_LOW].ravel()[1:]
     return Fingerprint(np.asarray(fine, np.float32), low > np.median(low))
 
