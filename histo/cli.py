@@ -168,6 +168,21 @@ def manifest_make(
     raise typer.Exit(make_manifest(folder, out, meaning_of(config, []).classes.labels))
 
 
+@manifest.command("split")
+def manifest_split(
+    file: Annotated[Path, typer.Argument(help="A manifest, such as slides.csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write, with its split column filled.")],
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients to validate on.")] = 0.2,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients to test on, once.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    config: Classes = None,
+) -> None:
+    """Deal patients to training, validation and test, by label and site."""
+    from histo.labelling import meaning_of, split_manifest
+
+    raise typer.Exit(split_manifest(file, out, (validation, test), seed, meaning_of(config, []).classes.labels))
+
+
 @annotations.command("check")
 def annotations_check(
     file: Annotated[Path, typer.Argument(help="QuPath GeoJSON, ASAP or Aperio XML, NDPA, DSA JSON or a mask.")],

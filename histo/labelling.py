@@ -11,10 +11,11 @@ from histo.console import out, progress
 from histo.data.annotation_lint import areas_mm2, lint
 from histo.data.annotations import Vocabulary, read_objects
 from histo.data.findings import Finding, shorten
-from histo.data.manifest import OPTIONAL, REQUIRED, SlideRecord
+from histo.data.manifest import OPTIONAL, REQUIRED, SlideRecord, read_manifest
 from histo.data.manifest_check import check_manifest
 from histo.data.overview import read_overview
 from histo.data.slide import Slide, open_slide
+from histo.data.splits import hold_out
 from histo.data.tissue import find_tissue
 from histo.errors import SlideError, SlideRefused, UsageError
 from histo.files import path_text, write_table
@@ -147,6 +148,40 @@ def make_manifest(folder: Path, path: Path, labels: Sequence[str]) -> int:
     said("may fill in", "site, split (train, validation, test), and columns of your own to group results by")
     said("then", f"histo manifest check {path}")
     return 3 if unreadable else 0
+
+
+def split_manifest(path: Path, to: Path, shares: tuple[float, float], seed: int, labels: Sequence[str]) -> int:
+    """Write the manifest again with its `split` column filled: (validation, test) shares of the patients.
+
+    Rows that name a split keep it. Raises `UsageError` when `to` exists, the manifest is wrong or too small.
+    """
+    if to.exists():
+        raise UsageError(f"{to} exists already and is not overwritten, so that test patients stay test patients")
+    if not to.parent.is_dir():
+        raise UsageError(f"{to.parent} is no folder; make it first, or give another --out")
+    records = read_manifest(path, labels)
+    sides = hold_out(records, *shares, seed).sides()
+    side_of = {r.slide: side for side, some in sides.items() for r in some}
+    extra = list(dict.fromkeys(name for r in records for name in r.extra))
+    rows = []
+    for r in records:
+        row = {
+            "slide": r.slide,
+            "path": _relative(r.path, to),
+            "patient": r.patient,
+            "label": r.label,
+            "annotation": _relative(r.annotation, to) if r.annotation else "",
+            "mpp": f"{r.mpp:g}" if r.mpp else "",
+            "split": side_of[r.slide],
+            "site": r.site or "",
+        }
+        rows.append([*(row[c] for c in COLUMNS), *(r.extra.get(name, "") for name in extra)])
+    write_table(to, [*COLUMNS, *extra], rows)
+    for side, some in sides.items():
+        counts = ", ".join(f"{sum(r.label == label for r in some)} {label}" for label in labels)
+        said(side, f"{_count(some)}: {counts}")
+    said("written", str(to))
+    return 0
 
 
 def _geometry(slide: Path) -> tuple[Pyramid | None, str | None]:

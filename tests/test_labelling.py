@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from histo.cli import app
+from histo.data.manifest import read_manifest
 from histo.errors import UsageError
 
 CONFIG = """
@@ -142,3 +144,26 @@ def test_a_folder_without_slides_is_one_sentence(where: str, message: str, folde
     assert isinstance(done.exception, UsageError)
     assert message in str(done.exception)
     assert not (folder / "s.csv").exists()
+
+
+def test_a_split_manifest_is_a_manifest_with_sides(tmp_path: Path) -> None:
+    lines = ["slide,path,patient,label,sex,site"]
+    for n in range(30):
+        (tmp_path / f"{n}.svs").write_text(f"slide {n}")
+        label = ("normal", "calcinosis_cutis", "heterotopic_ossification")[n % 3]
+        lines.append(f"s{n},{n}.svs,p{n},{label},f,A")
+    (tmp_path / "slides.csv").write_text("\n".join(lines))
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    (tmp_path / "sub").mkdir()
+    arguments = ["manifest", "split", tmp_path / "slides.csv", "--config", tmp_path / "c.yaml", "--seed", 3]
+    done = call(*arguments, "--out", tmp_path / "sub" / "split.csv")
+    assert done.exit_code == 0, done.exception
+    assert "6 slides of 6 patients: 2 normal, 2 heterotopic_ossification, 2 calcinosis_cutis" in done.stdout
+    records = read_manifest(tmp_path / "sub" / "split.csv", ("normal", "calcinosis_cutis", "heterotopic_ossification"))
+    assert Counter(r.split for r in records) == {"train": 18, "validation": 6, "test": 6}
+    assert {r.extra["sex"] for r in records} == {"f"}
+    again = call(*arguments, "--out", tmp_path / "sub" / "split.csv")
+    assert "is not overwritten" in str(again.exception)
+    call(*arguments, "--out", tmp_path / "other.csv")
+    other = read_manifest(tmp_path / "other.csv", ("normal", "calcinosis_cutis", "heterotopic_ossification"))
+    assert [r.split for r in other] == [r.split for r in records]

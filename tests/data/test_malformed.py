@@ -1,4 +1,4 @@
-"""Malformed manifests and annotations of 56 kinds, each in many forms: always one clear sentence, never a traceback."""
+"""Malformed manifests and annotations of 61 kinds, each in many forms: always one clear sentence, never a traceback."""
 
 import json
 import tempfile
