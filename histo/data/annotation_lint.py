@@ -8,7 +8,7 @@ import shapely
 from numpy.typing import NDArray
 
 from histo.data.annotation_formats.drawn import Drawn
-from histo.data.annotations import IGNORE, Vocabulary, no_class, outlines_of
+from histo.data.annotations import IGNORE, Vocabulary, no_class, outlines_of, words_in
 from histo.data.findings import Finding
 from histo.geometry import MapGrid, Pyramid
 from histo.outlines import Outline, Ring, area_px2, cells_inside, to_polygon
@@ -42,12 +42,13 @@ def lint(
     """
     findings: list[Finding] = []
     shapes: list[Shape] = []
+    file_words = words_in(objects)
     for drawn in objects:
         name = vocabulary.find(drawn.words)
         if not drawn.area and name == IGNORE:
             continue
         if name is None and drawn.area:
-            findings.append(_error("unknown_class", drawn.place, no_class(drawn, vocabulary, objects)))
+            findings.append(_error("unknown_class", drawn.place, no_class(drawn, vocabulary, file_words)))
         outlines, problem = outlines_of(drawn, pyramid)
         if problem:
             findings.append(_error("broken", drawn.place, problem))

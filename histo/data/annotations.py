@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 
 from histo.data.annotation_formats.aperio import read_aperio
 from histo.data.annotation_formats.asap import read_asap
-from histo.data.annotation_formats.drawn import UNCLASSIFIED, Drawn
+from histo.data.annotation_formats.drawn import UNCLASSIFIED, Drawn, shown
 from histo.data.annotation_formats.dsa import is_dsa, read_dsa
 from histo.data.annotation_formats.geojson import read_geojson
 from histo.data.annotation_formats.mask import read_mask
@@ -73,7 +73,7 @@ def read_annotations(
         if not drawn.area and name == IGNORE:
             continue  # a point or line that the user wants left out
         if name is None and drawn.area:
-            raise UsageError(f"{where} {no_class(drawn, vocabulary, objects)}")
+            raise UsageError(f"{where} {no_class(drawn, vocabulary, words_in(objects))}")
         found, problem = outlines_of(drawn, pyramid)
         if problem:
             raise UsageError(f"{where} {problem}")
@@ -81,20 +81,24 @@ def read_annotations(
     return outlines
 
 
-def no_class(drawn: Drawn, vocabulary: Vocabulary, objects: Sequence[Drawn]) -> str:
+def words_in(objects: Sequence[Drawn]) -> str:
+    """Return the words by which a file calls its objects, as a message shows them."""
+    found = sorted({shown(o.words[0]) for o in objects if o.words})
+    return ", ".join(found[:12]) + (" …" if len(found) > 12 else "")
+
+
+def no_class(drawn: Drawn, vocabulary: Vocabulary, file_words: str) -> str:
     """Say that an object has no class that is known, which are, and which words its file uses."""
     known = f"{', '.join(vocabulary.known[:-1])} or {IGNORE}"
     if UNCLASSIFIED in drawn.words:
-        called = ", ".join(repr(w) for w in drawn.words[:-1])
+        called = ", ".join(repr(shown(w)) for w in drawn.words[:-1])
         return (
             f"has no classification{f' (only {called})' if called else ''}; give it one of {known}, or say in "
             f"`data.aliases` what {UNCLASSIFIED} means"
         )
-    found = sorted({o.words[0] for o in objects})
-    listed = ", ".join(found[:12]) + (" …" if len(found) > 12 else "")
     return (
-        f"has the unknown class {drawn.words[0]!r}; use one of {known}, or say in `data.aliases` what it means "
-        f"(the file's words are {listed})"
+        f"has the unknown class {shown(drawn.words[0])!r}; use one of {known}, or say in `data.aliases` what it means "
+        f"(the file's words are {file_words})"
     )
 
 

@@ -283,3 +283,27 @@ def test_no_bytes_at_all_end_in_anything_but_outlines_or_a_sentence(tail: bytes,
         else:
             said = "a.annotation"
     assert "a.annotation" in said
+
+
+@given(st.text(min_size=1), st.sampled_from(["name", "classification", "label", "type"]))
+@settings(max_examples=60)
+def test_no_name_in_a_file_can_break_the_line_or_the_terminal(name: str, where: str) -> None:
+    """A message shows words of a stranger's file: no newlines, escapes or endless text."""
+    properties: dict[str, Any] = {where: name}
+    kind = name if where == "type" else "Point"
+    features = [
+        {"properties": properties, "geometry": {"type": kind, "coordinates": [1, 2]}},
+        {"properties": properties, "geometry": {"type": "Polygon", "coordinates": [[[1, 1], [9, 1], [9, 9]]]}},
+    ]
+    for tree in (features, features[1:]):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a"
+            path.write_text(json.dumps(tree))
+            try:
+                read_annotations(path, CLASSES, SLIDE)
+            except HistoError as error:
+                said = str(error).removeprefix(f"annotation {path}")
+            else:
+                said = ""
+        assert said.isprintable()
+        assert len(said) < 500

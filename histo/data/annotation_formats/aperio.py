@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from xml.etree.ElementTree import Element
 
-from histo.data.annotation_formats.drawn import Drawn, broken, no_area, ring_of, words_of
+from histo.data.annotation_formats.drawn import Drawn, broken, no_area, ring_of, shown, words_of
 from histo.data.annotation_formats.xml_tree import ring_in
 from histo.outlines import Ring, ellipse_ring, meet
 
@@ -19,7 +19,7 @@ def read_aperio(root: Element) -> Iterator[Drawn]:
         shapes: list[Drawn] = []
         holes: list[Drawn] = []
         for region in layer.iterfind("Regions/Region"):
-            place = f"layer {number} region {region.get('Id', '?')}"
+            place = f"layer {number} region {shown(region.get('Id', '?'))}"
             negative = region.get("NegativeROA", "0") not in ("0", "")
             (holes if negative else shapes).append(_drawn(place, words, region))
         yield from _cut(shapes, holes)

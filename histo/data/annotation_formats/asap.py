@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from histo.data.annotation_formats.drawn import Drawn, broken, no_area, words_of
+from histo.data.annotation_formats.drawn import Drawn, broken, no_area, place_of, words_of
 from histo.data.annotation_formats.xml_tree import polygon_in
 
 # A spline is read through its points, with straight lines between them.
@@ -16,10 +16,10 @@ def read_asap(root: Element) -> Iterator[Drawn]:
         name = annotation.get("Name", "")
         group = annotation.get("PartOfGroup")
         words = words_of([None if group == "None" else group], [name])
-        place = f"annotation {count}" + (f" ({name})" if name else "")
+        place = place_of(f"annotation {count}", name)
         kind = annotation.get("Type", "Polygon")
         if kind not in AREAS:
-            yield no_area(place, words, kind[:40])
+            yield no_area(place, words, kind)
             continue
         points = annotation.findall("Coordinates/Coordinate")
         try:

@@ -8,6 +8,7 @@ from typing import Any
 from histo.outlines import Ring
 
 MAX_LEVEL0_PX = 1e7  # no slide is larger
+LONGEST_SHOWN = 60
 UNCLASSIFIED = "unclassified"  # the word for objects to which a file gives no class
 
 
@@ -36,9 +37,20 @@ def words_of(classes: Iterable[Any], nicknames: Iterable[Any] = ()) -> tuple[str
     return tuple(dict.fromkeys([*named, *others, *([] if named else [UNCLASSIFIED])]))
 
 
-def no_area(place: str, words: tuple[str, ...], kind: str) -> Drawn:
+def shown(text: object) -> str:
+    """Return text of a stranger's file as a message may show it: short, on one line, nothing but print."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return plain if len(plain) <= LONGEST_SHOWN else plain[:LONGEST_SHOWN] + "…"
+
+
+def place_of(count: str, name: object = None) -> str:
+    """Return an object's place, with its name where it has one."""
+    return f"{count} ({shown(name)})" if isinstance(name, str) and name.strip() else count
+
+
+def no_area(place: str, words: tuple[str, ...], kind: object) -> Drawn:
     """Return an object that is no polygon."""
-    return Drawn(place, words, problem=f"is a {kind}; only polygons have an area to learn from", area=False)
+    return Drawn(place, words, problem=f"is a {shown(kind)}; only polygons have an area to learn from", area=False)
 
 
 def broken(place: str, words: tuple[str, ...], error: Exception | str) -> Drawn:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from histo.data.annotation_formats.drawn import Drawn, broken, no_area, number, ring_of, words_of
+from histo.data.annotation_formats.drawn import Drawn, broken, no_area, number, place_of, ring_of, words_of
 from histo.outlines import Ring, box_ring, ellipse_ring
 
 
@@ -34,8 +34,7 @@ def _drawn(place: str, element: Any, document_name: Any) -> Drawn:
     label = element.get("label")
     called = label.get("value") if isinstance(label, dict) else label
     words = words_of([called, element.get("group")], [document_name])
-    if isinstance(called, str) and called.strip():
-        place += f" ({called.strip()})"
+    place = place_of(place, called)
     kind = element.get("type")
     try:
         if kind == "polyline" and element.get("closed"):
@@ -45,7 +44,7 @@ def _drawn(place: str, element: Any, document_name: Any) -> Drawn:
             return Drawn(place, words, ((_round_or_square(kind, element),),))
     except (ValueError, KeyError, IndexError, TypeError) as error:
         return broken(place, words, error if isinstance(error, ValueError) else "one is missing")
-    return no_area(place, words, "polyline that is not closed" if kind == "polyline" else str(kind or "nothing")[:40])
+    return no_area(place, words, "polyline that is not closed" if kind == "polyline" else kind or "nothing")
 
 
 def _round_or_square(kind: str, element: dict[str, Any]) -> Ring:

@@ -7,7 +7,7 @@ Digital Slide Archive's own `annotation` member, says that a file counts from th
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from histo.data.annotation_formats.drawn import Drawn, broken, no_area, number, ring_of, words_of
+from histo.data.annotation_formats.drawn import Drawn, broken, no_area, number, place_of, ring_of, words_of
 from histo.geometry import Pyramid
 from histo.outlines import Ring
 
@@ -31,8 +31,7 @@ def read_geojson(tree: Any, pyramid: Pyramid) -> Iterator[Drawn]:
             continue
         properties = feature.get("properties")
         properties = properties if isinstance(properties, dict) else {}
-        name = properties.get("name")
-        place = f"feature {count}" + (f" ({name})" if isinstance(name, str) and name.strip() else "")
+        place = place_of(f"feature {count}", properties.get("name"))
         at_level0 = from_level0 or isinstance(properties.get("annotation"), dict)
         yield _drawn(
             place, _words(properties), feature.get("geometry"), (0.0, 0.0) if at_level0 else (float(x), float(y))
@@ -56,7 +55,7 @@ def _words(properties: dict[str, Any]) -> tuple[str, ...]:
 def _drawn(place: str, words: tuple[str, ...], geometry: Any, shift: Shift) -> Drawn:
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind not in ("Polygon", "MultiPolygon"):
-        return no_area(place, words, str(kind)[:40] if kind else "feature without geometry")
+        return no_area(place, words, kind or "feature without geometry")
     try:
         coordinates = geometry["coordinates"]
         parts = [coordinates] if kind == "Polygon" else coordinates

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from histo.data.annotation_formats.drawn import Drawn, broken, no_area, number, ring_of, words_of
+from histo.data.annotation_formats.drawn import Drawn, broken, no_area, number, place_of, ring_of, shown, words_of
 from histo.geometry import Pyramid, from_stage
 from histo.outlines import ellipse_ring
 
@@ -22,7 +22,7 @@ def read_ndpa(root: Element, pyramid: Pyramid) -> Iterator[Drawn]:
         )
     for count, state in enumerate(root.iterfind("ndpviewstate"), start=1):
         title = (state.findtext("title") or "").strip()
-        place = f"view state {state.get('id') or count}" + (f" ({title})" if title else "")
+        place = place_of(f"view state {count}", title)
         shape = state.find("annotation")
         if shape is None:
             yield no_area(place, words_of([title]), "view without a drawing")
@@ -30,7 +30,7 @@ def read_ndpa(root: Element, pyramid: Pyramid) -> Iterator[Drawn]:
         words = words_of([title], [shape.get("color", "").lower()])
         unit = (state.findtext("coordformat") or "nanometers").strip()
         if unit != "nanometers":
-            yield broken(place, words, f"in {unit[:40]}, and only nanometers are read")
+            yield broken(place, words, f"in {shown(unit)}, and only nanometers are read")
         else:
             yield _drawn(place, words, shape, pyramid)
 
@@ -46,7 +46,7 @@ def _drawn(place: str, words: tuple[str, ...], shape: Element, pyramid: Pyramid)
             found = shape.iterfind("pointlist/point")
             points = [(number(p.findtext("x")), number(p.findtext("y"))) for p in found]
         else:
-            return no_area(place, words, "freehand line that is not closed" if kind == "freehand" else kind[:40])
+            return no_area(place, words, "freehand line that is not closed" if kind == "freehand" else kind)
         if not points:
             raise ValueError("no points")
         if pyramid.stage is None:

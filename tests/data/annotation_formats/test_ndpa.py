@@ -43,7 +43,7 @@ BOX = [(1000.0, 2000.0), (1400.0, 2000.0), (1400.0, 2600.0), (1000.0, 2600.0)]
 def test_points_come_back_where_the_viewer_drew_them(kind: str, read: Read) -> None:
     (drawn,) = read(ndpa(BOX, kind))
     np.testing.assert_allclose(drawn.polygons[0][0], BOX, atol=0.01)
-    assert (drawn.place, drawn.words) == ("view state 7 (bone)", ("bone", "#ff00ff"))
+    assert (drawn.place, drawn.words) == ("view state 1 (bone)", ("bone", "#ff00ff"))
 
 
 def test_the_recorded_scale_counts_even_when_the_user_corrects_it(read: Read) -> None:
