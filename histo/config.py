@@ -104,9 +104,13 @@ class NetworkConfig(Strict):
 
 
 class DataConfig(Strict):
-    """Where the labelled slides are and how tiles are drawn from them."""
+    """Where the labelled slides are and how tiles are drawn from them.
+
+    `aliases` says which class, or `ignore`, is meant by other words of annotation files, capitals aside.
+    """
 
     manifest: Path
+    aliases: dict[str, str] = {}
     unannotated: Literal["normal", "ignore"] = "normal"
     validation_share: float = Field(0.2, gt=0, lt=1)
     tiles_per_epoch: int = Field(800, ge=1)
