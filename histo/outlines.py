@@ -61,11 +61,12 @@ def mend(rings: Sequence[Ring]) -> list[Outline]:
 
     Open rings are closed; of a ring that crosses itself every loop is kept.
     """
-    polygon = shapely.Polygon(rings[0], rings[1:])
+    shell, *holes = (np.asarray(ring) for ring in rings)
+    polygon = shapely.Polygon(shell, holes)
     if shapely.is_valid(polygon):
         return polygons_of(polygon)
-    shell, *holes = (shapely.make_valid(shapely.Polygon(ring)) for ring in rings)
-    return polygons_of(shapely.difference(shell, shapely.union_all(holes)) if holes else shell)
+    whole, *cut = (shapely.make_valid(shapely.Polygon(ring)) for ring in (shell, *holes))
+    return polygons_of(shapely.difference(whole, shapely.union_all(cut)) if cut else whole)
 
 
 def meet(ring: Ring, other: Ring) -> bool:
@@ -94,7 +95,8 @@ def _turned(unit: NDArray[np.float64], centre: tuple[float, float], size: tuple[
 
 def to_polygon(outline: Outline) -> shapely.Polygon:
     """Return the outline as a shapely polygon."""
-    return shapely.Polygon(outline[0], outline[1:])
+    shell, *holes = (np.asarray(ring) for ring in outline)  # shapely takes arrays at once, tuples point by point
+    return shapely.Polygon(shell, holes)
 
 
 def area_px2(outline: Outline) -> float:
