@@ -5,20 +5,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from histo.errors import UsageError
 from histo.geometry import TileSpec
-
-
-class Strict(BaseModel):
-    """A frozen record without unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
+from histo.schema import Positive, Strict
+from histo.training_options import (
+    AddOn,
+    AveragingConfig,
+    CrossValidationConfig,
+    LossConfig,
+    MiningConfig,
+    OptimiserConfig,
+    StopConfig,
+    WeakConfig,
+)
 
 Channel = Annotated[int, Field(ge=0, le=255)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 class ClassConfig(Strict):
@@ -94,6 +97,9 @@ class RuleConfig(Strict):
         return self
 
 
+NAMED_STARTS = ("random", "imagenet", "shipped")
+
+
 class NetworkConfig(Strict):
     """The backbone and the normalisation of its input, per channel of RGB in 0 to 1."""
 
@@ -125,14 +131,34 @@ class AugmentConfig(Strict):
     jpeg: float = Field(0.3, ge=0, le=1)
 
 
-class OptimiserConfig(Strict):
-    """AdamW with a one-cycle schedule."""
+class TrainNetworkConfig(NetworkConfig):
+    """The network and how its training starts.
 
-    epochs: int = Field(8, ge=1)
-    batch_size: int = Field(8, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    gradient_clip: float = Field(1.0, gt=0)
+    `start` is `random`, `imagenet` (or `pretrained: true`), `shipped`, or the folder of a model bundle; `freeze` keeps
+    nothing, all of the trunk or all but its last block (`early`) as it starts.
+    """
+
+    start: str = Field("random", min_length=1)
+    freeze: Literal["nothing", "early", "trunk"] = "nothing"
+
+    @model_validator(mode="after")
+    def _starts_once(self) -> Self:
+        if self.pretrained and self.start not in ("random", "imagenet"):
+            raise ValueError(f"pretrained: true and start: {self.start} contradict one another; give one of the two")
+        if self.freeze != "nothing" and self.start == "random" and not self.pretrained:
+            raise ValueError(
+                f"freeze: {self.freeze} would keep random weights; set start to shipped, imagenet or a bundle"
+            )
+        return self
+
+    @property
+    def from_imagenet(self) -> bool:
+        """Whether torchvision's or timm's weights are wanted."""
+        return self.pretrained or self.start == "imagenet"
+
+    def for_card(self) -> dict[str, Any]:
+        """Return the part that a model card holds."""
+        return self.model_dump(include=set(NetworkConfig.model_fields)) | {"pretrained": self.from_imagenet}
 
 
 class TrainConfig(Strict):
@@ -144,9 +170,18 @@ class TrainConfig(Strict):
     classes: ClassesConfig
     data: DataConfig
     tile: TileConfig = TileConfig()
-    network: NetworkConfig = NetworkConfig()
+    network: TrainNetworkConfig = TrainNetworkConfig()
     augment: AugmentConfig = AugmentConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    loss: LossConfig = LossConfig()
+    weak: WeakConfig = WeakConfig()
+    mining: MiningConfig = MiningConfig()
+    stop: StopConfig = StopConfig()
+    averaging: AveragingConfig = AveragingConfig()
+    cross_validation: CrossValidationConfig = CrossValidationConfig()
+    trainer: dict[str, JsonValue] = Field(default_factory=dict)
+    callbacks: tuple[AddOn, ...] = ()
+    loggers: tuple[AddOn, ...] = ()
     rule: RuleConfig = RuleConfig()
 
 
@@ -169,8 +204,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         config = TrainConfig.model_validate(tree)
     except ValidationError as error:
         raise UsageError(f"{path}: {'; '.join(explain(error))}") from error
-    manifest = path.parent.absolute() / config.data.manifest
-    return config.model_copy(update={"data": config.data.model_copy(update={"manifest": manifest})})
+    folder = path.parent.absolute()
+    data = config.data.model_copy(update={"manifest": folder / config.data.manifest})
+    network = config.network
+    if network.start not in NAMED_STARTS:
+        network = network.model_copy(update={"start": str(folder / network.start)})
+    return config.model_copy(update={"data": data, "network": network})
 
 
 def explain(error: ValidationError) -> list[str]:
