@@ -154,14 +154,14 @@ class _Training(lightning.LightningModule):
         return self.network if self.averaged is None else self.averaged.module  # type: ignore[return-value]
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        # Dropout draws from torch's generator, which no checkpoint keeps: every step starts it anew.
+        torch.manual_seed((self._config.seed * 65_537 + self.current_epoch) * 65_537 + index)
         loss, values = self.objective(self.network, batch)
         self._check(loss, "training")
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
     def on_train_epoch_start(self) -> None:
-        # Dropout draws from torch's generator, which no checkpoint keeps: every epoch starts it anew.
-        torch.manual_seed(self._config.seed * 1_000_003 + self.current_epoch)
         keep_frozen_still(self.network, self._config.network.freeze)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -40,10 +40,14 @@ class BagTile:
 
 @dataclass(frozen=True)
 class Found:
-    """What the network found on the training slides: `hard` false positives, and `strong` tiles of unoutlined ones."""
+    """What the network found on the training slides: `hard` false positives, and `strong` tiles of unoutlined ones.
+
+    `epoch` is the one before which it looked; -1 before the first look.
+    """
 
     hard: Cells
     strong: Cells
+    epoch: int = -1
 
 
 def draw_steps(

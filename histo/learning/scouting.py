@@ -28,8 +28,11 @@ def look_over(
 ) -> Found:
     """Return false positives and strongest tiles as the network sees them now, or `before` where none is due.
 
+    A resumed run may ask for an epoch again that was looked over before: that changes nothing.
     The network is scored in evaluation mode and left in the mode that it was in; no random numbers of torch are used.
     """
+    if epoch <= before.epoch:
+        return before
     hard, strong = dict(before.hard), dict(before.strong)
     mine = config.mining.every_epochs > 0 and epoch > 0 and epoch % config.mining.every_epochs == 0
     # The first look of a network that knows nothing would be worse than chance.
@@ -43,7 +46,7 @@ def look_over(
         elif not slide.diagnosis_only and mine:
             hard[s] = _false_positives(network, slide, config, epoch, s)
     network.train(was_training)
-    return Found(hard, strong)
+    return Found(hard, strong, epoch)
 
 
 def _strongest(
@@ -101,13 +104,14 @@ def _scored(
 
 def to_state(found: Found) -> dict[str, dict[str, Tensor]]:
     """Return what was found as tensors, for a checkpoint that opens without running code."""
-    return {
+    state = {
         kind: {str(s): torch.from_numpy(np.ascontiguousarray(cells)) for s, cells in part.items()}
         for kind, part in (("hard", found.hard), ("strong", found.strong))
     }
+    return state | {"epoch": {"before": torch.tensor(found.epoch)}}
 
 
 def from_state(state: dict[str, dict[str, Tensor]]) -> Found:
     """Return what `to_state` kept."""
     hard, strong = ({int(s): cells.numpy() for s, cells in state[kind].items()} for kind in ("hard", "strong"))
-    return Found(hard, strong)
+    return Found(hard, strong, int(state["epoch"]["before"]))

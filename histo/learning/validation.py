@@ -14,6 +14,7 @@ from histo.data.sampling import Draw, DrawnTiles, LabelledSlide
 from histo.learning.presence import presence_of, verdict_of
 from histo.models.classifier import TileClassifier
 
+EXAMINED_AT_ONCE = 8
 FAR_ENOUGH = 0.001  # no patient costs more than if his label had this probability
 ValidationSample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], int]
 
@@ -146,10 +147,12 @@ def examine(network: TileClassifier, slides: Sequence[LabelledSlide], config: Tr
     tiles = ValidationTiles(slides, config)
     logits, labels = [], []
     with torch.inference_mode():
-        for rgb, fractions, weights, tissue, number in (tiles[i] for i in range(len(tiles))):
-            scores = network(torch.from_numpy(rgb).permute(2, 0, 1)[None]).float()
-            meter.add(torch.tensor([number]), scores.softmax(dim=1), torch.from_numpy(tissue)[None])
+        for start in range(0, len(tiles), EXAMINED_AT_ONCE):
+            samples = [tiles[i] for i in range(start, min(start + EXAMINED_AT_ONCE, len(tiles)))]
+            rgb, fractions, weights, tissue = (np.stack([s[i] for s in samples]) for i in range(4))
+            scores = network(torch.from_numpy(rgb).permute(0, 3, 1, 2)).float()
+            meter.add(torch.tensor([s[4] for s in samples]), scores.softmax(dim=1), torch.from_numpy(tissue))
             used = weights > 0
-            logits.append(scores[0].numpy()[:, used].T)
-            labels.append(fractions[:, used].T)
+            logits.append(scores.permute(0, 2, 3, 1).numpy()[used])
+            labels.append(fractions.transpose(0, 2, 3, 1)[used])
     return Examined(np.concatenate(logits), np.concatenate(labels), meter.measure())
