@@ -100,11 +100,11 @@ def _few(patients: Mapping[str, int]) -> list[str]:
 
 
 def _told(shortcuts: Sequence[Shortcut]) -> list[str]:
+    best = {s.name: s for s in sorted(shortcuts, key=lambda s: s.auroc) if s.suspicious}
     return [
         f"Possible shortcut: '{s.name}' alone tells {s.label} from the other labels (AUROC {s.auroc:.2f}, permutation "
         f"p = {s.p:.4f} over all properties and shuffles); check how these slides were chosen, inked and scanned."
-        for s in shortcuts
-        if s.suspicious
+        for s in sorted(best.values(), key=lambda s: (-s.auroc, s.name))
     ]
 
 

@@ -65,7 +65,7 @@ def draw_steps(
     labelled = _with_hard(labelled, slides, config.mining.share, found.hard, rng)
     size = config.optimiser.batch_size
     steps: list[list[Draw | BagTile]] = [list(labelled[i : i + size]) for i in range(0, count - size + 1, size)]
-    weak = [s for s, slide in enumerate(slides) if slide.diagnosis_only and len(slide.tiles)]
+    weak = {s: _tissue_of_tiles(slide) for s, slide in enumerate(slides) if slide.diagnosis_only and len(slide.tiles)}
     if not weak or config.loss.slide_weight == 0:
         return steps
     for step in steps:
@@ -90,17 +90,21 @@ def _with_hard(
 
 
 def _draw_bag(
-    slides: Sequence[LabelledSlide], weak: Sequence[int], config: TrainConfig, strong: Cells, rng: np.random.Generator
+    slides: Sequence[LabelledSlide],
+    weak: Mapping[int, NDArray[np.float64]],
+    config: TrainConfig,
+    strong: Cells,
+    rng: np.random.Generator,
 ) -> list[Draw | BagTile]:
-    """Draw tiles of one slide: labels in equal parts, then patients; the strongest tiles and random ones."""
+    """Draw tiles of one slide: labels in equal parts, then patients; strongest tiles, and others by their tissue."""
     labels = sorted({slides[s].record.label for s in weak})
     label = labels[rng.integers(len(labels))]
     s = choose_by_patient(slides, [w for w in weak if slides[w].record.label == label], rng)
     every, best = slides[s].tiles.cells_map_px, strong.get(s, np.empty((0, 2), np.int64))
     size = config.weak.bag_tiles
     wanted = round_px(config.weak.strongest_share * size) if len(best) else 0
-    chosen = [best[i] for i in _without_repeats(len(best), wanted, rng)]
-    chosen += [every[i] for i in _without_repeats(len(every), size - len(chosen), rng)]
+    chosen = [best[i] for i in _without_repeats(np.ones(len(best)), wanted, rng)]
+    chosen += [every[i] for i in _without_repeats(weak[s], size - len(chosen), rng)]
     reach = slides[s].tiles.spec.kept_cells // 3
     bag: list[Draw | BagTile] = []
     for row, column in chosen:
@@ -109,11 +113,19 @@ def _draw_bag(
     return bag
 
 
-def _without_repeats(count: int, wanted: int, rng: np.random.Generator) -> list[int]:
-    """Return `wanted` of `count` indices, each as often as any other and none twice before all were taken."""
+def _tissue_of_tiles(slide: LabelledSlide) -> NDArray[np.float64]:
+    """Return the share of each tile of the inference grid that is tissue."""
+    kept = slide.tiles.spec.kept_cells
+    inside = (slide.tissue[row : row + kept, column : column + kept] for row, column in slide.tiles.cells_map_px)
+    return np.array([part.sum(dtype=np.float64) / kept**2 for part in inside])
+
+
+def _without_repeats(weights: NDArray[np.float64], wanted: int, rng: np.random.Generator) -> list[int]:
+    """Return `wanted` indices drawn by weight, none of them twice before all were taken."""
     picks: list[int] = []
     while len(picks) < wanted:
-        picks += [int(i) for i in rng.permutation(count)[: wanted - len(picks)]]
+        some = min(len(weights), wanted - len(picks))
+        picks += [int(i) for i in rng.choice(len(weights), some, replace=False, p=weights / weights.sum())]
     return picks
 
 

@@ -19,10 +19,12 @@ def fold_by_patient(records: Sequence[SlideRecord], folds: int, seed: int) -> li
     for r in used:
         labels[r.label].add(r.patient)
     for label, patients in sorted(labels.items()):
-        if len(patients) < max(3, folds):
+        held_at_most = -(-len(patients) // folds)
+        if len(patients) < folds or len(patients) - held_at_most < 2:
             raise UsageError(
-                f"label {label} has {len(patients)} patient{'s' * (len(patients) != 1)}, and {folds} folds need at "
-                f"least {max(3, folds)} of each label; set cross_validation.folds lower, or to 0 for none"
+                f"label {label} has {len(patients)} patient{'s' * (len(patients) != 1)}, too few for {folds} folds: "
+                "each holds one out and needs one to validate and one to learn; add patients, change "
+                "cross_validation.folds, or set it to 0 for none"
             )
     rarest = {
         p: min((len(labels[r.label]), r.label) for r in used if r.patient == p)[1] for p in {r.patient for r in used}

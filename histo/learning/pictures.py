@@ -13,6 +13,7 @@ from histo.files import whole
 from histo.learning.scores import Held
 
 NO_LABEL = (255, 255, 255)
+ACROSS = 8  # tiles in a row
 
 
 def draw_curves(metrics: Path, path: Path) -> None:
@@ -65,17 +66,22 @@ def draw_tiles(
     path: Path,
 ) -> None:
     """Draw tiles (S, S, 3) above their label maps: class fractions (C, h, w) as mixed colours, white without label."""
-    figure = Figure(figsize=(2 * len(tiles), 4.8), layout="constrained")
-    axes = figure.subplots(2, len(tiles), squeeze=False)
-    for column, (rgb, fractions, weights, title) in enumerate(tiles):
+    lines = -(-len(tiles) // ACROSS)
+    figure = Figure(figsize=(2 * ACROSS, 4.4 * lines + 0.4), layout="constrained")
+    axes = figure.subplots(2 * lines, ACROSS, squeeze=False)
+    for blank in axes.flat:
+        blank.axis("off")
+    for number, (rgb, fractions, weights, title) in enumerate(tiles):
+        above, column = 2 * (number // ACROSS), number % ACROSS
         mixed = np.einsum("chw,ck->hwk", fractions, np.array(colours, np.float32))
         seen = np.clip(weights, 0, 1)[..., None]
-        axes[0, column].imshow(rgb)
-        axes[0, column].set_title(title, fontsize=7)
-        axes[1, column].imshow(np.clip(mixed * seen + np.array(NO_LABEL) * (1 - seen), 0, 255).astype(np.uint8))
-        for row in (0, 1):
+        shown = np.clip(mixed * seen + np.array(NO_LABEL) * (1 - seen), 0, 255).astype(np.uint8)
+        for row, picture in ((above, rgb), (above + 1, shown)):
+            axes[row, column].axis("on")
+            axes[row, column].imshow(picture)
             axes[row, column].set_xticks([])
             axes[row, column].set_yticks([])
+        axes[above, column].set_title(title, fontsize=8)
     words = [f"{name} = rgb{tuple(colour)}" for name, colour in zip(names, colours, strict=True)]
     figure.supxlabel("label maps: " + ", ".join(words) + ", white = not learnt", fontsize=8)
     _save(figure, path)
