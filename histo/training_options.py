@@ -50,7 +50,7 @@ class WeakConfig(Strict):
     bag_tiles: int = Field(6, ge=1)
     bags_per_step: int = Field(1, ge=1)
     pool: Pool = "log_sum_exp"
-    sharpness: float = Field(4.0, gt=0)
+    sharpness: float = Field(1.0, gt=0)
     top_k: int = Field(20, ge=1)
     refresh_epochs: int = Field(1, ge=1)
     strongest_share: Share = 0.5

@@ -92,6 +92,7 @@ def test_a_finished_run_can_be_asked_for_again(finished, small_training):
     assert not [line for line in said if line.startswith("epoch ")]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(small_training, tmp_path, monkeypatch):
     monkeypatch.setattr("histo.train.conclude", lambda *a: None)
     digests = []
@@ -154,23 +155,17 @@ def test_a_loss_that_is_no_number_stops_the_run(small_training, tmp_path, monkey
 
 def test_trainer_options_callbacks_and_loggers_come_from_the_configuration(small_training, tmp_path, monkeypatch):
     monkeypatch.setattr("histo.train.conclude", lambda *a: None)
-    logs = tmp_path / "logs"
+    monkeypatch.setattr("histo.train.find_spec", lambda name: None)  # TensorBoard is an extra
+    logs, said = tmp_path / "logs", []
     config = small_training(
         "optimiser.epochs=1",
         "trainer={limit_train_batches: 1}",
         "callbacks=[{class: pytorch_lightning.callbacks.LearningRateMonitor}]",
         f"loggers=[{{class: pytorch_lightning.loggers.CSVLogger, args: {{save_dir: '{logs}'}}}}]",
     )
-    train(config, tmp_path, device="cpu")
+    run = train(config, tmp_path, device="cpu", say=said.append).parent
     written = rows_of(next(logs.rglob("metrics.csv")))
     assert any(row.get("lr-AdamW") for row in written)
-
-
-def test_without_tensorboard_the_run_says_so(small_training, tmp_path, monkeypatch):
-    monkeypatch.setattr("histo.train.conclude", lambda *a: None)
-    monkeypatch.setattr("histo.train.find_spec", lambda name: None)
-    said = []
-    run = train(small_training("optimiser.epochs=1"), tmp_path, device="cpu", say=said.append).parent
     assert [line for line in said if "TensorBoard is not installed" in line]
     assert not (run / "tensorboard").exists()
     assert (run / "metrics.csv").exists()
