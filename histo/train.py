@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from histo.config import TrainConfig
-from histo.data.manifest import read_manifest, split_by_patient
+from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
 from histo.data.sampling import LabelledSlide, open_labelled
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged, UsageError
@@ -33,7 +33,7 @@ from histo.learning.conclusion import conclude, held_out_by_folds
 from histo.learning.diary import Best, Diary
 from histo.learning.finish import settle_batchnorm, write_bundle
 from histo.learning.losses import cell_loss
-from histo.learning.objective import Objective
+from histo.learning.objective import Objective, make_optimiser
 from histo.learning.preview import Estimate, estimate_run
 from histo.learning.run_folder import LAST, describe_run
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
@@ -71,10 +71,7 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
 
     Trains and keeps nothing; the run's folder stays free for any configuration. Raises like `train`.
     """
-    _check_trainer(config)
-    records = read_manifest(config.data.manifest, config.classes.labels)
-    sides = split_by_patient(records, config.data.validation_share, config.seed)
-    learn, validate = ([open_labelled(r, config) for r in side] for side in sides)
+    learn, validate = ([open_labelled(r, config) for r in side] for side in _sides(config))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     network, told = build_network(config)
     say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {told}")
@@ -83,9 +80,7 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
 
 def _open(run: Path, config: TrainConfig, say: Say) -> tuple[list[LabelledSlide], list[LabelledSlide]]:
     """Check everything that can be wrong, pin the run down and open the slides to train and to validate on."""
-    _check_trainer(config)
-    records = read_manifest(config.data.manifest, config.classes.labels)
-    train_records, validation_records = split_by_patient(records, config.data.validation_share, config.seed)
+    train_records, validation_records = _sides(config)
     describe_run(run, config, {"train": train_records, "validation": validation_records})
     say(f"{len(train_records)} slides to train on, {len(validation_records)} to validate on")
     if find_spec("tensorboard") is None:
@@ -95,7 +90,8 @@ def _open(run: Path, config: TrainConfig, say: Say) -> tuple[list[LabelledSlide]
     return [open_labelled(r, config) for r in train_records], [open_labelled(r, config) for r in validation_records]
 
 
-def _check_trainer(config: TrainConfig) -> None:
+def _sides(config: TrainConfig) -> tuple[list[SlideRecord], list[SlideRecord]]:
+    """Check what a configuration asks of Lightning, and return the slides to train and to validate on."""
     check_trainer_options(config.trainer, lightning.Trainer)
     for add_on in config.callbacks:
         build_add_on(add_on, lightning.Callback, "callbacks")
@@ -103,6 +99,8 @@ def _check_trainer(config: TrainConfig) -> None:
         build_add_on(add_on, Logger, "loggers")
     if config.data.tiles_per_epoch < config.optimiser.batch_size:
         raise UsageError("data.tiles_per_epoch must be at least optimiser.batch_size; raise it or lower the batch size")
+    records = read_manifest(config.data.manifest, config.classes.labels)
+    return split_by_patient(records, config.data.validation_share, config.seed)
 
 
 @dataclass(frozen=True)
@@ -189,12 +187,8 @@ class _Training(lightning.LightningModule):
             )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        c, o = self._config, self._config.optimiser
-        batches = c.data.tiles_per_epoch // self.trainer.world_size // o.batch_size
-        steps = o.epochs * max(1, -(-batches // self.trainer.accumulate_grad_batches))
-        learning = [p for p in self.network.parameters() if p.requires_grad]
-        adam = torch.optim.AdamW(learning, lr=o.learning_rate, weight_decay=o.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(adam, o.learning_rate, total_steps=steps, pct_start=0.2)
+        together = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        adam, schedule = make_optimiser(self.network, self._config, together)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

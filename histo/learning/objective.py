@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 
 from histo.config import TrainConfig
 from histo.data.sampling import LabelledSlide
@@ -44,3 +46,12 @@ class Objective:
             values["training_bag_loss"] = torch.stack(costs).mean()
             loss = loss + c.loss.slide_weight * values["training_bag_loss"]
         return loss, {"training_loss": loss, **values}
+
+
+def make_optimiser(network: TileClassifier, config: TrainConfig, together: int) -> tuple[AdamW, OneCycleLR]:
+    """Return AdamW on what is not frozen, and its one cycle; `together` batches (of all processes) make one step."""
+    o = config.optimiser
+    steps = o.epochs * max(1, -(-(config.data.tiles_per_epoch // o.batch_size) // together))
+    learning = [p for p in network.parameters() if p.requires_grad]
+    adam = AdamW(learning, lr=o.learning_rate, weight_decay=o.weight_decay)
+    return adam, OneCycleLR(adam, o.learning_rate, total_steps=steps, pct_start=0.2)
