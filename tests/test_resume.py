@@ -27,8 +27,7 @@ def test_a_killed_run_ends_with_the_weights_of_the_unbroken_one(painted_cohort, 
 
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace_with_loaders_and_early_stop(painted_cohort, small_overrides, tmp_path):
-    more = ("data.loaders=1", "optimiser.epochs=5", "stop={patience: 2}")
-    fits = ("network={backbone: resnet18, freeze: early, start: shipped}",)
-    said = killed(20, 2, tmp_path, painted_cohort, small_overrides, *more, *fits)
+    more = ("data.loaders=1", "optimiser.epochs=4", "stop={patience: 3}")
+    said = killed(20, 2, tmp_path, painted_cohort, small_overrides, *more)
     assert said["kills"] == 20
     assert set(said["killed"]) == {said["unbroken"]}
