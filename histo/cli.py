@@ -104,16 +104,24 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for runs.")] = Path("runs"),
     overrides: Overrides = None,
     device: Device = "auto",
+    only_try: Annotated[
+        bool, typer.Option("--dry-run", help="Read one batch, draw it, estimate time and memory; train nothing.")
+    ] = False,
 ) -> None:
     """Train a model on labelled slides and write its bundle to RUNS/<name>/bundle/."""
     from histo.config import load_config
     from histo.console import out as console
+    from histo.train import dry_run
     from histo.train import train as run
 
     def say(line: str) -> None:
         console.print(line, markup=False)
 
-    bundle = run(load_config(config, overrides or []), out, device=device, say=say)
+    settings = load_config(config, overrides or [])
+    if only_try:
+        dry_run(settings, out, device=device, say=say)
+        return
+    bundle = run(settings, out, device=device, say=say)
     say(f"The model is in {bundle}; use it with: histo infer SLIDE --model {bundle} --out OUT")
 
 

@@ -1,24 +1,28 @@
 """The typed form of configs/*.yaml and of what a model card shares with them; unknown keys are errors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from histo.errors import UsageError
 from histo.geometry import TileSpec
-
-
-class Strict(BaseModel):
-    """A frozen record without unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
+from histo.schema import Positive, Strict
+from histo.training_options import (
+    AddOn,
+    AveragingConfig,
+    CrossValidationConfig,
+    LossConfig,
+    MiningConfig,
+    OptimiserConfig,
+    StopConfig,
+    WeakConfig,
+)
 
 Channel = Annotated[int, Field(ge=0, le=255)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 class ClassConfig(Strict):
@@ -94,6 +98,9 @@ class RuleConfig(Strict):
         return self
 
 
+NAMED_STARTS = ("random", "imagenet", "shipped")
+
+
 class NetworkConfig(Strict):
     """The backbone and the normalisation of its input, per channel of RGB in 0 to 1."""
 
@@ -106,13 +113,16 @@ class NetworkConfig(Strict):
 class DataConfig(Strict):
     """Where the labelled slides are and how tiles are drawn from them.
 
+    `tile_px` is the side of a training tile, that of `tile.size_px` if not given: smaller ones give more steps for the
+    same time.
     `aliases` says which class, or `ignore`, is meant by other words of annotation files, capitals aside.
     """
 
     manifest: Path
-    aliases: dict[str, str] = {}
+    aliases: dict[str, str] = Field(default_factory=dict)
     unannotated: Literal["normal", "ignore"] = "normal"
     validation_share: float = Field(0.2, gt=0, lt=1)
+    tile_px: int | None = Field(None, ge=64, le=2048)
     tiles_per_epoch: int = Field(800, ge=1)
     lesion_share: float = Field(0.5, ge=0, le=1)
     loaders: int = Field(1, ge=0)
@@ -132,14 +142,34 @@ class AugmentConfig(Strict):
     jpeg: float = Field(0.3, ge=0, le=1)
 
 
-class OptimiserConfig(Strict):
-    """AdamW with a one-cycle schedule."""
+class TrainNetworkConfig(NetworkConfig):
+    """The network and how its training starts.
 
-    epochs: int = Field(8, ge=1)
-    batch_size: int = Field(8, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    gradient_clip: float = Field(1.0, gt=0)
+    `start` is `random`, `imagenet` (or `pretrained: true`), `shipped`, or the folder of a model bundle; `freeze` keeps
+    nothing, all of the trunk or all but its last block (`early`) as it starts.
+    """
+
+    start: str = Field("random", min_length=1)
+    freeze: Literal["nothing", "early", "trunk"] = "nothing"
+
+    @model_validator(mode="after")
+    def _starts_once(self) -> Self:
+        if self.pretrained and self.start not in ("random", "imagenet"):
+            raise ValueError(f"pretrained: true and start: {self.start} contradict one another; give one of the two")
+        if self.freeze != "nothing" and self.start == "random" and not self.pretrained:
+            raise ValueError(
+                f"freeze: {self.freeze} would keep random weights; set start to shipped, imagenet or a bundle"
+            )
+        return self
+
+    @property
+    def from_imagenet(self) -> bool:
+        """Whether torchvision's or timm's weights are wanted."""
+        return self.pretrained or self.start == "imagenet"
+
+    def for_card(self) -> dict[str, Any]:
+        """Return the part that a model card holds."""
+        return self.model_dump(include=set(NetworkConfig.model_fields)) | {"pretrained": self.from_imagenet}
 
 
 class TrainConfig(Strict):
@@ -151,10 +181,32 @@ class TrainConfig(Strict):
     classes: ClassesConfig
     data: DataConfig
     tile: TileConfig = TileConfig()
-    network: NetworkConfig = NetworkConfig()
+    network: TrainNetworkConfig = TrainNetworkConfig()
     augment: AugmentConfig = AugmentConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    loss: LossConfig = LossConfig()
+    weak: WeakConfig = WeakConfig()
+    mining: MiningConfig = MiningConfig()
+    stop: StopConfig = StopConfig()
+    averaging: AveragingConfig = AveragingConfig()
+    cross_validation: CrossValidationConfig = CrossValidationConfig()
+    trainer: dict[str, JsonValue] = Field(default_factory=dict)
+    callbacks: tuple[AddOn, ...] = ()
+    loggers: tuple[AddOn, ...] = ()
     rule: RuleConfig = RuleConfig()
+
+    @model_validator(mode="after")
+    def _training_tiles_fit(self) -> Self:
+        self.learning_spec()
+        return self
+
+    def learning_spec(self) -> TileSpec:
+        """Return the geometry of training tiles: that of inference, with a side of their own where one is given."""
+        spec = self.tile.spec()
+        try:
+            return replace(spec, size_px=self.data.tile_px or spec.size_px)
+        except ValueError as error:
+            raise ValueError(f"data.tile_px: {error}") from error
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -169,8 +221,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         config = TrainConfig.model_validate(tree)
     except ValidationError as error:
         raise UsageError(f"{path}: {'; '.join(explain(error))}") from error
-    manifest = path.parent.absolute() / config.data.manifest
-    return config.model_copy(update={"data": config.data.model_copy(update={"manifest": manifest})})
+    folder = path.parent.absolute()
+    data = config.data.model_copy(update={"manifest": folder / config.data.manifest})
+    network = config.network
+    if network.start not in NAMED_STARTS:
+        network = network.model_copy(update={"start": str(folder / network.start)})
+    return config.model_copy(update={"data": data, "network": network})
 
 
 def read_keys(path: Path, example: str) -> dict[str, Any]:

@@ -1,43 +1,46 @@
-"""Training a tile classifier on annotated slides. The only importer of pytorch_lightning.
+"""Training a tile classifier on labelled slides. The only importer of pytorch_lightning.
 
 `python -m histo.train CONFIG` is `histo train CONFIG`.
 """
 
-import csv
-import hashlib
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as lightning
 import torch
-import yaml
-from pytorch_lightning.callbacks import ModelCheckpoint
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-import histo
 from histo.config import TrainConfig
 from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
-from histo.data.sampling import DrawnTiles, LabelledSlide, Sample, draw_epoch, fixed_tiles, keep_decoded, open_labelled
+from histo.data.sampling import LabelledSlide, keep_decoded, open_labelled
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged, UsageError
-from histo.files import write_table, write_text
-from histo.infer import load_model, predict_slide
-from histo.models.bundle import save_bundle
-from histo.models.calibration import fit_temperature
+from histo.files import whole
+from histo.learning.addons import build_add_on, check_trainer_options
+from histo.learning.bags import StepSample, StepTiles, draw_steps
+from histo.learning.conclusion import conclude, held_out_by_folds
+from histo.learning.diary import Best, Diary
+from histo.learning.finish import settle_batchnorm, write_bundle
+from histo.learning.losses import cell_loss
+from histo.learning.objective import Objective, make_optimiser
+from histo.learning.preview import Estimate, estimate_run
+from histo.learning.run_folder import LAST, describe_run
+from histo.learning.scouting import from_state, look_over, nothing_found, to_state
+from histo.learning.start import build_network, keep_frozen_still, moving_average
+from histo.learning.validation import PatientMeter, ValidationSample, ValidationTiles
 from histo.models.classifier import TileClassifier
 from histo.models.engine import flushed_denormals, pick_device
-
-VALIDATION_TILES = 256
-LAST = "last"
-
 
 Say = Callable[[str], None]
 
@@ -45,277 +48,301 @@ Say = Callable[[str], None]
 def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambda line: None) -> Path:
     """Train as the configuration says and return the folder of the bundle, `out/<name>/bundle`.
 
-    `out/<name>/` gets the resolved configuration, the splits, metrics per epoch and the validation slides scored
-    by `histo.infer.predict_slide` itself. A run that was stopped goes on from its last epoch; one with another
-    configuration is refused. `say` gets a line now and then. Raises `UsageError`, `SlideError` or `TrainingDiverged`.
+    `out/<name>/` gets the resolved configuration, the splits, metrics per epoch, pictures, a report, and held-out
+    slides scored by `histo.infer.predict_slide` itself. A run that was stopped goes on from its last epoch; one with
+    another configuration is refused. `say` gets a line now and then. Raises `UsageError`, `SlideError` or
+    `TrainingDiverged`.
     """
     run = out / config.name
-    classes = config.classes
-    records = read_manifest(config.data.manifest, classes.labels)
-    train_records, validation_records = split_by_patient(records, config.data.validation_share, config.seed)
-    _describe(run, config, train_records, validation_records)
-    say(f"{len(train_records)} slides to train on, {len(validation_records)} to validate on")
-    # Lightning's own lines (devices found, products offered) say nothing about the run.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
-    train_slides = keep_decoded([open_labelled(r, config) for r in train_records], run, config.data.cache_gb)
-    validation_slides = [open_labelled(r, config) for r in validation_records]
-    with flushed_denormals():
-        network = _fit(run, config, train_slides, validation_slides, device, say)
-    temperature = _calibrate(network, validation_slides, config)
-    bundle = run / "bundle"
-    card: dict[str, Any] = {
-        "name": config.name,
-        "intended_use": config.intended_use,
-        "classes": classes.model_dump(),
-        "tile": config.tile.model_dump(),
-        "network": config.network.model_dump(),
-        "rule": config.rule.model_dump(),
-        "calibration": {
-            "temperature": temperature,
-            "fitted_on": f"Temperature fitted on map cells of {len(validation_records)} validation slides; "
-            "slide-level probabilities are not calibrated.",
-        },
-        "training": _provenance(config, train_records, validation_records),
-    }
-    save_bundle(bundle, card, network)
-    scores = _score(bundle, validation_records, run, device)
-    say(f"validation: {scores['right']} of {scores['slides']} verdicts right, {scores['in_review']} in review")
-    card["training"]["validation"] = scores
-    save_bundle(bundle, card, network)
+    trained, validation = _open(run, config, say)
+    used = [*trained, *validation]
+
+    def fit_fold(folder: Path, learn: Sequence[LabelledSlide], validate: Sequence[LabelledSlide]) -> Path:
+        return _make_bundle(_Job(folder, config, learn, validate, device, say))
+
+    held = held_out_by_folds(run, config, used, fit_fold, device, say)
+    bundle = _make_bundle(_Job(run, config, trained, validation, device, say))
+    conclude(run, config, trained, validation, held, device, say)
     return bundle
 
 
-class _Training(lightning.LightningModule):
-    """One step for training and validation: cross-entropy of score maps against class fractions."""
+def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambda line: None) -> Estimate:
+    """Read one batch, draw it with its labels to `out/<name>/dry_run.png`, and estimate time and memory.
 
-    def __init__(self, network: TileClassifier, config: TrainConfig, steps: int) -> None:
+    Trains and keeps nothing; the run's folder stays free for any configuration. Raises like `train`.
+    """
+    learn, validate = ([open_labelled(r, config) for r in side] for side in _sides(config))
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    network, told = build_network(config)
+    say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {told}")
+    return estimate_run(out / config.name, config, learn, validate, network, pick_device(device), say)
+
+
+def _open(run: Path, config: TrainConfig, say: Say) -> tuple[list[LabelledSlide], list[LabelledSlide]]:
+    """Check everything that can be wrong, pin the run down and open the slides to train and to validate on."""
+    train_records, validation_records = _sides(config)
+    describe_run(run, config, {"train": train_records, "validation": validation_records})
+    say(f"{len(train_records)} slides to train on, {len(validation_records)} to validate on")
+    if find_spec("tensorboard") is None:
+        say("TensorBoard is not installed (pip install 'histo[tensorboard]'); metrics go to metrics.csv only")
+    # Lightning's own lines (devices found, products offered) say nothing about the run.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    trained, validation = ([open_labelled(r, config) for r in side] for side in (train_records, validation_records))
+    return keep_decoded(trained, run, config.data.cache_gb), validation
+
+
+def _sides(config: TrainConfig) -> tuple[list[SlideRecord], list[SlideRecord]]:
+    """Check what a configuration asks of Lightning, and return the slides to train and to validate on."""
+    check_trainer_options(config.trainer, lightning.Trainer)
+    for add_on in config.callbacks:
+        build_add_on(add_on, lightning.Callback, "callbacks")
+    for add_on in config.loggers:
+        build_add_on(add_on, Logger, "loggers")
+    if config.data.tiles_per_epoch < config.optimiser.batch_size:
+        raise UsageError("data.tiles_per_epoch must be at least optimiser.batch_size; raise it or lower the batch size")
+    records = read_manifest(config.data.manifest, config.classes.labels)
+    return split_by_patient(records, config.data.validation_share, config.seed)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training: where it goes, and the slides to learn from and to validate on."""
+
+    folder: Path
+    config: TrainConfig
+    train: Sequence[LabelledSlide]
+    validation: Sequence[LabelledSlide]
+    device: str
+    say: Say
+
+
+def _make_bundle(job: _Job) -> Path:
+    """Train, settle BatchNorm and save the bundle of one job; a bundle is the same however often this is repeated."""
+    lightning.seed_everything(job.config.seed, workers=True, verbose=False)
+    with flushed_denormals():
+        network, told = build_network(job.config)
+        job.say(f"starting {told}")
+        _fit(job, network)
+        settled = settle_batchnorm(network, job.train, job.validation, job.config)
+    if settled:
+        job.say(settled)
+    write_bundle(job.folder / "bundle", network, job.config, job.train, job.validation, told)
+    return job.folder / "bundle"
+
+
+class _Training(lightning.LightningModule):
+    """The step: cells against outlines, bags against diagnoses; and the measures of every epoch."""
+
+    def __init__(
+        self,
+        network: TileClassifier,
+        config: TrainConfig,
+        slides: Sequence[LabelledSlide],
+        validation: Sequence[LabelledSlide],
+    ) -> None:
         super().__init__()
         self.network = network
-        self._optimiser, self._steps = config.optimiser, steps
+        self.averaged = moving_average(network, config.averaging.ema) if config.averaging.ema else None
+        self._config, self._validation = config, validation
+        self.objective = Objective(config, slides)
+        self._meter = PatientMeter(validation, config.classes)
 
-    def _step(self, batch: list[Tensor], stage: str) -> Tensor:
-        tiles, fractions, weights = batch
-        logits = self.network(tiles.permute(0, 3, 1, 2)).float()
+    @property
+    def scored(self) -> TileClassifier:
+        """The network that is validated and kept: the moving average, if there is one."""
+        return self.network if self.averaged is None else self.averaged.module  # type: ignore[return-value]
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        # Dropout draws from torch's generator, which no checkpoint keeps: every step starts it anew.
+        torch.manual_seed((self._config.seed * 65_537 + self.current_epoch) * 65_537 + index)
+        loss, values = self.objective(self.network, batch)
+        self._check(loss, "training")
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        keep_frozen_still(self.network, self._config.network.freeze)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+
+    def on_validation_epoch_start(self) -> None:
+        self._meter = PatientMeter(self._validation, self._config.classes)
+
+    def validation_step(self, batch: list[Tensor], index: int) -> None:
+        tiles, fractions, weights, tissue, numbers = batch
+        logits = self.scored(tiles.permute(0, 3, 1, 2)).float()
         loss = cell_loss(logits, fractions, weights)
+        self._check(loss, "validation")
+        self._meter.add(numbers, logits.softmax(dim=1), tissue)
+        self.log("validation_loss", loss, batch_size=max(1, int(weights.sum())))
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self._meter.measure())
+
+    def _check(self, loss: Tensor, stage: str) -> None:
         if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"the {stage} loss became {loss.item()} in epoch {self.current_epoch}; lower optimiser.learning_rate"
             )
-        hit = (logits.argmax(dim=1) == fractions.argmax(dim=1)).float() * weights
-        values = {f"{stage}_loss": loss, f"{stage}_accuracy": hit.sum() / weights.sum().clamp(min=1e-6)}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(tiles))
-        return loss
-
-    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        return self._step(batch, "training")
-
-    def validation_step(self, batch: list[Tensor], index: int) -> None:
-        self._step(batch, "validation")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        o = self._optimiser
-        adam = torch.optim.AdamW(self.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(adam, o.learning_rate, total_steps=self._steps, pct_start=0.2)
+        together = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        adam, schedule = make_optimiser(self.network, self._config, together)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class _Diary(lightning.Callback):
-    """Says one line an epoch, with the time left, and keeps metrics.csv, also over a stop and a new start."""
+class _Keeper(lightning.Callback):
+    """Keeps the diary and the best weights, ends a training without progress, writes the checkpoint every epoch."""
 
-    def __init__(self, path: Path, say: Say, epochs: int) -> None:
-        self._path, self._say, self._epochs = path, say, epochs
-        self._started, self._first = time.monotonic(), 0
-        self._rows: list[dict[str, str]] = []
+    def __init__(self, job: "_Job") -> None:
+        self._diary = Diary(job.folder / "metrics.csv", job.say, job.config.optimiser.epochs)
+        self.best, self._path = Best(job.config.stop), job.folder / LAST
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.best.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best.state = state_dict
+
+    def was_over(self, checkpoint: Path, epochs: int) -> bool:
+        """Tell whether a run had come to its end, and take its best weights then: nothing is left to train."""
+        kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = kept["callbacks"][self.state_key]
+        over = bool(state["stopped"]) or int(kept["epoch"]) + 1 >= epochs
+        self.best.state = state if over else self.best.state
+        return over
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._started, self._first = time.monotonic(), trainer.current_epoch
-        if self._path.exists():
-            with open(self._path, encoding="utf-8", newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= self._first]
+        self._diary.begin(trainer.current_epoch)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._diary.step(trainer.current_epoch, batch_idx + 1, int(trainer.num_training_batches))
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        done = trainer.current_epoch + 1
-        values = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
-        self._rows.append({"epoch": str(done), **values})
-        write_table(self._path, list(self._rows[-1]), [list(row.values()) for row in self._rows])
-        left = (time.monotonic() - self._started) / (done - self._first) * (self._epochs - done)
-        told = ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in values.items())
-        self._say(f"epoch {done}/{self._epochs}: {told}; {left / 60:.0f} min left")
+        assert isinstance(pl_module, _Training)
+        metrics, epoch = trainer.callback_metrics, trainer.current_epoch
+        stop = self.best.judge(epoch + 1, metrics, pl_module.scored.state_dict())
+        if trainer.is_global_zero:
+            self._diary.end(epoch, metrics)
+        trainer.save_checkpoint(self._path)
+        trainer.should_stop = trainer.should_stop or stop
 
 
-def cell_loss(logits: Tensor, fractions: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of logits (B, C, h, w) against soft labels (B, C, h, w), averaged with weights (B, h, w)."""
-    loss = -(fractions * logits.log_softmax(dim=1)).sum(dim=1)
-    return (loss * weights).sum() / weights.sum().clamp(min=1e-6)
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint so that a kill leaves the old one or the new one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole(target) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class _Tiles(lightning.LightningDataModule):
-    """Draws new training tiles for every epoch from the epoch's number alone, so that a resumed run draws the same."""
+    """Draws new training tiles for every epoch from the epoch's number and what the network found before it."""
 
-    def __init__(
-        self, config: TrainConfig, slides: Sequence[LabelledSlide], validation: Sequence[LabelledSlide]
-    ) -> None:
+    def __init__(self, job: _Job) -> None:
         super().__init__()
-        self._config, self._slides, self._validation = config, slides, validation
-        self._augment = build_augmentation(config.augment)
+        self._job, self._augment = job, build_augmentation(job.config.augment)
+        self._found = nothing_found()
 
-    def train_dataloader(self) -> DataLoader[Sample]:
-        c = self._config
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        draws = draw_epoch(self._slides, c.data.tiles_per_epoch, c.data.lesion_share, c.seed, epoch)
-        return self._loader(DrawnTiles(self._slides, draws, c.classes.names, self._augment), drop_last=True)
+    def state_dict(self) -> dict[str, Any]:
+        return to_state(self._found)
 
-    def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(validation_tiles(self._validation, self._config), drop_last=False)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._found = from_state(state_dict)
 
-    def _loader(self, tiles: DrawnTiles, drop_last: bool) -> DataLoader[Sample]:
-        c = self._config
+    def train_dataloader(self) -> DataLoader[StepSample]:
+        c, slides, trainer = self._job.config, self._job.train, self.trainer
+        assert trainer is not None
+        module = trainer.lightning_module
+        assert isinstance(module, _Training)
+        self._found = look_over(module.scored, slides, c, trainer.current_epoch, self._found)
+        part = (trainer.global_rank, trainer.world_size)
+        steps = draw_steps(slides, c, trainer.current_epoch, self._found, part)
+        numbers = iter(range(sum(map(len, steps))))
+        tiles = StepTiles(slides, [tile for step in steps for tile in step], c.classes.names, self._augment)
+        return self._loader(tiles, batch_sampler=[[next(numbers) for _ in step] for step in steps])
+
+    def val_dataloader(self) -> DataLoader[ValidationSample]:
+        tiles = ValidationTiles(self._job.validation, self._job.config)
+        return self._loader(tiles, batch_size=self._job.config.optimiser.batch_size)
+
+    def _loader(self, tiles: Any, **batches: Any) -> DataLoader[Any]:
         # The draws are shuffled already.
-        return DataLoader(
-            tiles,  # type: ignore[arg-type]  # a sized sequence is all that a loader needs
-            batch_size=c.optimiser.batch_size,
-            num_workers=c.data.loaders,
-            # The store of decoded pixels is shared by fork; later Pythons start workers otherwise.
-            multiprocessing_context="fork" if c.data.loaders else None,
-            drop_last=drop_last,
-            pin_memory=torch.cuda.is_available(),
-        )
+        loaders = self._job.config.data.loaders
+        # The store of decoded pixels is shared by fork; later Pythons start workers otherwise.
+        context = "fork" if loaders else None
+        pinned = torch.cuda.is_available()
+        return DataLoader(tiles, num_workers=loaders, multiprocessing_context=context, pin_memory=pinned, **batches)
 
 
-def validation_tiles(slides: Sequence[LabelledSlide], config: TrainConfig) -> DrawnTiles:
-    """Return the fixed validation tiles, without augmentation."""
-    draws = fixed_tiles(slides, VALIDATION_TILES, config.seed)
-    return DrawnTiles(slides, draws, config.classes.names, None)
+def _loggers(job: _Job) -> list[Logger]:
+    loggers: list[Logger] = [build_add_on(a, Logger, "loggers") for a in job.config.loggers]
+    if find_spec("tensorboard") is not None:
+        loggers.append(TensorBoardLogger(job.folder, name="", version="tensorboard"))
+    return loggers
 
 
-def _fit(
-    run: Path,
-    config: TrainConfig,
-    slides: Sequence[LabelledSlide],
-    validation: Sequence[LabelledSlide],
-    device: str,
-    say: Say,
-) -> TileClassifier:
-    net = config.network
-    network = TileClassifier(
-        net.backbone, len(config.classes.names), config.tile.stride_px, net.mean, net.std, net.pretrained
-    ).to(memory_format=torch.channels_last)
-    epochs, batch = config.optimiser.epochs, config.optimiser.batch_size
-    if config.data.tiles_per_epoch < batch:
-        raise UsageError("data.tiles_per_epoch must be at least optimiser.batch_size; raise it or lower the batch size")
-    module = _Training(network, config, steps=epochs * (config.data.tiles_per_epoch // batch))
-    kept = ModelCheckpoint(
-        run / "checkpoints", "best", monitor="validation_loss", save_last=True, enable_version_counter=False
-    )
-    target = pick_device(device)
+def _trainer(job: _Job, keeper: _Keeper) -> lightning.Trainer:
+    c, target = job.config, pick_device(job.device)
     on_gpu = target.type == "cuda"
-    trainer = lightning.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=[target.index or 0] if on_gpu else 1,
-        precision="16-mixed" if on_gpu else "32-true",
-        max_epochs=epochs,
-        callbacks=[kept, _Diary(run / "metrics.csv", say, epochs)],
-        logger=False,
-        gradient_clip_val=config.optimiser.gradient_clip,
-        num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stdout.isatty(),
-    )
-    last = run / "checkpoints" / f"{LAST}.ckpt"
+    options: dict[str, Any] = {
+        "devices": [target.index or 0] if on_gpu else 1,
+        "precision": "16-mixed" if on_gpu else "32-true",
+        "enable_progress_bar": sys.stdout.isatty(),
+        "log_every_n_steps": 1,
+    } | c.trainer
+    own = [build_add_on(a, lightning.Callback, "callbacks") for a in c.callbacks]
+    try:
+        return lightning.Trainer(
+            accelerator="gpu" if on_gpu else "cpu",
+            max_epochs=c.optimiser.epochs,
+            callbacks=[*own, keeper],
+            logger=_loggers(job) or False,
+            plugins=[_WholeCheckpoints()],
+            gradient_clip_val=c.optimiser.gradient_clip,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+            enable_checkpointing=any(isinstance(o, lightning.callbacks.Checkpoint) for o in own),
+            enable_model_summary=False,
+            **options,
+        )
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"`trainer` {dict(c.trainer)} doesn't work: {' '.join(str(error).split())}") from error
+
+
+def _fit(job: _Job, network: TileClassifier) -> None:
+    """Train to the end, from the last epoch that was finished, and leave the best weights in `network` on the CPU."""
+    last = job.folder / LAST
+    keeper = _Keeper(job)
+    module = _Training(network, job.config, job.train, job.validation)
     with warnings.catch_warnings():
         # Lightning's advice on loader counts does not hold on two cores.
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
-        try:
-            trainer.fit(
-                module,
-                datamodule=_Tiles(config, slides, validation),
-                ckpt_path=last if last.exists() else None,
-                weights_only=True,
-            )
-        except SystemExit as end:
-            # Lightning turns Ctrl-C into exit code 1; for us it is an interruption like any other.
-            if isinstance(end.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
-    best = torch.load(kept.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    module.load_state_dict(best)
-    return network.cpu().eval()
+        trainer = _trainer(job, keeper)
+        begun = last if last.exists() else None
+        if begun is None or not keeper.was_over(begun, job.config.optimiser.epochs):
+            _run(trainer, module, _Tiles(job), begun)
+    if not trainer.is_global_zero:
+        raise SystemExit(0)  # the first process alone writes the bundle and the report
+    network.cpu().load_state_dict(keeper.best.state["weights"])
+    network.eval()
 
 
-def _calibrate(network: TileClassifier, slides: Sequence[LabelledSlide], config: TrainConfig) -> float:
-    """Fit the temperature on the annotated cells of the validation tiles."""
-    logits, labels = [], []
-    with torch.inference_mode():
-        tiles = validation_tiles(slides, config)
-        for rgb, fractions, weights in (tiles[i] for i in range(len(tiles))):
-            scores = network(torch.from_numpy(rgb).permute(2, 0, 1)[None])[0].numpy()
-            used = weights > 0
-            logits.append(scores[:, used].T)
-            labels.append(fractions[:, used].T)
-    return round(fit_temperature(np.concatenate(logits), np.concatenate(labels)), 4)
-
-
-def _score(bundle: Path, records: Sequence[SlideRecord], run: Path, device: str) -> dict[str, Any]:
-    """Score the validation slides with the function that users run; write a row each and return the counts."""
-    model = load_model(bundle)
-    rows = []
-    for r in records:
-        result = predict_slide(r.path, model, mpp=r.mpp, device=device, slide_id=r.slide).result
-        found = result.verdict.label if result.verdict else "none"
-        rows.append([r.slide, r.patient, r.label, found, result.status, ";".join(x.code for x in result.reasons)])
-    write_table(run / "validation.csv", ["slide", "patient", "label", "verdict", "status", "reasons"], rows)
-    return {
-        "slides": len(rows),
-        "right": sum(label == found for _, _, label, found, _, _ in rows),
-        "in_review": sum(status == "review" for *_, status, _ in rows),
-        "note": "These slides chose the best epoch and the temperature; they are no test set.",
-    }
-
-
-def _describe(run: Path, config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord]) -> None:
-    """Write the resolved configuration and the splits; refuse to go on with a run of another configuration or data."""
-    run.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    sides = (("train", train), ("validation", validation))
-    rows = [[*_identity(r), side] for side, records in sides for r in records]
-    begun = (run / "checkpoints").exists()
-    resolved, splits = run / "config.yaml", run / "splits.csv"
-    if begun and resolved.read_text(encoding="utf-8") != text:
-        raise UsageError(f"{run} holds a run with another configuration; give this one another `name` or move it away")
-    if begun and _rows(splits) != rows:
-        raise UsageError(f"{run} holds a run on other slides or outlines; give this one another `name` or move it away")
-    write_text(resolved, text)
-    write_table(splits, ["slide", "patient", "label", "mpp", "bytes", "annotation_sha256", "split"], rows)
-
-
-def _identity(record: SlideRecord) -> list[str]:
-    """Return what pins a labelled slide: a changed outline, scale or file is other training data."""
-    outlines = hashlib.sha256(record.annotation.read_bytes()).hexdigest() if record.annotation else ""
-    size = str(record.path.stat().st_size)
-    return [record.slide, record.patient, record.label, str(record.mpp or ""), size, outlines]
-
-
-def _rows(path: Path) -> list[list[str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))[1:]
-
-
-def _provenance(config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord]) -> dict[str, Any]:
-    """Return what the card says of how the model was made; no paths, which could name patients."""
-    return {
-        "histo": histo.__version__,
-        "torch": torch.__version__,
-        "seed": config.seed,
-        "train_slides": len(train),
-        "train_patients": len({r.patient for r in train}),
-        "validation_slides": len(validation),
-        "validation_patients": len({r.patient for r in validation}),
-        "data": config.data.model_dump(mode="json", exclude={"manifest"}),
-        "augment": config.augment.model_dump(),
-        "optimiser": config.optimiser.model_dump(),
-    }
+def _run(trainer: lightning.Trainer, module: _Training, tiles: _Tiles, begun: Path | None) -> None:
+    try:
+        trainer.fit(module, datamodule=tiles, ckpt_path=begun, weights_only=True)
+    except SystemExit as end:
+        # Lightning turns Ctrl-C into exit code 1; for us it is an interruption like any other.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 if __name__ == "__main__":

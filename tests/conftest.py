@@ -1,5 +1,6 @@
 """Slides and models that the tests make themselves."""
 
+import json
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,15 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from torch import nn
 
-from histo.config import ClassConfig, ClassesConfig, NetworkConfig, RuleConfig, TileConfig
+from histo.config import (
+    ClassConfig,
+    ClassesConfig,
+    NetworkConfig,
+    RuleConfig,
+    TileConfig,
+    TrainConfig,
+    load_config,
+)
 from histo.models import backbones
 from histo.models.bundle import Model, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
@@ -162,3 +171,68 @@ def colour_bundle(tmp_path_factory: pytest.TempPathFactory, classes: ClassesConf
 @pytest.fixture
 def colour_model(colour_bundle: Path) -> Model:
     return load_bundle(colour_bundle)
+
+
+@pytest.fixture(scope="session")
+def painted_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of nine painted slides of nine patients, three a label; of each two lesion slides one has outlines."""
+    folder = tmp_path_factory.mktemp("painted-cohort")
+    box = {"calcinosis_cutis": ("calcification", CALCIUM), "heterotopic_ossification": ("bone", BONE)}
+    rows = ["slide,path,patient,label,annotation,site"]
+    for number, label in enumerate(["normal", *box] * 3):
+        rng = np.random.default_rng(number)
+        image = np.full((896, 1152, 3), GLASS, np.uint8)
+        image[96:800, 96:1056] = DERMIS
+        x, y = (int(v) for v in rng.integers(150, 500, 2))
+        if label in box:
+            image[y : y + 250, x : x + 300] = box[label][1]
+        noise = cv2.GaussianBlur(rng.normal(0, 12, image.shape[:2]).astype(np.float32), (0, 0), 1.5)
+        image = np.clip(image + noise[..., None] * (image < 240), 0, 255).astype(np.uint8)
+        write_tiff(folder / f"s{number}.svs", [image])
+        outlined = label in box and number % 2 == 0
+        if outlined:
+            ring = [[x, y], [x + 300, y], [x + 300, y + 250], [x, y + 250], [x, y]]
+            feature = {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {"classification": {"name": box[label][0]}},
+            }
+            (folder / f"s{number}.geojson").write_text(json.dumps([feature]))
+        site = "ABC"[number // 3]
+        rows.append(f"s{number},s{number}.svs,p{number},{label},{f's{number}.geojson' if outlined else ''},{site}")
+    (folder / "slides.csv").write_text("\n".join(rows) + "\n")
+    return folder / "slides.csv"
+
+
+# A training on the painted cohort that takes seconds and uses everything that a run keeps between epochs.
+SMALL = (
+    "network.backbone=mobilenet_v3_small",
+    "tile.size_px=128",
+    "data.tile_px=null",
+    "tile.margin_px=32",
+    "data.tiles_per_epoch=12",
+    "data.validation_share=0.3",
+    "data.loaders=0",
+    "optimiser.epochs=3",
+    "optimiser.batch_size=6",
+    "weak={bag_tiles: 3}",
+    "mining={every_epochs: 1}",
+    "averaging={ema: 0.5, batchnorm_steps: 2}",
+    "rule.least_tissue_mm2=0.02",
+)
+
+
+@pytest.fixture(scope="session")
+def small_training(painted_cohort: Path) -> Callable[..., TrainConfig]:
+    """Return a function that makes the configuration of a small training, with overrides."""
+
+    def make(*overrides: str) -> TrainConfig:
+        path = Path(__file__).parents[1] / "configs" / "phantom.yaml"
+        return load_config(path, [*SMALL, f"data.manifest={painted_cohort}", *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_overrides() -> tuple[str, ...]:
+    return SMALL

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "histo"
 
-BASE = ("errors", "geometry", "outlines", "files")
-RECORDS = (*BASE, "results", "config")
+BASE = ("errors", "geometry", "outlines", "files", "schema")
+RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*", "export*")
 
 # Which room may import which; the first pattern that fits a module is its room.
@@ -23,14 +23,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "geometry": ("errors",),
     "outlines": ("geometry", "errors"),
     "results": BASE,
-    "config": BASE,
+    "schema": (),
+    "training_options": BASE,
+    "config": (*BASE, "training_options"),
     "data*": ("data*", *RECORDS),
     "models*": ("models*", *RECORDS),
     "export*": ("export*", *RECORDS),
     "phantom*": ("phantom*", *RECORDS),
     "infer": (*LEAVES, *RECORDS, "__init__"),
     "archive*": ("archive*", "infer", *LEAVES, *RECORDS),
-    "train": ("infer", "data*", "models*", *RECORDS, "__init__"),
+    "learning*": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
+    "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "console": RECORDS,
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),
     "labelling": ("console", "archive*", "infer", "data*", *RECORDS),
@@ -41,7 +44,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # `python -m histo.infer` hands over to the command line, at the very end of these files.
 HANDS_OVER = {("infer", "cli"), ("train", "cli")}
 ONLY_HOME = {"openslide": "data.slide", "albumentations": "data.transforms", "pytorch_lightning": "train"}
-NO_TORCH = ("errors", "geometry", "outlines", "files", "results", "config", "export*", "archive.ledger", "phantom*")
+NO_TORCH = (
+    "errors",
+    "geometry",
+    "outlines",
+    "files",
+    "results",
+    "schema",
+    "training_options",
+    "config",
+    "export*",
+    "archive.ledger",
+    "phantom*",
+)
 MAX_LINES, MAX_FUNCTION_LINES = 350, 55
 
 

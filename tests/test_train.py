@@ -1,143 +1,197 @@
 import csv
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
+import cv2
 import pytest
 import torch
 
 from histo.config import load_config
 from histo.errors import TrainingDiverged, UsageError
 from histo.infer import load_model, predict_slide
-from histo.phantom import make_slide
-from histo.train import cell_loss, train
+from histo.train import dry_run, train
 
-ROOT = Path(__file__).parents[1]
+LABELS = ["normal", "heterotopic_ossification", "calcinosis_cutis"]
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """Six small phantoms of six patients, two a label, with their outlines."""
-    folder = tmp_path_factory.mktemp("cohort")
-    rows = [["slide", "path", "patient", "label", "annotation"]]
-    for i, kind in enumerate(("normal", "calcinosis_cutis", "heterotopic_ossification") * 2):
-        made = make_slide(folder, f"s{i}", kind=kind, seed=20 + i, size_px=(1600, 1600))
-        rows.append([f"s{i}", made.slide.name, f"p{i}", made.label, made.geojson.name])
-    with open(folder / "slides.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-    return folder / "slides.csv"
+def finished(small_training, tmp_path_factory):
+    """A run with two folds on outlines and diagnoses, and what it said."""
+    out, said = tmp_path_factory.mktemp("runs"), []
+    config = small_training("cross_validation.folds=3", "name=whole", "optimiser.epochs=1")
+    bundle = train(config, out, device="cpu", say=said.append)
+    assert bundle == out / "whole" / "bundle"
+    return out / "whole", said
 
 
-def config(cohort, *overrides):
-    small = [
-        f"data.manifest={cohort}",
-        "data.tiles_per_epoch=16",
-        "data.loaders=0",
-        "optimiser.epochs=2",
-        "optimiser.batch_size=8",
-        "network.backbone=mobilenet_v3_small",
-        "tile.size_px=256",
-    ]
-    return load_config(ROOT / "configs" / "phantom.yaml", [*small, *overrides])
-
-
-def test_a_run_leaves_a_model_that_inference_loads(cohort, tmp_path):
-    said = []
-    bundle = train(config(cohort), tmp_path, device="cpu", say=said.append)
-    run = tmp_path / "phantom-resnet18"
-    assert bundle == run / "bundle"
-    model = load_model(bundle)
+def test_a_run_leaves_a_model_that_inference_loads(finished, painted_cohort):
+    run, said = finished
+    model = load_model(run / "bundle")
     assert model.card.network.backbone == "mobilenet_v3_small"
-    assert model.card.tile.size_px == 256
-    assert model.card.training["train_slides"] + model.card.training["validation_slides"] == 6
-    assert str(cohort.parent) not in (bundle / "card.json").read_text()
-    for name in ("config.yaml", "splits.csv", "validation.csv", "metrics.csv"):
-        assert (run / name).stat().st_size > 0
-    assert sum(line.startswith("epoch ") for line in said) == 2
-    with open(run / "splits.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    sides = [{r["patient"] for r in rows if r["split"] == s} for s in ("train", "validation")]
+    training = model.card.training
+    assert training["train_slides"] + training["validation_slides"] == 9
+    assert training["train_slides_with_diagnosis_only"] == 2
+    assert str(painted_cohort.parent) not in (run / "bundle" / "card.json").read_text()
+    assert sum(line.startswith("epoch ") for line in said) == 4
+    assert predict_slide(painted_cohort.parent / "s0.svs", model).result.verdict is not None
+
+
+def test_a_run_leaves_everything_that_it_promises(finished):
+    run, said = finished
+    for name in (
+        "config.yaml", "splits.csv", "metrics.csv", "validation.csv", "out_of_fold.csv", "suspicious.csv",
+        "learning_curves.png", "confusion.png", "report.md", "report.html",
+    ):  # fmt: skip
+        assert (run / name).stat().st_size > 0, name
+    for name in ("learning_curves.png", "confusion.png"):
+        assert cv2.imread(str(run / name)).std() > 5
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    sides = [{r["patient"] for r in rows_of(run / "splits.csv") if r["split"] == s} for s in ("train", "validation")]
     assert not sides[0] & sides[1]
-    made = next(cohort.parent.glob("s0.svs"))
-    assert predict_slide(made, model).result.verdict is not None
+    columns = {"epoch", "training_loss", "training_bag_loss", "validation_loss", "patient_loss", "patient_accuracy"}
+    assert columns <= set(rows_of(run / "metrics.csv")[0])
+    assert [line for line in said if line.startswith("warning: Only 3 patients")]
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(cohort, tmp_path):
+def test_every_slide_is_predicted_once_by_a_model_that_never_saw_its_patient(finished):
+    run, _ = finished
+    rows = rows_of(run / "out_of_fold.csv")
+    assert sorted(r["slide"] for r in rows) == [f"s{i}" for i in range(9)]
+    for k in (1, 2, 3):
+        held = {r["patient"] for r in rows if r["held_out_by"] == f"fold {k}"}
+        used = {r["patient"] for r in rows_of(run / "folds" / str(k) / "splits.csv") if r["split"] != "held out"}
+        assert held
+        assert not held & used
+    assert len(rows_of(run / "suspicious.csv")) == 9
+    assert all(r["source"].startswith("fold ") for r in rows_of(run / "suspicious.csv"))
+
+
+def test_the_report_says_how_little_so_few_patients_prove(finished):
+    run, _ = finished
+    text = (run / "report.md").read_text()
+    assert "Research use only" in text
+    assert "Only 3 patients with the label normal" in text
+    assert "Verdicts of histo infer on 9 out-of-fold slides" in text
+    assert "Northcutt" in text
+    assert (run / "report.html").read_text().count("data:image/png;base64,") == 2
+
+
+def test_a_finished_run_can_be_asked_for_again(finished, small_training):
+    run, _ = finished
+    before = json.loads((run / "bundle" / "card.json").read_text())
+    config = small_training("cross_validation.folds=3", "name=whole", "optimiser.epochs=1")
+    said = []
+    train(config, run.parent, device="cpu", say=said.append)
+    assert json.loads((run / "bundle" / "card.json").read_text()) == before
+    assert not [line for line in said if line.startswith("epoch ")]
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(small_training, tmp_path, monkeypatch):
+    monkeypatch.setattr("histo.train.conclude", lambda *a: None)
     digests = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        bundle = train(config(cohort, f"name={name}", f"seed={seed}"), tmp_path, device="cpu")
+        bundle = train(small_training("optimiser.epochs=1", f"name={name}", f"seed={seed}"), tmp_path, device="cpu")
         digests.append(json.loads((bundle / "card.json").read_text())["weights_sha256"])
     assert digests[0] == digests[1]
     assert digests[0] != digests[2]
 
 
-def test_a_stopped_run_goes_on_from_its_last_epoch(cohort, tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from histo.config import load_config; from histo.train import train\n"
-        "train(load_config(Path(sys.argv[1]), sys.argv[3:]), Path(sys.argv[2]), 'cpu', lambda s: print(s, flush=True))"
+def test_training_without_progress_stops_and_stays_stopped(finished, small_training, tmp_path, monkeypatch):
+    monkeypatch.setattr("histo.train.conclude", lambda *a: None)
+    run, _ = finished
+    config = small_training(
+        "optimiser={epochs: 6, batch_size: 6, learning_rate: 1e-12}",
+        "stop={patience: 2}",
+        "averaging={}",
+        f"network={{backbone: mobilenet_v3_small, freeze: trunk, start: {run / 'bundle'}}}",
     )
-    overrides = [
-        f"data.manifest={cohort}", "data.tiles_per_epoch=16", "data.loaders=0", "optimiser.epochs=3",
-        "network.backbone=mobilenet_v3_small", "tile.size_px=256", "name=run",
-    ]  # fmt: skip
-    command = [sys.executable, "-c", code, str(ROOT / "configs" / "phantom.yaml"), str(tmp_path), *overrides]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for line in child.stdout:
-        if line.startswith("epoch 2/3"):
-            break
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
     said = []
-    unbroken = load_config(ROOT / "configs" / "phantom.yaml", overrides)
-    train(unbroken, tmp_path, device="cpu", say=said.append)
-    epochs = [line.split(":")[0] for line in said if line.startswith("epoch ")]
-    assert epochs[-1] == "epoch 3/3"
-    assert "epoch 1/3" not in epochs
-    with open(tmp_path / "run" / "metrics.csv", encoding="utf-8") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    train(config, tmp_path, device="cpu", say=said.append)
+    assert sum(line.startswith("epoch ") for line in said) == 3
+    said.clear()
+    train(config, tmp_path, device="cpu", say=said.append)
+    assert not [line for line in said if line.startswith("epoch ")]
 
 
-def test_a_run_of_another_configuration_is_refused(cohort, tmp_path):
-    train(config(cohort, "optimiser.epochs=1"), tmp_path, device="cpu")
+def test_a_run_of_another_configuration_is_refused(finished, small_training):
+    run, _ = finished
     with pytest.raises(UsageError, match="another configuration"):
-        train(config(cohort, "optimiser.epochs=1", "optimiser.learning_rate=1e-4"), tmp_path, device="cpu")
+        train(small_training("name=whole", "optimiser.learning_rate=1e-4"), run.parent, device="cpu")
 
 
-def test_other_outlines_are_another_run(cohort, tmp_path):
+def test_other_outlines_are_another_run(small_training, painted_cohort, tmp_path, monkeypatch):
     """Regression: after a change of the data, the old weights were written under a card with the new figures."""
+    monkeypatch.setattr("histo.train.conclude", lambda *a: None)
     copy = tmp_path / "data"
-    shutil.copytree(cohort.parent, copy)
-    small = config(copy / "slides.csv", "optimiser.epochs=1")
+    shutil.copytree(painted_cohort.parent, copy)
+    small = small_training(f"data.manifest={copy / 'slides.csv'}", "optimiser.epochs=1")
     train(small, tmp_path, device="cpu")
-    outlined = next(p for p in copy.glob("*.geojson") if '"bone"' in p.read_text())
+    outlined = next(copy.glob("*.geojson"))
     outlined.write_text(outlined.read_text() + "\n")
     with pytest.raises(UsageError, match="other slides or outlines"):
         train(small, tmp_path, device="cpu")
 
 
-def test_a_mistake_in_a_first_configuration_does_not_lock_the_name(cohort, tmp_path):
+def test_a_mistake_in_a_first_configuration_does_not_lock_the_name(small_training, tmp_path, monkeypatch):
+    monkeypatch.setattr("histo.train.conclude", lambda *a: None)
     with pytest.raises(UsageError, match="unknown backbone"):
-        train(config(cohort, "network.backbone=resnet81"), tmp_path, device="cpu")
-    train(config(cohort, "optimiser.epochs=1"), tmp_path, device="cpu")
+        train(small_training("network.backbone=resnet81"), tmp_path, device="cpu")
+    train(small_training("optimiser.epochs=1"), tmp_path, device="cpu")
 
 
-def test_a_loss_that_is_no_number_stops_the_run(cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr("histo.train.cell_loss", lambda *a: torch.tensor(float("nan"), requires_grad=True))
+def test_a_loss_that_is_no_number_stops_the_run(small_training, tmp_path, monkeypatch):
+    bad = torch.tensor(float("nan"), requires_grad=True)
+    monkeypatch.setattr("histo.learning.objective.cell_loss", lambda *a: bad)
     with pytest.raises(TrainingDiverged, match=r"lower optimiser.learning_rate"):
-        train(config(cohort), tmp_path, device="cpu")
+        train(small_training(), tmp_path, device="cpu")
 
 
-def test_the_loss_counts_weighted_cells_only():
-    logits = torch.zeros(1, 2, 2, 2)
-    logits[0, 0, 0, 0] = 100.0
-    fractions = torch.zeros(1, 2, 2, 2)
-    fractions[:, 1] = 1
-    weights = torch.ones(1, 2, 2)
-    weights[0, 0, 0] = 0
-    assert cell_loss(logits, fractions, weights).item() == pytest.approx(np.log(2))
-    assert cell_loss(logits, fractions, torch.ones(1, 2, 2)).item() == pytest.approx((3 * np.log(2) + 100) / 4)
+def test_trainer_options_callbacks_and_loggers_come_from_the_configuration(small_training, tmp_path, monkeypatch):
+    monkeypatch.setattr("histo.train.conclude", lambda *a: None)
+    monkeypatch.setattr("histo.train.find_spec", lambda name: None)  # TensorBoard is an extra
+    logs, said = tmp_path / "logs", []
+    config = small_training(
+        "optimiser.epochs=1",
+        "trainer={limit_train_batches: 1}",
+        "callbacks=[{class: pytorch_lightning.callbacks.LearningRateMonitor}]",
+        f"loggers=[{{class: pytorch_lightning.loggers.CSVLogger, args: {{save_dir: '{logs}'}}}}]",
+    )
+    run = train(config, tmp_path, device="cpu", say=said.append).parent
+    written = rows_of(next(logs.rglob("metrics.csv")))
+    assert any(row.get("lr-AdamW") for row in written)
+    assert [line for line in said if "TensorBoard is not installed" in line]
+    assert not (run / "tensorboard").exists()
+    assert (run / "metrics.csv").exists()
+
+
+def test_a_dry_run_shows_a_batch_estimates_and_trains_nothing(small_training, tmp_path):
+    said = []
+    found = dry_run(small_training("name=tried"), tmp_path, device="cpu", say=said.append)
+    assert [p.name for p in (tmp_path / "tried").iterdir()] == ["dry_run.png"]
+    assert cv2.imread(str(found.picture)).std() > 5
+    assert found.seconds > 0
+    assert 0.1 < found.peak_gb < 64
+    assert found.steps == 2
+    assert [line for line in said if "nothing was trained" in line]
+
+
+def test_normal_slides_are_needed_beside_diagnoses(small_training, painted_cohort, tmp_path):
+    rows = painted_cohort.read_text().splitlines()
+    weak = [",".join([*row.split(",")[:4], "", ""]) for row in rows[1:] if ",normal," not in row]
+    manifest = painted_cohort.parent / "weak-only.csv"
+    manifest.write_text("\n".join([rows[0], *weak]) + "\n")
+    with pytest.raises(UsageError, match="no slide shows labelled tissue"):
+        train(small_training(f"data.manifest={manifest}"), tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["few_slides", "weak_labels", "phantom"])
+def test_the_shipped_configurations_are_read(name):
+    path = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
+    assert load_config(path).classes.labels == tuple(LABELS)

@@ -15,6 +15,7 @@ from histo.data.manifest import SlideRecord
 from histo.data.overview import read_overview
 from histo.data.slide import Slide, open_slide
 from histo.data.tissue import find_tissue
+from histo.data.traits import measure_traits
 from histo.data.transforms import Augment
 from histo.errors import SlideFailed, UsageError
 from histo.geometry import TileGrid, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
@@ -25,10 +26,11 @@ Sample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class LabelledSlide:
-    """A slide with outlines and its tiles.
+    """A slide with outlines or a diagnosis alone, and its tiles.
 
     `cells` (H, W) uint8 are the classes of the map's cells, `IGNORED` where there is no tissue or no label;
-    `class_cells` (N, C) counts them per tile.
+    `class_cells` (N, C) counts them per tile. `tissue` (H, W) is the share of each cell that is tissue without ink.
+    `traits` are properties that could give its label away.
     """
 
     record: SlideRecord
@@ -38,6 +40,9 @@ class LabelledSlide:
     tiles: TileGrid
     cells: NDArray[np.uint8]
     class_cells: NDArray[np.int64]
+    tissue: NDArray[np.float32]
+    diagnosis_only: bool
+    traits: Mapping[str, float]
     decoded: DecodedLevel | None = None
 
     def read_tile(self, position_level0_px: tuple[int, int]) -> NDArray[np.uint8]:
@@ -61,31 +66,39 @@ def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float
 def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     """Open a slide of the manifest with its outlines and lay its tiles.
 
-    A slide with the normal label needs no outlines: all of it is normal. Raises `SlideError` for the slide and
-    `UsageError` for its annotation, or when a slide with a lesion has none.
+    A slide with the normal label needs no outlines: all of it is normal. One with a lesion and no outlines has a
+    diagnosis only: none of its cells has a label. Raises `SlideError` for the slide, `UsageError` for its annotation.
     """
     classes = config.classes
     slide = open_slide(record.path, record.mpp)
     outlines: Mapping[str, list[Outline]] = {}
     if record.annotation is not None:
         outlines = read_annotations(record.annotation, classes.names, slide.pyramid, config.data.aliases)
-    elif record.label != classes.normal_label:
-        raise UsageError(
-            f"slide {record.slide} is labelled {record.label} and has no annotation; outline its lesions in QuPath and "
-            "name the GeoJSON file in the manifest's annotation column"
-        )
-    _check_agreement(record, outlines, config)
+        _check_agreement(record, outlines, config)
     is_normal = record.label == classes.normal_label
-    unannotated = 0 if is_normal or config.data.unannotated == "normal" else IGNORED
+    diagnosis_only = record.annotation is None and not is_normal
+    taken_as_normal = is_normal or (config.data.unannotated == "normal" and not diagnosis_only)
+    unannotated = 0 if taken_as_normal else IGNORED
     overview, lost = read_overview(slide)
     tissue = find_tissue(overview, lost)
-    spec = config.tile.spec()
+    spec = config.learning_spec()
     grid, _ = map_grid_for(slide.pyramid, spec)
     tissue_map = rebin(tissue.mask & ~tissue.excluded, overview.grid, grid)
     tiles = lay_tiles(slide.pyramid, spec, tissue_map)
     cells = draw_labels(outlines, classes.names, grid, unannotated)
     cells[tissue_map == 0] = IGNORED
-    return LabelledSlide(record, slide, outlines, unannotated, tiles, cells, _count(cells, tiles, len(classes.names)))
+    return LabelledSlide(
+        record,
+        slide,
+        outlines,
+        unannotated,
+        tiles,
+        cells,
+        _count(cells, tiles, len(classes.names)),
+        tissue_map,
+        diagnosis_only,
+        measure_traits(record.path, slide.pyramid, overview, tissue),
+    )
 
 
 def _check_agreement(record: SlideRecord, outlines: Mapping[str, list[Outline]], config: TrainConfig) -> None:
@@ -110,15 +123,16 @@ def _count(cells: NDArray[np.uint8], tiles: TileGrid, classes: int) -> NDArray[n
 
 @dataclass(frozen=True)
 class Draw:
-    """One tile of an epoch: which slide, where its corner lies, and the seed of its augmentation."""
+    """One tile of an epoch: which slide, where its corner lies, the seed of its augmentation, the class it is for."""
 
     slide: int
     position_level0_px: tuple[int, int]
     seed: int
+    class_index: int = 0
 
 
 def draw_epoch(slides: Sequence[LabelledSlide], count: int, lesion_share: float, seed: int, epoch: int) -> list[Draw]:
-    """Draw the tiles of one epoch: `lesion_share` of them with a lesion, classes and slides in equal parts.
+    """Draw the tiles of one epoch: `lesion_share` of them with a lesion, classes and patients in equal parts.
 
     A tile is placed at random around a cell of the wanted class, so that the cell lies in what is learnt and no
     two epochs see the same tiles. Raises `UsageError` when no slide has any labelled tissue.
@@ -133,37 +147,35 @@ def draw_epoch(slides: Sequence[LabelledSlide], count: int, lesion_share: float,
     for _ in range(count):
         wants_lesion = bool(lesions) and (rng.random() < lesion_share or not by_class[0])
         c = int(rng.choice(lesions)) if wants_lesion else 0
-        s = int(rng.choice(by_class[c]))
-        draws.append(Draw(s, _place(slides[s], c, rng), int(rng.integers(2**31))))
+        s = choose_by_patient(slides, by_class[c], rng)
+        draws.append(Draw(s, _place(slides[s], c, rng), int(rng.integers(2**31)), c))
     return draws
+
+
+def choose_by_patient(slides: Sequence[LabelledSlide], among: Sequence[int], rng: np.random.Generator) -> int:
+    """Choose one of the slides `among`, every patient as likely as any other however many slides he has."""
+    patients = [slides[s].record.patient for s in among]
+    weight = np.array([1 / patients.count(p) for p in patients])
+    return int(rng.choice(among, p=weight / weight.sum()))
 
 
 def _place(slide: LabelledSlide, class_index: int, rng: np.random.Generator) -> tuple[int, int]:
     """Return the corner of a tile that learns a random cell of a class."""
-    spec, plan = slide.tiles.spec, slide.tiles.plan
+    spec = slide.tiles.spec
     # By the root of the area: a tile with a speck of lesion is drawn too, and much oftener than by area.
     weight = np.sqrt(slide.class_cells[:, class_index])
     row, column = slide.tiles.cells_map_px[rng.choice(len(weight), p=weight / weight.sum())]
     part = slide.cells[row : row + spec.kept_cells, column : column + spec.kept_cells]
     down, right = rng.choice(np.argwhere(part == class_index))
-    centre = slide.tiles.map_grid.to_level0_px(np.array([[column + right + 0.5, row + down + 0.5]]))[0]
+    return place_around(slide, int(row + down), int(column + right), rng)
+
+
+def place_around(slide: LabelledSlide, row: int, column: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Return the level-0 corner of a tile that lies at random around a cell of the map, which it learns."""
+    spec, plan = slide.tiles.spec, slide.tiles.plan
+    centre = slide.tiles.map_grid.to_level0_px(np.array([[column + 0.5, row + 0.5]]))[0]
     x, y = centre - rng.uniform(spec.margin_px, spec.size_px - spec.margin_px, 2) * plan.tile_px_level0
     return round_px(x), round_px(y)
-
-
-def fixed_tiles(slides: Sequence[LabelledSlide], count: int, seed: int) -> list[Draw]:
-    """Return at most `count` tiles on the inference grid for validation, as many with a lesion as without."""
-    rng = np.random.default_rng(seed)
-    groups: dict[bool, list[Draw]] = {True: [], False: []}
-    for s, slide in enumerate(slides):
-        for cells, (x, y) in zip(slide.class_cells, slide.tiles.positions_level0_px, strict=True):
-            if cells.any():  # a tile without one labelled cell would count as loss 0
-                groups[bool(cells[1:].any())].append(Draw(s, (int(x), int(y)), 0))
-    chosen = []
-    for group in groups.values():
-        picks = rng.permutation(len(group))[: count // 2]
-        chosen += [group[i] for i in sorted(picks)]
-    return chosen
 
 
 class DrawnTiles:

@@ -13,6 +13,7 @@ from torch import nn
 
 from histo.errors import UsageError
 from histo.models.compact import Compact
+from histo.models.timm_trunk import PREFIX, build_timm_trunk
 
 Blocks = list[nn.Module]
 
@@ -54,8 +55,10 @@ def build_trunk(name: str, stride_px: int, pretrained: bool = False) -> tuple[nn
     The trunk turns (B, 3, S, S) into (B, channels, S / stride, S / stride).
     Raises `UsageError` for an unknown name, an impossible stride, or weights that cannot be fetched.
     """
+    if name.startswith(PREFIX):
+        return build_timm_trunk(name, stride_px, pretrained, PROBE_PX)
     if name not in BACKBONES:
-        raise UsageError(f"unknown backbone {name!r}; known are {', '.join(BACKBONES)}")
+        raise UsageError(f"unknown backbone {name!r}; known are {', '.join(BACKBONES)}, and {PREFIX}NAME for timm's")
     try:
         make, blocks_of = BACKBONES[name]
         blocks = blocks_of(make(weights="DEFAULT" if pretrained else None))

@@ -17,11 +17,12 @@ import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 
-from histo.config import ClassesConfig, NetworkConfig, RuleConfig, Strict, TileConfig, explain
+from histo.config import ClassesConfig, NetworkConfig, RuleConfig, TileConfig, explain
 from histo.errors import ModelError, UsageError
 from histo.files import whole, write_text
 from histo.models.classifier import TileClassifier
 from histo.results import ClassRule, ModelInfo
+from histo.schema import Strict
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"

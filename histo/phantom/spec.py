@@ -18,10 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from histo.config import Strict, read_keys
+from histo.config import read_keys
 from histo.errors import UsageError
 from histo.phantom.kinds import check_domain
 from histo.phantom.slide import SMALLEST_PX, parameters
+from histo.schema import Strict
 
 SHARES: Final = {
     "normal": 0.25,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from histo.config import ClassesConfig, DataConfig, TileConfig, TrainConfig
 from histo.data.labels import IGNORED
 from histo.data.manifest import SlideRecord
-from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, fixed_tiles, open_labelled
+from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, open_labelled
 from histo.errors import SlideRefused, UsageError
 
 Rgb = NDArray[np.uint8]
@@ -99,9 +99,23 @@ def test_unannotated_tissue_of_a_normal_slide_is_normal_even_then(plain: Labelle
     assert open_labelled(plain.record, ignoring(config)).unannotated == 0
 
 
-def test_a_lesion_slide_without_annotation_is_refused(painted: Path, config: TrainConfig) -> None:
-    with pytest.raises(UsageError, match=r"slide s1 is labelled calcinosis_cutis and has no annotation"):
-        open_labelled(SlideRecord("s1", painted, "p1", "calcinosis_cutis"), config)
+def test_a_lesion_slide_without_annotation_has_a_diagnosis_only(painted: Path, config: TrainConfig) -> None:
+    slide = open_labelled(SlideRecord("s1", painted, "p1", "calcinosis_cutis"), config)
+    assert slide.diagnosis_only
+    assert slide.unannotated == IGNORED
+    assert (slide.cells == IGNORED).all()
+    assert not slide.class_cells.any()
+    assert (slide.tissue > 0.5).any()
+
+
+def test_traits_say_what_could_give_a_label_away(labelled: LabelledSlide, plain: LabelledSlide) -> None:
+    assert not labelled.diagnosis_only
+    assert labelled.traits.keys() == plain.traits.keys()
+    assert labelled.traits["scale (µm per pixel)"] == 0.5
+    assert labelled.traits["share of ink"] == 0
+    assert 0 < labelled.traits["tissue area (mm²)"] < labelled.traits["scanned area (mm²)"]
+    # The median over the tissue is the dermis, whatever lies in it.
+    assert abs(labelled.traits["tissue colour, red"] - 225) < 12
 
 
 @pytest.mark.parametrize(
@@ -184,7 +198,6 @@ def test_nothing_to_draw_is_a_usage_error(tmp_path: Path, write_tiff: Callable[.
     path = write_tiff(tmp_path / "white.svs", [np.full((512, 512, 3), 244, np.uint8)])
     empty = open_labelled(SlideRecord("white", path, "p", "normal"), config)
     assert len(empty.tiles) == 0
-    assert fixed_tiles([empty], 10, 0) == []
     with pytest.raises(UsageError):
         draw_epoch([empty], 10, 0.5, 0, 0)
 
@@ -195,21 +208,6 @@ def test_a_slide_without_tissue_is_left_out(
     path = write_tiff(tmp_path / "white.svs", [np.full((512, 512, 3), 244, np.uint8)])
     empty = open_labelled(SlideRecord("white", path, "p", "normal"), config)
     assert {d.slide for d in draw_epoch([empty, labelled], 50, 0.5, 0, 0)} == {1}
-
-
-def test_validation_tiles_lie_on_the_inference_grid_half_of_them_with_a_lesion(
-    labelled: LabelledSlide, plain: LabelledSlide
-) -> None:
-    slides = [labelled, plain]
-    draws = fixed_tiles(slides, 8, seed=1)
-    assert draws == fixed_tiles(slides, 8, seed=1)
-    assert len(draws) == len({(d.slide, d.position_level0_px) for d in draws}) == 8
-    having = 0
-    for d in draws:
-        tiles = slides[d.slide].tiles.positions_level0_px.tolist()
-        index = tiles.index(list(d.position_level0_px))
-        having += bool(slides[d.slide].class_cells[index, 1:].any())
-    assert having == 4
 
 
 # Samples

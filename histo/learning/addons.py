@@ -1,0 +1,68 @@
+"""Callbacks, loggers and trainer options that a configuration names; every mistake is told before a slide is read."""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from histo.errors import UsageError
+from histo.training_options import AddOn
+
+# What this project sets itself, and the key that says it instead.
+OWNED = {
+    "accelerator": "--device",
+    "barebones": "nothing: it would switch the checkpoints off",
+    "callbacks": "the section `callbacks`",
+    "check_val_every_n_epoch": "nothing: every epoch is validated, because the best one is kept",
+    "default_root_dir": "--out",
+    "enable_checkpointing": "nothing: a run keeps its own checkpoint",
+    "enable_model_summary": "nothing: it is never shown",
+    "fast_dev_run": "--dry-run",
+    "gradient_clip_val": "optimiser.gradient_clip",
+    "limit_val_batches": "stop.tiles_per_slide",
+    "logger": "the section `loggers`",
+    "max_epochs": "optimiser.epochs",
+    "max_steps": "optimiser.epochs",
+    "min_epochs": "stop.patience",
+    "min_steps": "stop.patience",
+    "num_sanity_val_steps": "nothing: the check is left out",
+    "overfit_batches": "data.tiles_per_epoch",
+    "plugins": "nothing: checkpoints are written whole by a plugin of ours",
+    "reload_dataloaders_every_n_epochs": "nothing: tiles are drawn anew every epoch",
+    "use_distributed_sampler": "nothing: every process draws tiles of its own",
+    "val_check_interval": "data.tiles_per_epoch",
+}
+
+
+def check_trainer_options(options: Mapping[str, JsonValue], trainer: type) -> None:
+    """Raise `UsageError` for an option that `trainer` doesn't take or that another key sets."""
+    known = set(inspect.signature(trainer.__init__).parameters) - {"self"} - set(OWNED)  # type: ignore[misc]
+    for name in options:
+        if name in OWNED:
+            raise UsageError(f"`trainer.{name}` is set by histo; use {OWNED[name]}")
+        if name not in known:
+            raise UsageError(
+                f"`trainer.{name}` is no option of Lightning's Trainer; it takes {', '.join(sorted(known))}"
+            )
+
+
+def build_add_on(add_on: AddOn, base: type, section: str) -> Any:
+    """Return an object of the class that the configuration names, which must be a subclass of `base`.
+
+    A configuration can thus run any code that is installed: use only those that you trust. Raises `UsageError` for a
+    module that is missing, a class that is not there or of another kind, and arguments that it doesn't take.
+    """
+    module, _, name = add_on.path.rpartition(".")
+    where = f"`{section}` names {add_on.path}"
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise UsageError(f"{where}, and {error}; install it or correct the path") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UsageError(f"{where}, which is no class derived from {base.__module__}.{base.__name__}")
+    try:
+        return found(**add_on.args)
+    except Exception as error:  # a foreign constructor raises what it likes
+        raise UsageError(f"{where}, which does not take {add_on.args}: {' '.join(str(error).split())}") from error

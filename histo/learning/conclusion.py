@@ -1,0 +1,186 @@
+"""The end of a run: held-out verdicts, suspicious labels, pictures and the report with its warnings."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import histo
+from histo.config import TrainConfig
+from histo.data.manifest import split_by_patient
+from histo.data.sampling import LabelledSlide
+from histo.infer import load_model
+from histo.learning.audit import Audit, audit
+from histo.learning.folds import fold_by_patient, without
+from histo.learning.pages import Section, write_pages
+from histo.learning.pictures import draw_confusion, draw_curves
+from histo.learning.run_folder import describe_run
+from histo.learning.scores import (
+    Held,
+    Suspect,
+    read_held_out,
+    score_held_out,
+    suspects,
+    write_held_out,
+    write_suspects,
+)
+from histo.learning.statistics import clopper_pearson
+from histo.models.bundle import save_bundle
+
+VALIDATION = "validation"
+SHOWN = 12
+
+Fit = Callable[[Path, Sequence[LabelledSlide], Sequence[LabelledSlide]], Path]
+Say = Callable[[str], None]
+
+
+def held_out_by_folds(
+    run: Path, config: TrainConfig, slides: Sequence[LabelledSlide], fit: Fit, device: str, say: Say
+) -> list[Held]:
+    """Train once a fold without its slides and score these; nothing without `cross_validation.folds`.
+
+    Each fold validates on patients of its own, so that the slides it holds out choose nothing. A finished fold is kept
+    as `folds/<k>/held_out.csv`; all together are `out_of_fold.csv`.
+    """
+    folds, labels = config.cross_validation.folds, config.classes.labels
+    if folds == 0:
+        return []
+    by_name = {s.record.slide: s for s in slides}
+    records = [s.record for s in slides]
+    rows: list[Held] = []
+    for number, held in enumerate(fold_by_patient(records, folds, config.seed), start=1):
+        folder = run / "folds" / str(number)
+        learn, validate = split_by_patient(without(records, held), config.data.validation_share, config.seed)
+        describe_run(folder, config, {"train": learn, VALIDATION: validate, "held out": held})
+        table = folder / "held_out.csv"
+        if not table.exists():
+            say(f"fold {number}/{folds}: {len(learn)} slides to train on, {len(held)} held out")
+            bundle = fit(folder, [by_name[r.slide] for r in learn], [by_name[r.slide] for r in validate])
+            write_held_out(table, score_held_out(bundle, held, device, f"fold {number}"), labels)
+        rows += read_held_out(table, labels)
+    write_held_out(run / "out_of_fold.csv", rows, labels)
+    return rows
+
+
+def conclude(
+    run: Path,
+    config: TrainConfig,
+    trained: Sequence[LabelledSlide],
+    validation: Sequence[LabelledSlide],
+    out_of_fold: Sequence[Held],
+    device: str,
+    say: Say,
+) -> None:
+    """Score the validation slides, note the counts in the card, and write tables, pictures and the report."""
+    labels = config.classes.labels
+    checked = score_held_out(run / "bundle", [s.record for s in validation], device, VALIDATION)
+    write_held_out(run / "validation.csv", checked, labels)
+    _note(run / "bundle", checked)
+    in_review = sum(r.status == "review" for r in checked)
+    say(f"validation: {sum(r.right for r in checked)} of {len(checked)} verdicts right, {in_review} in review")
+    held = out_of_fold or checked
+    if out_of_fold:
+        say(f"out of fold: {sum(r.right for r in held)} of {len(held)} verdicts right")
+    doubted = suspects(held)
+    write_suspects(run / "suspicious.csv", doubted)
+    draw_curves(run / "metrics.csv", run / "learning_curves.png")
+    how = "out-of-fold" if out_of_fold else "validation"
+    draw_confusion(held, labels, f"{how} verdicts, {len(held)} slides", run / "confusion.png")
+    slides = [*trained, *validation]
+    found = audit([s.record for s in slides], [s.traits for s in slides], config.seed)
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+    card = load_model(run / "bundle").card
+    sections = [
+        _warnings(found, bool(out_of_fold)),
+        _slides(config, trained, validation),
+        _figures(held, labels, how),
+        Section("Learning", [_how_trained(card.training)], pictures=["learning_curves.png"]),
+        _suspicious(doubted, how),
+        _shortcuts(found),
+    ]
+    write_pages(run, f"Training report: {config.name}", sections)
+    say(f"The report is {run / 'report.html'}")
+
+
+def _note(bundle: Path, rows: Sequence[Held]) -> None:
+    """Write the validation counts into the card."""
+    model = load_model(bundle)
+    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
+    card["training"]["validation"] = {
+        "slides": len(rows),
+        "right": sum(r.right for r in rows),
+        "in_review": sum(r.status == "review" for r in rows),
+        "note": "These slides chose the best epoch and the temperature; they are no test set.",
+    }
+    save_bundle(bundle, card, model.network)
+
+
+def _warnings(found: Audit, cross_validated: bool) -> Section:
+    told = list(found.warnings)
+    if not cross_validated:
+        told.append(
+            "The validation slides chose the best epoch, so their figures flatter; set cross_validation.folds for "
+            "out-of-fold figures, and keep test patients aside."
+        )
+    intro = "Research use only. Not a medical device. No figure here replaces a test on patients kept aside."
+    return Section("Warnings", [intro], points=told, is_warning=True)
+
+
+def _slides(config: TrainConfig, trained: Sequence[LabelledSlide], validation: Sequence[LabelledSlide]) -> Section:
+    rows = [["label", "patients", "slides to train on", "of these with a diagnosis only", "slides to validate on"]]
+    for label in config.classes.labels:
+        learn = [s for s in trained if s.record.label == label]
+        check = [s for s in validation if s.record.label == label]
+        patients = len({s.record.patient for s in [*learn, *check]})
+        weak = sum(s.diagnosis_only for s in learn)
+        rows.append([label, str(patients), str(len(learn)), str(weak), str(len(check))])
+    return Section("Slides", table=rows)
+
+
+def _figures(rows: Sequence[Held], labels: Sequence[str], how: str) -> Section:
+    table = [["label", "slides", "verdict right", "share", "95 % interval (Clopper-Pearson)"]]
+    shares = []
+    for label in labels:
+        those = [r for r in rows if r.label == label]
+        if those:
+            right = sum(r.right for r in those)
+            low, high = clopper_pearson(right, len(those))
+            shares.append(right / len(those))
+            table.append([label, str(len(those)), str(right), f"{shares[-1]:.2f}", f"{low:.2f} to {high:.2f}"])
+    review = sum(r.status == "review" for r in rows)
+    text = (
+        f"Verdicts of histo infer on {len(rows)} {how} slides: balanced accuracy {sum(shares) / len(shares):.2f}, "
+        f"{review} of them sent to review. The intervals take slides as independent; several of one patient are not."
+    )
+    return Section("Held-out verdicts", [text], table=table, pictures=["confusion.png"])
+
+
+def _how_trained(training: Mapping[str, Any]) -> str:
+    measured = training.get("validation_patients_measured", {})
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in measured.items())
+    return (
+        f"histo {histo.__version__} started {training['started']}; the best epoch on the validation patients: {told}. "
+        "metrics.csv has every epoch."
+    )
+
+
+def _suspicious(found: Sequence[Suspect], how: str) -> Section:
+    rows = [["rank", "slide", "patient", "label", "likelier", "margin"]]
+    for rank, s in enumerate((s for s in found[:SHOWN] if s.margin < 0), start=1):
+        rows.append([str(rank), s.held.slide, s.held.patient, s.held.label, s.other, f"{s.margin:.2f}"])
+    text = (
+        f"Slides whose label the {how} prediction contradicts, most suspicious first (normalised margin, Northcutt et "
+        "al., JAIR 2021): look at them again. suspicious.csv ranks all that were held out."
+    )
+    return Section("Suspicious labels", [text], table=rows if len(rows) > 1 else ())
+
+
+def _shortcuts(found: Audit) -> Section:
+    rows = [["property", "label", "AUROC", "permutation p"]]
+    rows += [[s.name, s.label, f"{s.auroc:.2f}", f"{s.p:.4f}"] for s in found.shortcuts[:SHOWN]]
+    text = (
+        "How well single properties of the slides tell a label from the others, whatever the direction; p counts all "
+        "properties (maximum statistic over 2000 shuffles by patient). A property that tells it well may be learnt "
+        "instead of the tissue."
+    )
+    return Section("Shortcuts", [text], table=rows if len(rows) > 1 else ())

@@ -1,0 +1,104 @@
+"""From a trained network to a bundle: BatchNorm measured anew, temperature, card."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from histo.config import TrainConfig
+from histo.data.sampling import LabelledSlide
+from histo.data.transforms import build_augmentation
+from histo.learning.bags import Found, StepTiles, draw_steps
+from histo.learning.run_folder import provenance
+from histo.learning.start import measure_batchnorm
+from histo.learning.validation import Examined, examine
+from histo.models.bundle import save_bundle
+from histo.models.calibration import fit_temperature
+from histo.models.classifier import TileClassifier
+
+
+def settle_batchnorm(
+    network: TileClassifier, slides: Sequence[LabelledSlide], validation: Sequence[LabelledSlide], config: TrainConfig
+) -> str | None:
+    """Measure BatchNorm's statistics anew on training tiles and keep them if the validation patients agree.
+
+    Returns a sentence on what happened, or None when the configuration doesn't ask for it.
+    """
+    steps = config.averaging.batchnorm_steps
+    if steps == 0:
+        return None
+    before = examine(network, validation, config).measures["patient_loss"]
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    augment = build_augmentation(config.augment)
+    # The epoch after the last one was never drawn.
+    drawn = draw_steps(slides, config, config.optimiser.epochs, Found({}, {}))[:steps]
+
+    def batches() -> Any:
+        for step in drawn:
+            tiles = StepTiles(slides, step, config.classes.names, augment)
+            yield torch.stack([_channels_first(tiles[i][0]) for i in range(len(tiles))])
+
+    if not measure_batchnorm(network, batches(), config.network.freeze):
+        return "the backbone has no BatchNorm that learns; nothing was measured anew"
+    after = examine(network, validation, config).measures["patient_loss"]
+    if after > before:
+        network.load_state_dict(kept)
+        return f"BatchNorm measured anew on {len(drawn)} steps was worse ({before:.3f} to {after:.3f}) and is not used"
+    return f"BatchNorm measured anew on {len(drawn)} steps (patient loss {before:.3f} to {after:.3f})"
+
+
+def _channels_first(rgb: np.ndarray) -> Tensor:
+    return torch.from_numpy(rgb).permute(2, 0, 1)
+
+
+def temperature_of(found: Examined, slides: int) -> dict[str, Any]:
+    """Return the card's calibration: fitted on labelled cells of validation slides, 1 where none holds a lesion."""
+    note = "slide-level probabilities are not calibrated."
+    if not found.shows_lesions:
+        return {
+            "temperature": 1.0,
+            "fitted_on": f"Not fitted: no lesion is outlined on the {slides} validation slides; {note}",
+        }
+    temperature = round(fit_temperature(found.logits, found.fractions), 4)
+    return {
+        "temperature": temperature,
+        "fitted_on": f"Temperature fitted on map cells of {slides} validation slides; {note}",
+    }
+
+
+def card_of(
+    config: TrainConfig,
+    train: Sequence[LabelledSlide],
+    validation: Sequence[LabelledSlide],
+    found: Examined,
+    started: str,
+) -> dict[str, Any]:
+    """Return the card of a trained network, without what `save_bundle` adds."""
+    training = provenance(config, [s.record for s in train], [s.record for s in validation], started)
+    return {
+        "name": config.name,
+        "intended_use": config.intended_use,
+        "classes": config.classes.model_dump(),
+        "tile": config.tile.model_dump(),
+        "network": config.network.for_card(),
+        "rule": config.rule.model_dump(),
+        "calibration": temperature_of(found, len(validation)),
+        "training": training | {"validation_patients_measured": found.measures},
+    }
+
+
+def write_bundle(
+    folder: Path,
+    network: TileClassifier,
+    config: TrainConfig,
+    train: Sequence[LabelledSlide],
+    validation: Sequence[LabelledSlide],
+    started: str,
+) -> dict[str, Any]:
+    """Calibrate a network on the validation slides, save it with its card and return the card."""
+    card = card_of(config, train, validation, examine(network, validation, config), started)
+    save_bundle(folder, card, network)
+    return card

@@ -1,0 +1,57 @@
+"""What one training step minimises: cells against outlines, bags against diagnoses."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
+
+from histo.config import TrainConfig
+from histo.data.sampling import LabelledSlide
+from histo.learning.bags import LABELLED
+from histo.learning.losses import bag_loss, cell_loss, class_weights
+from histo.learning.presence import presence_of
+from histo.models.classifier import TileClassifier
+
+
+class Objective:
+    """The loss of a step of `histo.learning.bags.draw_steps` on `slides`."""
+
+    def __init__(self, config: TrainConfig, slides: Sequence[LabelledSlide]) -> None:
+        self._config = config
+        self._presence = [presence_of(s.record.label, config.classes) for s in slides]
+        self._class_weights = class_weights([int(n) for n in sum(s.class_cells.sum(axis=0) for s in slides)], config)
+
+    def __call__(self, network: TileClassifier, batch: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of (tiles, fractions, weights, slide numbers) and what is worth writing down of it.
+
+        Tiles are (B, S, S, 3) uint8; those with labels of their own come first, then whole bags.
+        """
+        tiles, fractions, weights, numbers = batch
+        c = self._config
+        logits = network(tiles.permute(0, 3, 1, 2)).float()
+        own = int((numbers == LABELLED).sum())
+        balance = None if self._class_weights is None else self._class_weights.to(logits.device)
+        cells = cell_loss(logits[:own], fractions[:own], weights[:own], c.loss, balance)
+        hit = (logits[:own].argmax(dim=1) == fractions[:own].argmax(dim=1)).float() * weights[:own]
+        values = {"training_accuracy": hit.sum() / weights[:own].sum().clamp(min=1e-6)}
+        loss = c.loss.outline_weight * cells
+        starts = range(own, len(tiles), c.weak.bag_tiles)
+        if starts:
+            bags = [slice(start, start + c.weak.bag_tiles) for start in starts]
+            costs = [
+                bag_loss(logits[b], weights[b], self._presence[int(numbers[b.start])], c.weak, c.loss) for b in bags
+            ]
+            values["training_bag_loss"] = torch.stack(costs).mean()
+            loss = loss + c.loss.slide_weight * values["training_bag_loss"]
+        return loss, {"training_loss": loss, **values}
+
+
+def make_optimiser(network: TileClassifier, config: TrainConfig, together: int) -> tuple[AdamW, OneCycleLR]:
+    """Return AdamW on what is not frozen, and its one cycle; `together` batches (of all processes) make one step."""
+    o = config.optimiser
+    steps = o.epochs * max(1, -(-(config.data.tiles_per_epoch // o.batch_size) // together))
+    learning = [p for p in network.parameters() if p.requires_grad]
+    adam = AdamW(learning, lr=o.learning_rate, weight_decay=o.weight_decay)
+    return adam, OneCycleLR(adam, o.learning_rate, total_steps=steps, pct_start=0.2)

@@ -1,0 +1,76 @@
+"""What a run's folder pins down: the resolved configuration and the slides; another run may not take its place."""
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import histo
+from histo.config import NAMED_STARTS, TrainConfig
+from histo.data.manifest import SlideRecord
+from histo.errors import UsageError
+from histo.files import write_table, write_text
+
+LAST = Path("checkpoints") / "last.ckpt"
+SPLIT_COLUMNS = ("slide", "patient", "label", "mpp", "bytes", "annotation_sha256", "split")
+
+
+def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[SlideRecord]]) -> None:
+    """Write the resolved configuration and the splits; refuse to go on with a run of another configuration or data."""
+    run.mkdir(parents=True, exist_ok=True)
+    text = resolved(config)
+    rows = [[*_identity(r), side] for side, records in sides.items() for r in records]
+    begun = (run / "checkpoints").exists() or (run / "folds").exists()
+    written, splits = run / "config.yaml", run / "splits.csv"
+    if begun and written.read_text(encoding="utf-8") != text:
+        raise UsageError(f"{run} holds a run with another configuration; give this one another `name` or move it away")
+    if begun and _rows(splits) != rows:
+        raise UsageError(f"{run} holds a run on other slides or outlines; give this one another `name` or move it away")
+    write_text(written, text)
+    write_table(splits, SPLIT_COLUMNS, rows)
+
+
+def resolved(config: TrainConfig) -> str:
+    """Return a configuration with every default as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def _identity(record: SlideRecord) -> list[str]:
+    """Return what pins a labelled slide: a changed outline, scale or file is other training data."""
+    outlines = hashlib.sha256(record.annotation.read_bytes()).hexdigest() if record.annotation else ""
+    size = str(record.path.stat().st_size)
+    return [record.slide, record.patient, record.label, str(record.mpp or ""), size, outlines]
+
+
+def _rows(path: Path) -> list[list[str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def provenance(
+    config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord], started: str
+) -> dict[str, Any]:
+    """Return what the card says of how the model was made; no paths, which could name patients."""
+    start = config.network.start
+    sections = ("augment", "optimiser", "loss", "weak", "mining", "stop", "averaging", "trainer")
+    return {
+        "histo": histo.__version__,
+        "torch": torch.__version__,
+        "seed": config.seed,
+        "train_slides": len(train),
+        "train_slides_with_diagnosis_only": sum(
+            r.annotation is None and r.label != config.classes.normal_label for r in train
+        ),
+        "train_patients": len({r.patient for r in train}),
+        "validation_slides": len(validation),
+        "validation_patients": len({r.patient for r in validation}),
+        "start": start if start in NAMED_STARTS else "bundle",
+        "started": started,
+        "freeze": config.network.freeze,
+        "data": config.data.model_dump(mode="json", exclude={"manifest"}),
+        **{name: config.model_dump(mode="json", include={name})[name] for name in sections},
+    }

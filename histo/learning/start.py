@@ -1,0 +1,122 @@
+"""The network that a training starts from, what of it stays as it is, and averages of its weights."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.ops import SqueezeExcitation
+
+from histo.config import TrainConfig
+from histo.errors import ModelError, UsageError
+from histo.models.bundle import SHIPPED, Model, load_bundle
+from histo.models.classifier import TileClassifier
+
+
+def build_network(config: TrainConfig) -> tuple[TileClassifier, str]:
+    """Return the network that training starts from, channels last, and a sentence on where its weights come from.
+
+    Raises `UsageError` when the weights cannot be fetched or the bundle doesn't fit the configuration.
+    """
+    net = config.network
+    network = TileClassifier(
+        net.backbone, len(config.classes.names), config.tile.stride_px, net.mean, net.std, net.from_imagenet
+    )
+    _check_tile(network, config)
+    told = "from pretrained weights of the backbone" if net.from_imagenet else "from random weights"
+    if net.start not in ("random", "imagenet"):
+        model = _bundle(net.start)
+        _check_fit(model, config)
+        network.trunk.load_state_dict(model.network.trunk.state_dict())
+        told = f"from the trunk of {model.card.name} ({model.digest[:12]})"
+        if model.card.classes.names == config.classes.names:
+            network.head.load_state_dict(model.network.head.state_dict())
+            told = f"from {model.card.name} ({model.digest[:12]}), trunk and head"
+    network = network.to(memory_format=torch.channels_last)
+    freeze(network, config)
+    return network, told
+
+
+def _check_tile(network: TileClassifier, config: TrainConfig) -> None:
+    """Refuse training tiles of another size for networks that see the whole tile: they would be other functions."""
+    whole = any(isinstance(module, SqueezeExcitation) for module in network.trunk.modules())
+    if whole and config.learning_spec().size_px != config.tile.size_px:
+        raise UsageError(
+            f"the backbone {config.network.backbone} squeezes whole tiles, so data.tile_px must be tile.size_px; leave "
+            "data.tile_px out"
+        )
+
+
+def _bundle(start: str) -> Model:
+    try:
+        return load_bundle(SHIPPED if start == "shipped" else Path(start))
+    except ModelError as error:
+        raise UsageError(f"network.start is {start!r}, which is no usable model: {error}") from error
+
+
+def _check_fit(model: Model, config: TrainConfig) -> None:
+    """Refuse a start that was made for other pictures: its weights would mean nothing."""
+    card, net = model.card, config.network
+    pairs = [
+        ("network.backbone", net.backbone, card.network.backbone),
+        ("tile.stride_px", config.tile.stride_px, card.tile.stride_px),
+        ("tile.mpp", config.tile.mpp, card.tile.mpp),
+        ("network.mean", list(net.mean), list(card.network.mean)),
+        ("network.std", list(net.std), list(card.network.std)),
+    ]
+    wrong = [f"{key} is {ours} and the model has {theirs}" for key, ours, theirs in pairs if ours != theirs]
+    if wrong:
+        raise UsageError(
+            f"network.start: {net.start} doesn't fit: {'; '.join(wrong)}; take the model's values or another start"
+        )
+
+
+def freeze(network: TileClassifier, config: TrainConfig) -> None:
+    """Keep the part of the trunk that `network.freeze` names from learning."""
+    for block in _frozen(network, config.network.freeze):
+        block.requires_grad_(False)
+
+
+def keep_frozen_still(network: TileClassifier, how: str) -> None:
+    """Put the frozen blocks in evaluation mode, so that their BatchNorm statistics stay too."""
+    for block in _frozen(network, how):
+        block.eval()
+
+
+def _frozen(network: TileClassifier, how: str) -> list[nn.Module]:
+    blocks = list(network.trunk.children())
+    return {"nothing": [], "early": blocks[:-1], "trunk": blocks}[how]
+
+
+def moving_average(network: TileClassifier, decay: float) -> AveragedModel:
+    """Return a copy of the network that follows it: weights and BatchNorm statistics, decayed by `decay` a step."""
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+    averaged.requires_grad_(False)
+    return averaged
+
+
+def measure_batchnorm(network: TileClassifier, batches: Iterable[Tensor], how: str) -> bool:
+    """Set BatchNorm's statistics to their plain average over `batches` of tiles (B, 3, S, S); False without any.
+
+    Momentum follows the last few dozen steps only, and under a moving average of the weights the statistics are those
+    of other weights. Frozen blocks (`how`) keep theirs.
+    """
+    still = {id(m) for block in _frozen(network, how) for m in block.modules()}
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and id(m) not in still]
+    if not layers:
+        return False
+    momenta = [m.momentum for m in layers]
+    network.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the cumulative average
+        layer.train()
+    with torch.no_grad():
+        for batch in batches:
+            network(batch)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    network.eval()
+    return True

@@ -1,0 +1,158 @@
+"""Validation while training: fixed tiles of every validation slide, and a measure by patient instead of by tile."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from histo.config import ClassesConfig, TrainConfig
+from histo.data.sampling import Draw, DrawnTiles, LabelledSlide
+from histo.learning.presence import presence_of, verdict_of
+from histo.models.classifier import TileClassifier
+
+EXAMINED_AT_ONCE = 8
+FAR_ENOUGH = 0.001  # no patient costs more than if his label had this probability
+ValidationSample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], int]
+
+
+def choose_tiles(slide: LabelledSlide, count: int, seed: int) -> NDArray[np.int64]:
+    """Return indices of at most `count` tiles of the inference grid; up to half of them those with outlined lesions."""
+    rng = np.random.default_rng(seed)
+    with_lesion = np.asarray(slide.class_cells[:, 1:].any(axis=1))
+    order = rng.permutation(len(slide.tiles))
+    lesions = order[with_lesion[order]][: max(count // 2, 1)]
+    others = order[~np.isin(order, lesions)][: count - len(lesions)]
+    return np.sort(np.concatenate([lesions, others])).astype(np.int64)
+
+
+class ValidationTiles:
+    """Tiles on the inference grid, unaugmented: picture, fractions, weights, tissue (h, w) and slide number."""
+
+    def __init__(self, slides: Sequence[LabelledSlide], config: TrainConfig) -> None:
+        self._slides = slides
+        self._tiles = [
+            (s, int(i))
+            for s, slide in enumerate(slides)
+            for i in choose_tiles(slide, config.stop.tiles_per_slide, config.seed)
+        ]
+        draws = [Draw(s, self._corner(s, i), 0) for s, i in self._tiles]
+        self._drawn = DrawnTiles(slides, draws, config.classes.names, None)
+
+    def _corner(self, s: int, i: int) -> tuple[int, int]:
+        x, y = self._slides[s].tiles.positions_level0_px[i]
+        return int(x), int(y)
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def __getitem__(self, index: int) -> ValidationSample:
+        """Read and label tile `index`."""
+        s, i = self._tiles[index]
+        slide = self._slides[s]
+        spec = slide.tiles.spec
+        row, column = (int(v) for v in slide.tiles.cells_map_px[i])
+        seen = slide.tissue[row : row + spec.kept_cells, column : column + spec.kept_cells]
+        tissue = np.zeros((spec.map_cells, spec.map_cells), np.float32)
+        margin = spec.margin_cells
+        tissue[margin : margin + seen.shape[0], margin : margin + seen.shape[1]] = seen
+        return *self._drawn[index], tissue, s
+
+
+class PatientMeter:
+    """Collects score maps of validation slides and measures how well they tell what is on each patient.
+
+    The presence of a class on a slide is the mean probability over its strongest cells that make up the smallest area
+    that counts, as in `histo.models.aggregation`; a patient has the most of his slides.
+    """
+
+    def __init__(self, slides: Sequence[LabelledSlide], classes: ClassesConfig) -> None:
+        self._slides, self._classes = slides, classes
+        self._strongest: dict[tuple[int, int], Tensor] = {}
+
+    def add(self, numbers: Tensor, probability: Tensor, tissue: Tensor) -> None:
+        """Take probability (B, C, h, w) of tiles of slides `numbers` (B,); only cells with tissue (B, h, w) count."""
+        for number, scores, inside in zip(numbers.tolist(), probability.cpu(), tissue.cpu() > 0, strict=True):
+            cell_mm2 = self._slides[number].tiles.map_grid.cell_mm2
+            for c, lesion in enumerate(self._classes.lesions, start=1):
+                most = max(1, math.ceil(lesion.min_area_mm2 / cell_mm2))
+                before = self._strongest.get((number, c), torch.empty(0))
+                values = torch.cat([before, scores[c][inside]])
+                self._strongest[number, c] = values.topk(min(most, len(values))).values
+
+    def presence(self, number: int) -> tuple[float, ...]:
+        """Return the presence of every lesion class on a slide."""
+        found = []
+        for c, lesion in enumerate(self._classes.lesions, start=1):
+            most = max(1, math.ceil(lesion.min_area_mm2 / self._slides[number].tiles.map_grid.cell_mm2))
+            found.append(float(self._strongest.get((number, c), torch.empty(0)).double().sum()) / most)
+        return tuple(found)
+
+    def measure(self) -> dict[str, float]:
+        """Return `patient_loss`, the mean log loss of what the labels say is there, and `patient_accuracy`, balanced.
+
+        Both average over labels first, so that a rare label counts as much as a frequent one.
+        """
+        labels, presence = self._patients()
+        loss: dict[str, list[float]] = {}
+        right: dict[str, list[float]] = {}
+        for patient, label in labels.items():
+            found = presence[patient]
+            costs = []
+            for group, answer in presence_of(label, self._classes).questions:
+                p = max(found[c - 1] for c in group)
+                p = p if answer else 1 - p
+                costs.append(-math.log(min(max(p, FAR_ENOUGH), 1.0)))
+            verdict = verdict_of(tuple(p >= 0.5 for p in found), self._classes)
+            loss.setdefault(label, []).append(math.fsum(costs) / len(costs))
+            right.setdefault(label, []).append(float(verdict == label))
+        return {
+            "patient_loss": float(np.mean([np.mean(values) for values in loss.values()])),
+            "patient_accuracy": float(np.mean([np.mean(values) for values in right.values()])),
+        }
+
+    def _patients(self) -> tuple[dict[str, str], dict[str, tuple[float, ...]]]:
+        """Return label and presence by patient: the label of highest precedence, the most of every class."""
+        order = [*dict.fromkeys(c.verdict for c in self._classes.lesions), self._classes.normal_label]
+        labels: dict[str, str] = {}
+        presence: dict[str, tuple[float, ...]] = {}
+        for number, slide in enumerate(self._slides):
+            patient, label = slide.record.patient, slide.record.label
+            labels[patient] = min(labels.get(patient, label), label, key=order.index)
+            found = self.presence(number)
+            presence[patient] = tuple(map(max, presence.get(patient, found), found))
+        return labels, presence
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """Validation tiles as a network sees them: logits (N, C) and class fractions (N, C) of labelled cells, measures."""
+
+    logits: NDArray[np.float32]
+    fractions: NDArray[np.float32]
+    measures: dict[str, float]
+
+    @property
+    def shows_lesions(self) -> bool:
+        """Whether some labelled cell holds a lesion; without one no temperature can be fitted."""
+        return bool((self.fractions[:, 1:] > 0).any())
+
+
+def examine(network: TileClassifier, slides: Sequence[LabelledSlide], config: TrainConfig) -> Examined:
+    """Score the validation tiles with a network on the CPU in evaluation mode."""
+    meter = PatientMeter(slides, config.classes)
+    tiles = ValidationTiles(slides, config)
+    logits, labels = [], []
+    with torch.inference_mode():
+        for start in range(0, len(tiles), EXAMINED_AT_ONCE):
+            samples = [tiles[i] for i in range(start, min(start + EXAMINED_AT_ONCE, len(tiles)))]
+            rgb, fractions, weights, tissue = (np.stack([s[i] for s in samples]) for i in range(4))
+            scores = network(torch.from_numpy(rgb).permute(0, 3, 1, 2)).float()
+            meter.add(torch.tensor([s[4] for s in samples]), scores.softmax(dim=1), torch.from_numpy(tissue))
+            used = weights > 0
+            logits.append(scores.permute(0, 2, 3, 1).numpy()[used])
+            labels.append(fractions.transpose(0, 2, 3, 1)[used])
+    return Examined(np.concatenate(logits), np.concatenate(labels), meter.measure())

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from histo.data.manifest import SlideRecord
+from histo.errors import UsageError
+from histo.learning.folds import fold_by_patient, without
+
+
+def records(patients, slides_each=1):
+    """Return slides of `patients` (label of each)."""
+    return [
+        SlideRecord(f"s{i}-{k}", Path("x"), f"p{i}", label)
+        for i, label in enumerate(patients)
+        for k in range(slides_each)
+    ]
+
+
+@given(st.integers(4, 9), st.integers(4, 9), st.integers(1, 3), st.integers(2, 4), st.integers(0, 5))
+def test_every_slide_is_held_out_once_and_no_patient_is_split(normal, calcium, each, folds, seed):
+    slides = records(["normal"] * normal + ["calcinosis_cutis"] * calcium, each)
+    held = fold_by_patient(slides, folds, seed)
+    assert sorted(r.slide for fold in held for r in fold) == sorted(r.slide for r in slides)
+    patients = [{r.patient for r in fold} for fold in held]
+    assert sum(map(len, patients)) == len(set().union(*patients))
+    for label in ("normal", "calcinosis_cutis"):
+        counts = [len({r.patient for r in fold if r.label == label}) for fold in held]
+        assert max(counts) - min(counts) <= 1
+    assert held == fold_by_patient(slides, folds, seed)
+
+
+def test_test_patients_are_left_alone():
+    slides = records(["normal"] * 4)
+    slides[0] = SlideRecord("t", Path("x"), "p0", "normal", split="test")
+    held = fold_by_patient(slides, 3, 0)
+    assert "t" not in {r.slide for fold in held for r in fold}
+    assert "t" not in {r.slide for r in without(slides, held[0])}
+
+
+def test_too_few_patients_for_the_folds_are_refused():
+    with pytest.raises(UsageError, match="label calcinosis_cutis has 2 patients, too few for 3 folds"):
+        fold_by_patient(records(["normal"] * 5 + ["calcinosis_cutis"] * 2), 3, 0)
+    with pytest.raises(UsageError, match="label normal has 3 patients, too few for 2 folds"):
+        fold_by_patient(records(["normal"] * 3), 2, 0)
+    assert len(fold_by_patient(records(["normal"] * 3), 3, 0)) == 3

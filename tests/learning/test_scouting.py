@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+
+from histo.learning.bags import Found
+from histo.learning.scouting import from_state, look_over, nothing_found, to_state
+from histo.models.bundle import load_bundle
+
+
+@pytest.fixture
+def colour_network(colour_bundle):
+    """A network that sees bone and calcium by their colour."""
+    return load_bundle(colour_bundle).network
+
+
+def test_the_strongest_tiles_of_a_diagnosis_show_its_lesion(labelled, small_training, colour_network):
+    config = small_training("weak={strongest_tiles: 2}")
+    found = look_over(colour_network.train(), labelled, config, 1, nothing_found())
+    assert colour_network.training
+    for s, slide in enumerate(labelled):
+        if not slide.diagnosis_only:
+            assert s not in found.strong
+            continue
+        assert len(found.strong[s]) == 2
+        row, column = found.strong[s][0]
+        kept = slide.tiles.spec.kept_cells
+        overview = slide.slide.read_tile(
+            tuple(slide.tiles.positions_level0_px[_index(slide, (row, column))].tolist()), slide.tiles.plan
+        )
+        bone = slide.record.label == "heterotopic_ossification"
+        colour = np.array((205, 95, 130) if bone else (60, 30, 95))
+        near = np.abs(overview.astype(int) - colour).max(axis=-1) < 40
+        assert near.mean() > 0.1
+        assert kept == 4
+
+
+def _index(slide, cell):
+    return int(np.flatnonzero((slide.tiles.cells_map_px == np.array(cell)).all(axis=1))[0])
+
+
+def test_false_positives_are_found_where_normal_tissue_looks_like_a_lesion(labelled, small_training, colour_network):
+    with torch.no_grad():
+        colour_network.head.bias[1] += 50.0  # everything is bone to it
+    found = look_over(colour_network, labelled, small_training(), 1, nothing_found())
+    with torch.no_grad():
+        colour_network.head.bias[1] -= 50.0
+    assert all(len(found.hard[s]) == 4 for s, slide in enumerate(labelled) if not slide.diagnosis_only)
+    for s, cells in found.hard.items():
+        assert (labelled[s].cells[tuple(cells.T)] == 0).all()
+
+
+def test_a_good_network_has_no_false_positives(labelled, small_training, colour_network):
+    found = look_over(colour_network, labelled[:1], small_training(), 1, nothing_found())
+    assert [len(cells) for cells in found.hard.values()] == [0]
+
+
+def test_an_epoch_is_looked_over_once_and_only_when_due(labelled, small_training, colour_network):
+    every_second = small_training("weak={refresh_epochs: 2}", "mining={every_epochs: 2}")
+    first = look_over(colour_network, labelled, every_second, 0, nothing_found())
+    assert not first.strong  # a network from random weights knows nothing
+    assert not first.hard
+    second = look_over(colour_network, labelled, every_second, 2, first)
+    assert second.strong
+    assert look_over(colour_network, labelled, every_second, 0, second) is second
+    assert look_over(colour_network, labelled, every_second, 2, second) is second
+    third = look_over(colour_network, labelled, every_second, 3, second)
+    assert third.strong == second.strong
+
+
+def test_what_was_found_survives_a_checkpoint(tmp_path):
+    found = Found({3: np.array([[1, 2]])}, {5: np.empty((0, 2), np.int64)}, 4)
+    torch.save(to_state(found), tmp_path / "state.pt")
+    back = from_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert back.epoch == 4
+    assert back.hard[3].tolist() == [[1, 2]]
+    assert back.strong[5].shape == (0, 2)

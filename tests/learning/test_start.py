@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from histo.config import load_config
+from histo.errors import UsageError
+from histo.learning.start import build_network, keep_frozen_still, measure_batchnorm, moving_average
+from histo.models.bundle import SHIPPED, load_bundle
+
+
+@pytest.fixture
+def shipped_config(small_training):
+    """A configuration with the shipped model's backbone, stride, scale and normalisation."""
+    card = load_bundle(SHIPPED).card
+    net = {"start": "shipped", "backbone": card.network.backbone}
+    net |= {"mean": list(card.network.mean), "std": list(card.network.std)}
+
+    def make(*overrides, **network):
+        return small_training(f"network={net | network}", f"tile={card.tile.model_dump()}", *overrides)
+
+    return make
+
+
+def test_training_starts_from_the_shipped_trunk_and_head(shipped_config):
+    network, told = build_network(shipped_config())
+    shipped = load_bundle(SHIPPED).network
+    assert torch.equal(network.head.weight, shipped.head.weight)
+    assert all(torch.equal(a, b) for a, b in zip(network.trunk.parameters(), shipped.trunk.parameters(), strict=True))
+    assert told.endswith("trunk and head")
+    assert next(network.trunk.parameters()).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_other_classes_take_the_trunk_alone(shipped_config):
+    lesions = "classes.lesions=[{name: hair, colour: [1, 2, 3], min_area_mm2: 0.1, verdict: hairy}]"
+    network, told = build_network(shipped_config(lesions))
+    assert network.head.out_channels == 2
+    assert "the trunk of" in told
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tile.mpp=0.5", r"tile.mpp is 0.5 and the model has"),
+        ("tile.stride_px=32", r"tile.stride_px is 32 and the model has"),
+        ("network.backbone=resnet50", r"network.backbone is resnet50 and the model has"),
+        ("network.mean=[0.5, 0.5, 0.5]", r"network.mean is \[0.5, 0.5, 0.5\] and the model has"),
+    ],
+)
+def test_a_start_made_for_other_pictures_is_refused(shipped_config, override, message):
+    with pytest.raises(UsageError, match=message):
+        build_network(shipped_config(override))
+
+
+def test_a_start_that_is_no_bundle_is_refused(small_training, tmp_path):
+    with pytest.raises(UsageError, match=r"network.start is '.*nowhere', which is no usable model"):
+        build_network(small_training(f"network.start={tmp_path / 'nowhere'}"))
+
+
+def test_a_relative_start_counts_from_the_configuration(tmp_path):
+    text = "name: a\nintended_use: b\nclasses: {lesions: [{name: x, colour: [0, 0, 0], min_area_mm2: 1, verdict: y}]}\n"
+    (tmp_path / "c.yaml").write_text(text + "data: {manifest: s.csv}\nnetwork: {start: models/old}\n")
+    assert load_config(tmp_path / "c.yaml").network.start == str(tmp_path / "models" / "old")
+
+
+@pytest.mark.parametrize(("how", "learning"), [("trunk", {"head"}), ("early", {"head", "trunk"})])
+def test_frozen_blocks_do_not_move(shipped_config, how, learning):
+    network, _ = build_network(shipped_config(freeze=how))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    keep_frozen_still(network, how)
+    adam = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
+    network(torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)).square().sum().backward()
+    adam.step()
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in moved} == learning
+    last = f"trunk.{len(network.trunk) - 1}."
+    assert all(name.startswith(("head", last)) for name in moved)
+
+
+def test_the_moving_average_lags_behind(small_training):
+    network, _ = build_network(small_training())
+    averaged = moving_average(network, 0.9)
+    averaged.update_parameters(network)
+    with torch.no_grad():
+        network.head.bias += 1.0
+    averaged.update_parameters(network)
+    assert torch.allclose(averaged.module.head.bias, network.head.bias - 0.9, atol=1e-6)
+
+
+def test_batchnorm_measured_anew_is_the_average_over_the_batches(small_training):
+    network, _ = build_network(small_training())
+    batches = [torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8) for _ in range(3)]
+    assert measure_batchnorm(network, batches, "nothing")
+    first = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    conv = network.trunk[0][0]
+    with torch.no_grad():
+        means = [conv((b.float() - network.mean) / network.std).mean(dim=(0, 2, 3)) for b in batches]
+    assert torch.allclose(first.running_mean, torch.stack(means).mean(dim=0), atol=1e-4)
+    assert first.momentum is not None
+    assert not network.training
+    assert not measure_batchnorm(network, batches, "trunk")
