@@ -19,7 +19,7 @@ LABELS: Final = {
     "mixed": "heterotopic_ossification",
 }
 
-_STREAMS = ("layout", "stain", "texture", "lesions", "confounders", "artefacts")
+_STREAMS = ("layout", "stain", "texture", "lesions", "confounders", "artefacts", "strands", "fading")
 
 
 def stream(seed: int, name: str, attempt: int = 0) -> np.random.Generator:

@@ -20,6 +20,7 @@ from histo.phantom.region import Region
 from histo.phantom.scene import Scene
 from histo.phantom.skin import paint_skin
 from histo.phantom.stain import HALO_PX, develop
+from histo.phantom.strands import paint_strands
 
 MASK_DOWN = 2  # a mask cell covers this many level-0 px on a side
 _PAINTERS = {CALCIUM: paint_calcium, BONE: paint_bone}
@@ -65,6 +66,7 @@ def paint_window(
     canvas = Canvas(padded)
     paint_skin(canvas, scene)
     paint_adnexa(canvas, scene)
+    paint_strands(canvas, scene)
     for region in regions:
         _PAINTERS.get(region.label, paint_confounder)(canvas, region, scene)
     paint_artefacts(canvas, scene.artefacts, scene.frame)
