@@ -1,4 +1,4 @@
-"""Glands, follicles, vessels and nerves: rounded cross-sections built from rings."""
+"""Glands, follicles and vessels: rounded cross-sections built from rings."""
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def _follicle(rng: np.random.Generator, layout: Layout) -> list[Tube]:
     b, turn = float(rng.uniform(45, 110)), float(rng.uniform(0, np.pi))
     a = b * float(rng.uniform(1, 3))
     core = b * float(rng.uniform(0.2, 0.5))
-    tubes = [Tube(spot.y_um, spot.x_um, a, b, turn, core, (0.35, 0.55), (0.05, 0.9), False, new_seed(rng))]
+    tubes = [Tube(spot.y_um, spot.x_um, a, b, turn, core, (0.35, 0.55), (0.05, 0.9), False, new_seed(rng), hair=True)]
     for _ in range(int(rng.integers(0, 5))):
         aim, r = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(45, 110))
         y, x = spot.y_um + (b + 0.8 * r) * np.sin(aim), spot.x_um + (b + 0.8 * r) * np.cos(aim)

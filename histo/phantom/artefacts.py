@@ -43,7 +43,7 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Artefacts:
-    """All artefacts of a slide: maps on the grid or None, marks, stripes and bands (period, strength, direction)."""
+    """A slide's artefacts: maps on the grid or None, marks, stripes and bands (period, strength, direction), offset."""
 
     seed: int
     defocus: F32 | None = None
@@ -52,6 +52,7 @@ class Artefacts:
     chatter: tuple[float, float, float] | None = None
     bands: tuple[float, float, float] | None = None
     stripes: tuple[float, float, float] | None = None
+    offset_px: int = 0
 
     def names(self) -> list[str]:
         """Return what the slide suffers from."""
@@ -97,6 +98,7 @@ def plan_artefacts(frame: Frame, seed: int, domain: str, only: Collection[str] |
         chatter if here["chatter"] else None,
         bands if here["bands"] else None,
         stripes if here["stripes"] else None,
+        int(rng.integers(0, 4)),  # drawn last: none, or up to 3 px
     )
 
 

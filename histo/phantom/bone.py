@@ -5,6 +5,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from histo.phantom.bone_plate import plate
 from histo.phantom.colours import pink
 from histo.phantom.layout import Frame, Layout
 from histo.phantom.noise import F32, Window, nearest
@@ -17,12 +18,14 @@ BONE: Final = 2
 _SPACE_UM = 60.0  # a wider space is a hole in the bone's outline
 TABLE_UM: Final = 0.25
 TABLE: Final = 4096
+FORMS: Final = {"piece": 0.78, "plate": 0.22}
 AROUND_UM: Final = 60.0  # the sleeve reaches this far outside the piece
 
 
 def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
-    """Draw one piece of bone."""
+    """Draw one piece of bone, rounded or a plate along the surface."""
     rng, frame = lot.rng, layout.frame
+    form = str(rng.choice(list(FORMS), p=list(FORMS.values())))
     extent = min(frame.size_px) * frame.mpp
     radius = float(np.clip(np.exp(rng.normal(np.log(520), 0.65)), 90, min(1800, 0.26 * extent)))
     spot = spot or find_spot(rng, layout, radius)
@@ -30,7 +33,10 @@ def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
     numbers = _numbers(lot)
     # A detached fragment was not cut with the specimen and may lie across its edge, on glass.
     margin = -1e3 if numbers["detached_um"] else -5.0
-    window, outer = blob(rng, layout, spot, min(45.0, 0.2 * spot.radius_um), seed, margin, AROUND_UM)
+    if form == "plate":
+        window, outer = plate(rng, layout, spot, margin, AROUND_UM)
+    else:
+        window, outer = blob(rng, layout, spot, min(45.0, 0.2 * spot.radius_um), seed, margin, AROUND_UM)
     spaces = (float(numbers["marrow_from"]) - frame.field_in(seed + 1, window, 330, 2)) * 130
     canals, wide = _canals(rng, window, outer, frame, float(numbers["canals_mm2"]))
     label = np.minimum(np.minimum(outer, spaces), wide).astype(np.float32)
@@ -38,7 +44,7 @@ def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
     deep = cv2.distanceTransform((solid > 0).astype(np.uint8), cv2.DIST_L2, 5) * frame.cell_um
     deep = np.asarray(cv2.GaussianBlur(deep, (0, 0), 10 / frame.cell_um), np.float32)
     phase, cement, lean = _packets(rng, window, deep, frame, seed, float(numbers["straight"]))
-    numbers["radius_um"] = round(spot.radius_um, 1)
+    numbers |= {"form": form, "radius_um": round(spot.radius_um, 1)}
     maps = {"label": label, "phase": phase, "cement": cement, "outer": outer}
     region = Region("bone", BONE, window, solid, seed, numbers, maps)
     region.stamps.update(_cells(region, frame, deep, lean))

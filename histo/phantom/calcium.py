@@ -1,10 +1,10 @@
-"""Calcium deposits: granular, solid, shattered, globular, plate, pale, milia, psammoma bodies, vessel walls."""
+"""Calcium deposits: solid, shattered, granular, globular, plate, pale, milia, in epidermis or vessel wall."""
 
 from typing import Final
 
 import numpy as np
 
-from histo.phantom.calcium_forms import AROUND_UM, globules, milia, plate, psammoma, vessel_wall
+from histo.phantom.calcium_forms import AROUND_UM, globules, milia, plate, psammoma, transepidermal, vessel_wall
 from histo.phantom.canvas import Canvas
 from histo.phantom.colours import dark
 from histo.phantom.layout import Layout
@@ -23,15 +23,17 @@ FORMS: Final = {
     "plate": 0.08,
     "pale": 0.1,
     "milia": 0.08,
+    "transepidermal": 0.05,
     "psammoma": 0.05,
     "vessel_wall": 0.06,
 }
 SHIFT_ONLY: Final = ("psammoma", "vessel_wall")
-_SMOOTH: Final = ("milia", "psammoma", "vessel_wall")
+_SMOOTH: Final = ("milia", "transepidermal", "psammoma", "vessel_wall")
 _OUTLINES: Final = {
     "globular": globules,
     "plate": plate,
     "milia": milia,
+    "transepidermal": transepidermal,
     "psammoma": psammoma,
     "vessel_wall": vessel_wall,
 }

@@ -1,4 +1,4 @@
-"""Outlines of deposits: globules, plates, milia, psammoma bodies and rings in vessel walls."""
+"""Outlines of deposits: globules, plates, milia, granules in the epidermis, psammoma, vessel walls."""
 
 import numpy as np
 
@@ -39,6 +39,19 @@ def milia(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window,
     """One to six round smooth nodules that lie apart."""
     largest = float(np.clip(0.7 * spot.radius_um, 60, 400))
     return _balls(rng, layout, spot, int(rng.integers(1, 7)), (40, largest), 1.3)
+
+
+def transepidermal(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window, F32]:
+    """Granules and a few milia on their way out through a thick epidermis, at the thick place nearest to the spot."""
+    thick = layout.epidermis
+    if float(thick.max()) > 0:
+        places = np.argwhere(thick > 0.6 * float(np.percentile(thick[thick > 0], 98)))
+        cell = layout.frame.cell_um
+        away = np.hypot((places[:, 0] + 0.5) * cell - spot.y_um, (places[:, 1] + 0.5) * cell - spot.x_um)
+        j, i = places[int(np.argmin(away))]
+        spot = Spot((float(i) + 0.5) * cell, (float(j) + 0.5) * cell, min(spot.radius_um, 300.0))
+    count = int(np.clip(spot.radius_um**2 / 900, 6, 70))
+    return _balls(rng, layout, spot, count, (7, float(np.clip(0.3 * spot.radius_um, 14, 70))), 0.9)
 
 
 def psammoma(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window, F32]:

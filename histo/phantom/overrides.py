@@ -13,6 +13,7 @@ import numpy as np
 
 from histo.errors import UsageError
 from histo.phantom.artefacts import CHANCES
+from histo.phantom.bone import FORMS as BONE_FORMS
 from histo.phantom.bone import plan_bone
 from histo.phantom.calcium import FORMS, plan_calcium
 from histo.phantom.calcium import SHIFT_ONLY as SHIFT_FORMS
@@ -77,6 +78,8 @@ def _checked(name: str, subject: str, key: str, value: Any, domain: str) -> Sett
         if domain == "train" and form in SHIFT_FORMS:
             raise UsageError(f"{name}: the form {form} is kept from the training domain; use domain shift or extreme")
         return form
+    if name == "bone.form":
+        return _one_of(name, value, tuple(BONE_FORMS))
     if name == "confounder.name":
         look = _one_of(name, value, tuple(CONFOUNDERS))
         check_look_alike(look, domain)
@@ -105,7 +108,12 @@ def settled(subject: str) -> tuple[str, ...]:
 
 def _more(subject: str) -> list[str]:
     """Return what can be set beside the drawn numbers."""
-    more = {"calcium": [*_SIZES, "form"], "bone": [*_SIZES, "lacunae"], "confounder": ["name"], "ink": ["colour"]}
+    more = {
+        "calcium": [*_SIZES, "form"],
+        "bone": [*_SIZES, "form", "lacunae"],
+        "confounder": ["name"],
+        "ink": ["colour"],
+    }
     return more.get(subject, []) + (["count"] if subject in COUNTS else [])
 
 

@@ -135,7 +135,7 @@ def _lesion(
     elif radius or form:
         region = again(float(radius) if radius else None)
     if form and region.numbers["form"] != form:
-        raise UsageError(f"a deposit of form {form} cannot be drawn in domain {lot.domain}")
+        raise UsageError(f"{subject} of form {form} cannot be drawn in domain {lot.domain}")
     if diameter and "ragged_um" in region.numbers:  # a wilder border would be a good part of a needle
         set_ = {"ragged_um": min(region.number("ragged_um"), 0.03 * float(diameter))} | set_
     region = _with(region, set_)

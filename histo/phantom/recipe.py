@@ -19,7 +19,7 @@ LABELS: Final = {
     "mixed": "heterotopic_ossification",
 }
 
-_STREAMS = ("layout", "stain", "texture", "lesions", "confounders", "artefacts")
+_STREAMS = ("layout", "stain", "texture", "lesions", "confounders", "artefacts", "strands", "fading")
 
 
 def stream(seed: int, name: str, attempt: int = 0) -> np.random.Generator:
@@ -65,7 +65,7 @@ class Lot:
 
 @dataclass(frozen=True)
 class Stain:
-    """How stain becomes pixels: unit OD vectors (RGB), gains, white level, blur (µm), noise, JPEG quality."""
+    """How stain becomes pixels: unit OD vectors (RGB), gains, white level, blur (µm), noise, JPEG quality, fading."""
 
     haematoxylin: tuple[float, float, float]
     eosin: tuple[float, float, float]
@@ -77,6 +77,8 @@ class Stain:
     sensor_noise: float
     unsharp: float
     quality: int
+    fade: float
+    fade_turn: float
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def draw_stain(patient_seed: int, seed: int, domain: str) -> Stain:
         v = _tilted(patient.rng, base, patient.among((0, 4), (6, 12), (12, 16)))
         return (round(float(v[0]), 5), round(float(v[1]), 5), round(float(v[2]), 5))
 
+    fading = Lot(stream(seed, "fading"), domain)
     haematoxylin, eosin = vector(_H), vector(_E)
     gains = [_jittered(patient.log_between(*_GAINS), rng, domain) for _ in range(2)]
     level = patient.rng.uniform(228, 250)
@@ -163,6 +166,8 @@ def draw_stain(patient_seed: int, seed: int, domain: str) -> Stain:
         patient.between((0.3, 2.0), (0.1, 3.5)),
         float(patient.rng.uniform(0.2, 1.6)) if patient.rng.random() < 0.7 else 0.0,
         int(rng.choice({"train": range(60, 96), "shift": [*range(40, 60), 96, 97], "extreme": range(25, 40)}[domain])),
+        fading.among((0, 0.15), (0.17, 0.3), (0.32, 0.45)),
+        float(fading.rng.uniform(0, 2 * np.pi)),
     )
 
 

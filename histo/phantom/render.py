@@ -19,7 +19,9 @@ from histo.phantom.recipe import Stain
 from histo.phantom.region import Region
 from histo.phantom.scene import Scene
 from histo.phantom.skin import paint_skin
-from histo.phantom.stain import HALO_PX, develop
+from histo.phantom.stain import HALO_PX, develop, fading
+from histo.phantom.stitching import MOST_PX, stitched
+from histo.phantom.strands import paint_strands
 
 MASK_DOWN = 2  # a mask cell covers this many level-0 px on a side
 _PAINTERS = {CALCIUM: paint_calcium, BONE: paint_bone}
@@ -61,17 +63,19 @@ def paint_window(
     scene: Scene, regions: list[Region], stain: Stain, inner: Window
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return RGB pixels (h, w, 3) and labels (h, w) of one rectangle of level-0 px, as they are on the whole slide."""
-    padded = Window(inner.y - HALO_PX, inner.x - HALO_PX, inner.h + 2 * HALO_PX, inner.w + 2 * HALO_PX)
+    halo = HALO_PX + MOST_PX
+    padded = Window(inner.y - halo, inner.x - halo, inner.h + 2 * halo, inner.w + 2 * halo)
     canvas = Canvas(padded)
     paint_skin(canvas, scene)
     paint_adnexa(canvas, scene)
+    paint_strands(canvas, scene)
     for region in regions:
         _PAINTERS.get(region.label, paint_confounder)(canvas, region, scene)
     paint_artefacts(canvas, scene.artefacts, scene.frame)
     thickness = enlarge(scene.layout.thickness, padded, scene.frame.factor)
+    thickness *= fading(stain, scene.frame.size_px, scene.frame.mpp, padded)
     pixels = develop(canvas, thickness, stain, scene.frame.mpp, scene.seed + 99)
-    cut = inner.within(padded)
-    return pixels[cut], canvas.label[cut]
+    return stitched(pixels, scene.artefacts, inner, padded), stitched(canvas.label, scene.artefacts, inner, padded)
 
 
 def tidy(truth: NDArray[np.uint8], cell_um: float) -> NDArray[np.uint8]:

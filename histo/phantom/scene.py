@@ -8,6 +8,7 @@ from histo.phantom.layout import Frame, Layout
 from histo.phantom.noise import F32
 from histo.phantom.nuclei import Stamps
 from histo.phantom.recipe import Tissue
+from histo.phantom.region import Region
 from histo.phantom.tube import Tube
 
 
@@ -23,5 +24,6 @@ class Scene:
     nuclei: Stamps
     tubes: list[Tube]
     tube_nuclei: Stamps
+    strands: list[Region]
     artefacts: Artefacts
     seed: int

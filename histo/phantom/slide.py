@@ -25,11 +25,12 @@ from histo.phantom.nuclei import bank_of
 from histo.phantom.overrides import check_overrides, put_in
 from histo.phantom.planning import NoRoom, Numbers, plan_regions
 from histo.phantom.pyramid import write_slide
-from histo.phantom.recipe import Stain, draw_stain, draw_tissue, new_seed, stream
+from histo.phantom.recipe import Lot, Stain, draw_stain, draw_tissue, new_seed, stream
 from histo.phantom.region import Region
 from histo.phantom.render import MASK_DOWN, render
 from histo.phantom.scene import Scene
 from histo.phantom.skin import place_nuclei
+from histo.phantom.strands import plan_strands
 from histo.phantom.truth import (
     Component,
     areas_of,
@@ -50,7 +51,7 @@ _PROMISED: Final = {
     "heterotopic_ossification": (BONE,),
     "mixed": (CALCIUM, BONE),
 }
-FORMAT: Final = 3  # raised when the same seed gives other pixels
+FORMAT: Final = 4  # raised when the same seed gives other pixels
 
 
 @dataclass(frozen=True)
@@ -277,8 +278,9 @@ def plan(asked: Mapping[str, Any], attempt: int = 0) -> tuple[Scene, list[Region
     bank = bank_of(rng, frame.mpp)
     nuclei = place_nuclei(rng, frame, layout, tissue, fibres)
     tubes, tube_nuclei = plan_adnexa(rng, layout)
+    strands = plan_strands(Lot(stream(seed, "strands"), domain), layout, tissue, tubes)
     artefacts = _artefacts(asked, frame, attempt)
-    scene = Scene(frame, layout, tissue, fibres, bank, nuclei, tubes, tube_nuclei, artefacts, new_seed(rng))
+    scene = Scene(frame, layout, tissue, fibres, bank, nuclei, tubes, tube_nuclei, strands, artefacts, new_seed(rng))
     regions = plan_regions(asked, layout, attempt)
     return scene, regions, put_in(draw_stain(patient, seed, domain), overrides, "stain")
 

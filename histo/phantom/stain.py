@@ -5,10 +5,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.phantom.canvas import Canvas
-from histo.phantom.noise import F32, hashed
+from histo.phantom.noise import F32, Window, hashed
 from histo.phantom.recipe import Stain
 
 HALO_PX = 44  # how far both blurs and sharpening together reach, in level-0 pixels
+
+
+_FADE_UM = 5000.0
+
+
+def fading(stain: Stain, size_px: tuple[int, int], mpp: float, window: Window) -> F32:
+    """Return the factor on both gains over a window: it changes by `fade` over 5 mm from the slide's middle.
+
+    Farther away the change slows down and stays below twice `fade`. `size_px` is the slide's (height, width).
+    """
+    y = np.arange(window.y, window.y + window.h, dtype=np.float32)[:, None] - np.float32(0.5 * size_px[0])
+    x = np.arange(window.x, window.x + window.w, dtype=np.float32)[None, :] - np.float32(0.5 * size_px[1])
+    away = (np.float32(np.cos(stain.fade_turn)) * x + np.float32(np.sin(stain.fade_turn)) * y) * np.float32(mpp)
+    bounded = away / np.float32(_FADE_UM) / (1 + np.abs(away) / np.float32(2 * _FADE_UM))
+    return np.asarray(1 + np.float32(stain.fade) * bounded, np.float32)
 
 
 def develop(canvas: Canvas, thickness: F32, stain: Stain, mpp: float, seed: int) -> NDArray[np.uint8]:

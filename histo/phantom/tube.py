@@ -9,7 +9,7 @@ from histo.phantom.noise import F32, hashed
 
 @dataclass(frozen=True)
 class Tube:
-    """A cut tube: centre (y, x), half axes, direction, lumen half width, wall (H, E), filling (H, E), foam."""
+    """A cut tube: centre (y, x), half axes, direction, lumen half width, wall (H, E), filling (H, E), foam, hair."""
 
     y_um: float
     x_um: float
@@ -21,6 +21,7 @@ class Tube:
     filling: tuple[float, float]
     foam: bool
     seed: int
+    hair: bool = False
 
     def bulge_um(self, angle: F32) -> F32:
         """Return how far the outline lies within the ellipse at angles (radians): no tube is round."""
