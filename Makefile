@@ -48,10 +48,10 @@ format: setup
 
 COHORT ?= cohorts/phantom
 model: setup
-	$(BIN)/histo phantom $(COHORT) --slides 80 --seed 1 --size 5000
+	$(BIN)/histo phantom $(COHORT) --slides 150 --seed 1 --size 3000
 	$(BIN)/histo train configs/phantom.yaml --out runs
 	mkdir -p histo/models/weights
-	cp runs/phantom-resnet18/bundle/card.json runs/phantom-resnet18/bundle/weights.safetensors histo/models/weights/
+	cp runs/phantom-compact/bundle/card.json runs/phantom-compact/bundle/weights.safetensors histo/models/weights/
 
 bench: setup
 	$(BIN)/python bench/phantom_gate.py

@@ -273,7 +273,6 @@ class _Tiles(lightning.LightningDataModule):
         return self._loader(tiles, batch_size=self._job.config.optimiser.batch_size)
 
     def _loader(self, tiles: Any, **batches: Any) -> DataLoader[Any]:
-        # The draws are shuffled already.
         loaders = self._job.config.data.loaders
         # The store of decoded pixels is shared by fork; later Pythons start workers otherwise.
         context = "fork" if loaders else None
