@@ -2,8 +2,8 @@
 
     python bench/phantom_transfer.py PATCHES [--cohorts cohorts] [--out runs] [--seed 1]
 
-Makes a cohort of train-domain phantoms, trains on it as configs/phantom.yaml says (a small network, about a quarter of an
-hour on two cores; with seed 1 this is how the shipped model is made), and scores the fields of PATCHES (manifest.csv:
+Makes a cohort of train-domain phantoms, trains on it as configs/phantom.yaml says (a small network, about a quarter of
+an hour on two cores; with seed 1 this is how the shipped model is made), and scores the fields of PATCHES (manifest.csv:
 file, label, source), in colour and in grayscale, against the limits below. Exits with 1 when one is missed. The figure
 decides which realism the generator needs next; docs/phantoms.md keeps its history. Run it again with the same folders
 and it only scores.
@@ -62,12 +62,12 @@ def main() -> None:
     given = parser.parse_args()
     folder = given.cohorts / f"phantom-{FORMAT}-{given.seed}"
     manifest = make_cohort(folder, slides=SLIDES, seed=given.seed, size_px=(SIZE_PX, SIZE_PX))
-    name = f"transfer-{FORMAT}-{given.seed}"
-    bundle = given.out / name / "bundle"
+    config = load_config(CONFIG, [f"seed={given.seed}", f"data.manifest={manifest.resolve()}"])
+    runs = given.out / f"transfer-{FORMAT}-{given.seed}"
+    bundle = runs / config.name / "bundle"
     if not (bundle / "card.json").is_file():
-        config = load_config(CONFIG, [f"name={name}", f"seed={given.seed}", f"data.manifest={manifest.resolve()}"])
         started = time.monotonic()
-        bundle = train(config, given.out, device="cpu", say=print)
+        bundle = train(config, runs, device="cpu", say=print)
         print(f"trained in {(time.monotonic() - started) / 60:.1f} min")
     model = load_model(bundle)
     print(f"generator format {FORMAT}, seed {given.seed}, {SLIDES} slides of {SIZE_PX} px")
