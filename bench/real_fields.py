@@ -17,7 +17,7 @@ import torch
 from scipy.stats import rankdata
 
 from histo.infer import load_model
-from histo.models.engine import TorchEngine
+from histo.models.engine_torch import TorchEngine
 
 TRUE_LABEL = {"bone": "bone", "calcification": "calcification"}
 

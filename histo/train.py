@@ -33,7 +33,7 @@ from histo.infer import load_model, predict_slide
 from histo.models.bundle import save_bundle
 from histo.models.calibration import fit_temperature
 from histo.models.classifier import TileClassifier
-from histo.models.engine import flushed_denormals, pick_device
+from histo.models.engine_torch import flushed_denormals, pick_device
 
 VALIDATION_TILES = 256
 LAST = "last"

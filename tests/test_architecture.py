@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "histo"
 
-BASE = ("errors", "geometry", "outlines", "files")
+BASE = ("errors", "geometry", "outlines", "files", "timing")
 RECORDS = (*BASE, "results", "config")
 LEAVES = ("data*", "models*", "export*")
 
@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "__init__": (),
     "errors": (),
     "files": ("errors",),
+    "timing": (),
     "geometry": ("errors",),
     "outlines": ("geometry", "errors"),
     "results": BASE,
@@ -28,7 +29,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models*": ("models*", *RECORDS),
     "export*": ("export*", *RECORDS),
     "phantom*": ("phantom*", *RECORDS),
-    "infer": (*LEAVES, *RECORDS, "__init__"),
+    "evidence": (*LEAVES, *RECORDS),
+    "opening": (*LEAVES, *RECORDS),
+    "infer": ("evidence", "opening", *LEAVES, *RECORDS, "__init__"),
     "archive*": ("archive*", "infer", *LEAVES, *RECORDS),
     "train": ("infer", "data*", "models*", *RECORDS, "__init__"),
     "console": RECORDS,
