@@ -31,6 +31,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results."
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+EngineName = Annotated[str, typer.Option("--engine", help="auto, torch or onnx; auto takes the fastest that agrees.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value over the configuration.")]
 
 
@@ -66,7 +67,10 @@ def infer(
     model: ModelPath = None,
     mpp: Mpp = None,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Tiles scored at once.")] = 4,
+    engine: EngineName = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Tiles scored at once; the engine's own if not given.")
+    ] = None,
     readers: Annotated[int, typer.Option(min=1, help="Threads that read tiles.")] = 2,
 ) -> None:
     """Examine slides: a verdict, heatmap, lesions and report each. The same command again resumes."""
@@ -75,8 +79,8 @@ def infer(
     from histo.console import progress, summary, verdict_table
     from histo.infer import load_model
 
-    loaded = load_model(model)
-    options = RunOptions(mpp, device, batch_size, readers)
+    loaded = load_model(model, lazy=True)
+    options = RunOptions(mpp, device, batch_size, readers, engine)
     with progress("tiles") as start:
         results = run_slides(paths, out, loaded, options, on_step=_say, on_start=start)
     if len(results) <= MAX_TABLE_ROWS:

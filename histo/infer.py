@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -62,9 +63,12 @@ class Inspection:
     reason: Reason | None
 
 
-def load_model(path: str | os.PathLike[str] | None = None) -> Model:
-    """Load a model bundle, or the shipped demonstration model when no path is given. Raises `ModelError`."""
-    return load_bundle(SHIPPED if path is None else Path(path))
+def load_model(path: str | os.PathLike[str] | None = None, lazy: bool = False) -> Model:
+    """Load a model bundle, or the shipped demonstration model when no path is given.
+
+    With `lazy` the network is built and checked at its first use. Raises `ModelError`.
+    """
+    return load_bundle(SHIPPED if path is None else Path(path), lazy)
 
 
 def settings_of(mpp: float | None, device: str) -> dict[str, str | float | int | None]:
@@ -158,21 +162,30 @@ def write_outputs(prediction: SlidePrediction, folder: str | os.PathLike[str]) -
     """Write every file of one slide into `folder` and return the result with their names; result.json comes last."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    result = prediction.result
+    result, slide_map = prediction.result, prediction.slide_map
     files = {"report": "report.html"}
-    if prediction.slide_map is not None and result.pyramid is not None:
+    if slide_map is not None and result.pyramid is not None:
         files |= {
             "heatmap": "heatmap.ome.tif",
             "overlay": "overlay.png",
             "lesions": "lesions.geojson",
             "tiles": "tiles.csv",
         }
-        write_heatmap(prediction.slide_map, result.model, folder / files["heatmap"])
-        write_overlay(prediction, folder / files["overlay"])
-        write_lesions(result, folder / files["lesions"])
-        write_tiles(prediction.slide_map, result.pyramid, result.model, folder / files["tiles"])
     result = replace(result, files=files)
-    write_report(replace(prediction, result=result), folder / files["report"])
+    # Two at a time: encoding pictures, most of the work, does not hold the interpreter.
+    with ThreadPoolExecutor(2, thread_name_prefix="histo-write") as pool:
+        report = replace(prediction, result=result)
+        writing = [pool.submit(write_report, report, folder / files["report"])]
+        if slide_map is not None and result.pyramid is not None:
+            model, pyramid = result.model, result.pyramid
+            writing += [
+                pool.submit(write_overlay, report, folder / files["overlay"]),
+                pool.submit(write_heatmap, slide_map, model, folder / files["heatmap"]),
+                pool.submit(write_lesions, result, folder / files["lesions"]),
+                pool.submit(write_tiles, slide_map, pyramid, model, folder / files["tiles"]),
+            ]
+        for one in writing:
+            one.result()
     write_text(folder / "result.json", to_json(result))
     return result
 

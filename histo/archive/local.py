@@ -23,6 +23,7 @@ from histo.export.tables import write_slides
 from histo.files import sync, write_text
 from histo.infer import Progress, blank_result, digest_of, predict_slide, settings_of, write_outputs
 from histo.models.bundle import Model
+from histo.models.engine import Engines
 from histo.results import Reason, SlidePrediction, SlideResult, load_result
 
 log = logging.getLogger("histo")
@@ -48,8 +49,9 @@ class RunOptions:
 
     mpp: float | None = None
     device: str = "auto"
-    batch_size: int = 4
+    batch_size: int | None = None
     readers: int = 2
+    engine: str = "auto"
 
 
 def run_slides(
@@ -82,6 +84,7 @@ class _Run:
         self.out, self.model, self.options, self.ledger = out, model, options, ledger
         self.slides = out / "slides"
         self.slides.mkdir(exist_ok=True)
+        self.engines = Engines(model, options.engine, options.device)
         for left_over in self.slides.glob(f"{TEMPORARY}*"):
             shutil.rmtree(left_over)
 
@@ -166,6 +169,7 @@ class _Run:
             readers=o.readers,
             slide_id=slide_id,
             progress=progress,
+            engines=self.engines,
         )
 
     def _broken(self, path: Path, slide_id: str, error: Exception) -> SlidePrediction:
