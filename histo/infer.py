@@ -129,7 +129,6 @@ def predict_slide(
     progress: Progress | None = None,
     engines: Engines | None = None,
     opened: Opened | None = None,
-    timings: Timings | None = None,
 ) -> SlidePrediction:
     """Examine one slide; a slide that cannot get a verdict gives a result that says so (`refused`, `failed`).
 
@@ -139,16 +138,15 @@ def predict_slide(
     """
     check_mpp(mpp)
     path = Path(path)
-    timings = timings or Timings()
     engines = engines or Engines(model, engine, device)
     empty = blank_result(path, model, mpp, slide_id or path_text(path.stem), engines.kind)
-    opened = opened or open_for(path, model, mpp, timings=timings)
+    opened = opened or open_for(path, model, mpp)
     if opened.slide is not None:
         empty = replace(empty, pyramid=opened.slide.pyramid)
     try:
         if opened.error is not None:
             raise opened.error
-        return _examine(opened, model, engines, empty, batch_size, readers, progress, timings)
+        return _examine(opened, model, engines, empty, batch_size, readers, progress)
     except SlideError as error:
         status: Status = "refused" if isinstance(error, SlideRefused) else "failed"
         empty = replace(empty, sha256=opened.sha256)
@@ -158,8 +156,11 @@ def predict_slide(
             opened.slide.close()
 
 
-def write_outputs(prediction: SlidePrediction, folder: str | os.PathLike[str]) -> SlideResult:
+def write_outputs(
+    prediction: SlidePrediction, folder: str | os.PathLike[str], timings: Timings | None = None
+) -> SlideResult:
     """Write every file of one slide into `folder` and return the result with their names; result.json comes last."""
+    timings = timings or Timings()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     result, slide_map = prediction.result, prediction.slide_map
@@ -175,15 +176,16 @@ def write_outputs(prediction: SlidePrediction, folder: str | os.PathLike[str]) -
     # Two at a time: encoding pictures, most of the work, does not hold the interpreter.
     with ThreadPoolExecutor(2, thread_name_prefix="histo-write") as pool:
         report = replace(prediction, result=result)
-        writing = [pool.submit(write_report, report, folder / files["report"])]
+        writing = [pool.submit(timings.timed, "report", write_report, report, folder / files["report"])]
         if slide_map is not None and result.pyramid is not None:
             model, pyramid = result.model, result.pyramid
-            writing += [
-                pool.submit(write_overlay, report, folder / files["overlay"]),
-                pool.submit(write_heatmap, slide_map, model, folder / files["heatmap"]),
-                pool.submit(write_lesions, result, folder / files["lesions"]),
-                pool.submit(write_tiles, slide_map, pyramid, model, folder / files["tiles"]),
-            ]
+            for stage, write, *what in (
+                ("overlay", write_overlay, report),
+                ("heatmap", write_heatmap, slide_map, model),
+                ("lesions", write_lesions, result),
+                ("tiles", write_tiles, slide_map, pyramid, model),
+            ):
+                writing.append(pool.submit(timings.timed, stage, write, *what, folder / files[stage]))
         for one in writing:
             one.result()
     write_text(folder / "result.json", to_json(result))
@@ -198,9 +200,8 @@ def _examine(
     batch_size: int | None,
     readers: int,
     progress: Progress | None,
-    timings: Timings,
 ) -> SlidePrediction:
-    slide, tiles = opened.slide, opened.tiles
+    slide, tiles, timings = opened.slide, opened.tiles, opened.timings
     assert slide is not None
     assert tiles is not None
     assert opened.tissue_map is not None

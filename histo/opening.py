@@ -28,6 +28,7 @@ class Opened:
     path: Path
     hashing: "Future[str]"
     state: object
+    timings: Timings
     slide: Slide | None = None
     overview: Overview | None = None
     tiles: TileGrid | None = None
@@ -45,16 +46,14 @@ class Opened:
             return None
 
 
-def open_for(
-    path: Path, model: Model, mpp: float | None = None, sha256: str | None = None, timings: Timings | None = None
-) -> Opened:
+def open_for(path: Path, model: Model, mpp: float | None = None, sha256: str | None = None) -> Opened:
     """Do all that comes before the network, from any thread; the file is hashed beside it unless `sha256` is known.
 
     Raises `UsageError` for an impossible `mpp` only: what is wrong with the slide is kept in `error`.
     """
-    timings = timings or Timings()
+    timings = Timings()
     check_mpp(mpp)
-    opened = Opened(path, _hashing(path, sha256, timings), state_of(path))
+    opened = Opened(path, _hashing(path, sha256, timings), state_of(path), timings)
     try:
         with timings.stage("opening"):
             slide = opened.slide = open_slide(path, mpp)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,6 +32,11 @@ class Timings:
             yield
         finally:
             self.add(name, time.perf_counter() - wall, time.thread_time() - cpu, size_bytes)
+
+    def timed(self, name: str, work: Callable[..., None], *arguments: object) -> None:
+        """Do `work` as one call of a stage."""
+        with self.stage(name):
+            work(*arguments)
 
     def add(self, name: str, busy_s: float, cpu_s: float, size_bytes: int = 0) -> None:
         """Add one call of a stage."""

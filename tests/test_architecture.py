@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "evidence": (*LEAVES, *RECORDS),
     "opening": (*LEAVES, *RECORDS),
     "infer": ("evidence", "opening", *LEAVES, *RECORDS, "__init__"),
-    "archive*": ("archive*", "infer", *LEAVES, *RECORDS),
+    "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),
     "train": ("infer", "data*", "models*", *RECORDS, "__init__"),
     "console": RECORDS,
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),

@@ -7,7 +7,6 @@ fact is refused. A golden tile, scored at loading, shows that this machine compu
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,16 +55,19 @@ class ModelCard(Strict):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model: its card, digest and what builds its network."""
+    """A loaded model: its card and digest, and its network when it is first asked for."""
 
     card: ModelCard
     digest: str
-    build: "Callable[[], TileClassifier]"
+    folder: Path
 
     @cached_property
     def network(self) -> "TileClassifier":
-        """The network in evaluation mode, built and checked at its first use. Raises `ModelError`."""
-        return self.build()
+        """The network in evaluation mode, built from `folder` and checked. Raises `ModelError`."""
+        return _build(self.folder, self.card)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"card": self.card, "digest": self.digest, "folder": self.folder}
 
     @property
     def info(self) -> ModelInfo:
@@ -111,7 +113,7 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
     except ValidationError as error:
         raise ModelError(f"{folder / CARD} is not a valid card: {'; '.join(explain(error))}") from error
     _check_digest(folder, weight_bytes, card)
-    model = Model(card, hashlib.sha256(card_bytes).hexdigest(), lambda: _build(folder, card))
+    model = Model(card, hashlib.sha256(card_bytes).hexdigest(), folder)
     if not lazy:
         _ = model.network  # built here, so that a bad bundle is told at once
     # Told last: a bundle that is broken as well as edited is broken.
