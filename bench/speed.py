@@ -171,9 +171,11 @@ def main() -> None:
                     one.wall_s.append(wall)
                     one.cpu_s.append(cpu)
                     one.peak_mb.append(peak)
-            print(
-                f"round {round_number + 1}, {name}: {one.wall_s[-1]:.1f} s, start {one.start_s[-1]:.1f} s", flush=True
-            )
+            if round_number >= 0:
+                print(
+                    f"round {round_number + 1}, {name}: {one.wall_s[-1]:.1f} s, small {one.start_s[-1]:.1f} s",
+                    flush=True,
+                )
     report(measured, outs, large, model)
 
 
