@@ -2,24 +2,39 @@
 
     python bench/real_fields.py PATCHES [--model BUNDLE] [--mpp 0.5]
 
-PATCHES holds manifest.csv (file, label, source) and the pictures. Prints, in colour and in grayscale, which share of
-the fields of every label has most of its tissue called bone or calcification, and the AUROC of the field's mean
-probability against all other fields. Fields of one source are one cluster: these are few, the figures coarse.
+PATCHES holds manifest.csv (file, label, source) and the pictures. Prints, in colour and in grayscale, what the tiles of
+112 µm of every label are called (by their mean probability), and the AUROC of a field's mean probability against all
+other fields. Fields of one source are one cluster: these are few, the figures coarse.
 """
 
 import argparse
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from histo.infer import load_model
+from histo.models.bundle import Model
 from histo.models.engine_torch import TorchEngine
 
 TRUE_LABEL = {"bone": "bone", "calcification": "calcification"}
+TILE_UM = 112
+LEAST_FIELD_PX = 64
+GLASS = 225
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field's label, its mean class probabilities (C,), and the class each of its tiles is called (N,)."""
+
+    label: str
+    mean: NDArray[np.float64]
+    called: NDArray[np.int64]
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
@@ -28,13 +43,53 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float((ranks.sum() - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
 
 
-def field(path: Path, mpp: float, model_mpp: float, grey: bool) -> np.ndarray:
+def read_field(path: Path, mpp: float, model_mpp: float, grey: bool) -> np.ndarray:
     """Read a field (H, W, 3) at the model's scale, sides cut to multiples of 32 px."""
     rgb = cv2.imread(str(path))[..., ::-1]
     rgb = cv2.resize(rgb, None, fx=mpp / model_mpp, fy=mpp / model_mpp, interpolation=cv2.INTER_AREA)
     if grey:
         rgb = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     return np.ascontiguousarray(rgb[: rgb.shape[0] // 32 * 32, : rgb.shape[1] // 32 * 32])
+
+
+def score_fields(patches: Path, model: Model, mpp: float, grey: bool) -> list[Field]:
+    """Score every field that is large enough; cells on glass count in no figure."""
+    engine = TorchEngine(model, torch.device("cpu"))
+    stride = model.card.tile.stride_px
+    side = max(1, round(TILE_UM / (model.card.tile.mpp * stride)))
+    fields = []
+    with open(patches / "manifest.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        rgb = read_field(patches / row["file"], mpp, model.card.tile.mpp, grey)
+        if min(rgb.shape[:2]) < LEAST_FIELD_PX:
+            continue
+        tissue = cv2.resize(rgb, None, fx=1 / stride, fy=1 / stride, interpolation=cv2.INTER_AREA).min(axis=2) < GLASS
+        probability = engine.score(rgb[None])[0]
+        tissue |= not tissue.any()
+        tiles = [
+            probability[:, r : r + side, c : c + side][:, tissue[r : r + side, c : c + side]].mean(axis=1)
+            for r in range(0, tissue.shape[0] - side + 1, side)
+            for c in range(0, tissue.shape[1] - side + 1, side)
+            if tissue[r : r + side, c : c + side].mean() > 0.5
+        ]
+        called = np.array([int(t.argmax()) for t in tiles], np.int64)
+        fields.append(Field(row["label"], probability[:, tissue].mean(axis=1).astype(float), called))
+    return fields
+
+
+def called_share(fields: list[Field], label: str, classes: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many tiles of a label's fields are called one of `classes`, and how many there are."""
+    tiles = np.concatenate([f.called for f in fields if f.label == label])
+    return int(np.isin(tiles, classes).sum()), len(tiles)
+
+
+def field_auroc(fields: list[Field], label: str, class_index: int) -> float:
+    """Return the AUROC of the mean probability of a class: fields of `label` against all others."""
+    scores = {
+        own: np.array([f.mean[class_index] for f in fields if (f.label == label) is own]) for own in (True, False)
+    }
+    return auroc(scores[True], scores[False])
 
 
 def main() -> None:
@@ -44,37 +99,25 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--mpp", type=float, default=0.5)
     given = parser.parse_args()
-    model = load_model(given.model)
-    engine = TorchEngine(model, torch.device("cpu"))
+    print_fields(load_model(given.model), given.patches, given.mpp)
+
+
+def print_fields(model: Model, patches: Path, mpp: float) -> None:
+    """Print the table of one model, in colour and in grayscale."""
     names = model.card.classes.names
-    with open(given.patches / "manifest.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     for grey in (False, True):
-        scores: dict[str, list[np.ndarray]] = {}
-        called: dict[str, list[np.ndarray]] = {}
-        for row in rows:
-            rgb = field(given.patches / row["file"], given.mpp, model.card.tile.mpp, grey)
-            if min(rgb.shape[:2]) < 64:
-                continue
-            tissue = cv2.resize(rgb, None, fx=1 / 16, fy=1 / 16, interpolation=cv2.INTER_AREA).min(axis=2) < 225
-            probability = engine.score(rgb[None])[0]
-            cells = probability[:, tissue] if tissue.any() else probability.reshape(len(names), -1)
-            scores.setdefault(row["label"], []).append(cells.mean(axis=1))
-            called.setdefault(row["label"], []).append(
-                np.bincount(cells.argmax(axis=0), minlength=len(names)) / cells.shape[1]
-            )
+        fields = score_fields(patches, model, mpp, grey)
         print("in grayscale" if grey else "in colour")
-        for label, found in called.items():
-            means = np.mean(found, axis=0)
-            worst = np.mean(np.array(found)[:, 1:].sum(axis=1) > 0.5)
-            shares = ", ".join(f"{n} {m:.2f}" for n, m in zip(names, means, strict=True))
-            print(f"  {label:18} n {len(found):2}: cells called {shares}; fields mostly called lesion {worst:.2f}")
+        for label in dict.fromkeys(f.label for f in fields):
+            n = sum(f.label == label for f in fields)
+            shares = [called_share(fields, label, (k,)) for k in range(len(names))]
+            told = ", ".join(f"{name} {hits}" for name, (hits, _) in zip(names, shares, strict=True))
+            print(f"  {label:18} {n:2} fields, {shares[0][1]:3} tiles called {told}")
         for label, name in TRUE_LABEL.items():
-            k = names.index(name)
-            rest = np.array([s[k] for other, all_ in scores.items() if other != label for s in all_])
-            own = np.array([s[k] for s in scores[label]])
+            own = sum(f.label == label for f in fields)
             print(
-                f"  {name} against everything else: field AUROC {auroc(own, rest):.3f} (n {len(own)} and {len(rest)})"
+                f"  {name} against everything else: field AUROC {field_auroc(fields, label, names.index(name)):.3f} "
+                f"(n {own} and {len(fields) - own})"
             )
 
 

@@ -25,6 +25,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+manifest = typer.Typer(help="The table of labelled slides: make one, check one.", no_args_is_help=True)
+annotations = typer.Typer(help="Outlines of lesions: check a file before training.", no_args_is_help=True)
+app.add_typer(manifest, name="manifest")
+app.add_typer(annotations, name="annotations")
+
 MAX_TABLE_ROWS = 40  # an archive's table is slides.csv
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
@@ -32,6 +37,12 @@ ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; t
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, torch or onnx; auto takes the fastest that agrees.")]
+Classes = Annotated[
+    Path | None, typer.Option("--config", help="Training configuration with the classes; else the shipped model's.")
+]
+Aliases = Annotated[
+    list[str] | None, typer.Option("--map", help="WORD=class: what a word in annotation files means; may be repeated.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value over the configuration.")]
 
 
@@ -122,29 +133,88 @@ def train(
 
 @app.command()
 def phantom(
-    folder: Annotated[Path, typer.Argument(help="Folder for the slides, their truth and slides.csv.")],
-    slides: Annotated[int, typer.Option(min=1, help="How many slides.")] = 12,
-    seed: Annotated[int, typer.Option(help="Same seed, same slides.")] = 0,
-    domain: Annotated[str, typer.Option(help="train, shift or extreme: disjoint stains and scanners.")] = "train",
-    size: Annotated[int, typer.Option(min=1000, help="Side of a slide in pixels, at 0.5 µm per pixel.")] = 6000,
+    folder: Annotated[Path, typer.Argument(help="Folder for the slides and their truth; a cohort's gets slides.csv.")],
+    slides: Annotated[
+        int | None, typer.Option(min=1, help="How many slides; 12, or one where --kind is given.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="normal, calcium, bone, mixed, confounder or confounder:NAME.")
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="A whole cohort in YAML, such as configs/cohort.yaml.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same slides; 0 if not given.")] = None,
+    domain: Annotated[str | None, typer.Option(help="train, shift or extreme: disjoint stains and scanners.")] = None,
+    size: Annotated[str | None, typer.Option(help="Pixels: 4000, or 4000x3000 for width x height.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="µm per pixel; 0.5 if not given.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="NUMBER=value, set instead of drawn.")] = None,
+    no_lesions: Annotated[bool, typer.Option("--no-lesions", help="The same slide without its lesions.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
 ) -> None:
-    """Make a cohort of phantom slides with exact truth; the same command again resumes."""
+    """Make phantom slides with exact truth: one, many, or a cohort from YAML; the same command again resumes."""
     from histo.console import out as console
     from histo.console import progress
-    from histo.phantom import make_cohort
+    from histo.phantom.command import Options, make_phantoms
 
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    wanted = Options(slides, kind, seed, domain, size, mpp, tuple(settings or ()), no_lesions)
     with progress("slides") as start:
-        manifest = make_cohort(
-            folder,
-            slides=slides,
-            seed=seed,
-            domain=domain,
-            size_px=(size, size),
-            workers=workers,
-            progress=start("making phantoms"),
-        )
-    console.print(f"{slides} slides and their truth are in {folder}; the manifest is {manifest}", markup=False)
+        bar = start("making phantoms")
+        ending = make_phantoms(folder, wanted, spec, workers, bar, None if console.is_terminal else say)
+    say(ending)
+
+
+@manifest.command("check")
+def manifest_check(
+    file: Annotated[Path, typer.Argument(help="A manifest, such as slides.csv.")],
+    config: Classes = None,
+    aliases: Aliases = None,
+) -> None:
+    """Open every slide and annotation of a manifest and report every problem at once."""
+    from histo.labelling import meaning_of, show_manifest
+
+    raise typer.Exit(show_manifest(file, meaning_of(config, aliases or [])))
+
+
+@manifest.command("make")
+def manifest_make(
+    folder: Annotated[Path, typer.Argument(help="A folder of slides.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")] = Path("slides.csv"),
+    config: Classes = None,
+) -> None:
+    """List the slides of a folder in a manifest, and say what must be filled in."""
+    from histo.labelling import make_manifest, meaning_of
+
+    raise typer.Exit(make_manifest(folder, out, meaning_of(config, []).classes.labels))
+
+
+@manifest.command("split")
+def manifest_split(
+    file: Annotated[Path, typer.Argument(help="A manifest, such as slides.csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write, with its split column filled.")],
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients to validate on.")] = 0.2,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients to test on, once.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    config: Classes = None,
+) -> None:
+    """Deal patients to training, validation and test, by label and site."""
+    from histo.labelling import meaning_of, split_manifest
+
+    raise typer.Exit(split_manifest(file, out, (validation, test), seed, meaning_of(config, []).classes.labels))
+
+
+@annotations.command("check")
+def annotations_check(
+    file: Annotated[Path, typer.Argument(help="QuPath GeoJSON, ASAP or Aperio XML, NDPA, DSA JSON or a mask.")],
+    slide: Annotated[Path, typer.Option("--slide", help="The slide that it belongs to.")],
+    mpp: Mpp = None,
+    config: Classes = None,
+    aliases: Aliases = None,
+) -> None:
+    """Check outlines against their slide: classes, rings, overlaps, tissue, slivers."""
+    from histo.labelling import meaning_of, show_annotations
+
+    raise typer.Exit(show_annotations(file, slide, mpp, meaning_of(config, aliases or [])))
 
 
 @app.command()

@@ -104,9 +104,13 @@ class NetworkConfig(Strict):
 
 
 class DataConfig(Strict):
-    """Where the labelled slides are and how tiles are drawn from them."""
+    """Where the labelled slides are and how tiles are drawn from them.
+
+    `aliases` says which class, or `ignore`, is meant by other words of annotation files, capitals aside.
+    """
 
     manifest: Path
+    aliases: dict[str, str] = {}
     unannotated: Literal["normal", "ignore"] = "normal"
     validation_share: float = Field(0.2, gt=0, lt=1)
     tiles_per_epoch: int = Field(800, ge=1)
@@ -158,14 +162,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
     Relative paths in it count from its own folder. Raises `UsageError` naming the file and the key.
     """
-    try:
-        tree = _parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}); give the path of a configuration") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise UsageError(f"{path} must hold `key: value` lines; see configs/phantom.yaml for all keys")
+    tree = read_keys(path, "configs/phantom.yaml")
     for override in overrides:
         _set(tree, override)
     try:
@@ -174,6 +171,22 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise UsageError(f"{path}: {'; '.join(explain(error))}") from error
     manifest = path.parent.absolute() / config.data.manifest
     return config.model_copy(update={"data": config.data.model_copy(update={"manifest": manifest})})
+
+
+def read_keys(path: Path, example: str) -> dict[str, Any]:
+    """Read a YAML file of `key: value` lines; `example` is the file that shows all keys.
+
+    Raises `UsageError` for a file that is not there or no YAML, or that has a key twice.
+    """
+    try:
+        tree = _parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); give the path of a configuration") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path} must hold `key: value` lines; see {example} for all keys")
+    return tree
 
 
 def explain(error: ValidationError) -> list[str]:

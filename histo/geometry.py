@@ -36,11 +36,22 @@ def is_credible_mpp(mpp: float) -> bool:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A scanner's own frame, in nm from the centre of the glass: where the scan's centre lies, and its pixel size.
+
+    Annotations in this frame keep the recorded pixel size even when the user corrects the scale.
+    """
+
+    centre_nm: tuple[float, float]
+    pixel_nm: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Pyramid:
     """A slide's geometry: sizes, downsamples, scale in µm per level-0 pixel and where the scale came from.
 
     `bounds_level0_px` (x, y, width, height) is the part that the scanner filled; all of level 0 where it
-    says nothing.
+    says nothing. `stage` is the scanner's frame where the file records one (Hamamatsu).
     """
 
     size_level0_px: tuple[int, int]
@@ -49,11 +60,21 @@ class Pyramid:
     mpp_y: float
     scale_source: ScaleSource
     bounds_level0_px: tuple[int, int, int, int]
+    stage: Stage | None = None
 
     @property
     def pixel_mm2(self) -> float:
         """Area of one level-0 pixel in mm²."""
         return self.mpp_x * self.mpp_y * 1e-6
+
+
+def from_stage(stage: Stage, size_level0_px: tuple[int, int], xy_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn a scanner's nm (N, 2) from the centre of the glass into level-0 pixels.
+
+    >>> from_stage(Stage((1000.0, -500.0), (250.0, 250.0)), (400, 200), np.array([[1250.0, -500.0]])).tolist()
+    [[201.0, 100.0]]
+    """
+    return (np.asarray(xy_nm, float) - stage.centre_nm) / stage.pixel_nm + np.asarray(size_level0_px) / 2
 
 
 @dataclass(frozen=True)

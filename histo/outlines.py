@@ -56,9 +56,47 @@ def _outline(polygon: shapely.Polygon) -> Outline:
     return tuple(tuple((float(x), float(y)) for x, y in ring.coords) for ring in rings)
 
 
+def mend(rings: Sequence[Ring]) -> list[Outline]:
+    """Return the valid polygons of an exterior ring less its holes, as someone drew them.
+
+    Open rings are closed; of a ring that crosses itself every loop is kept.
+    """
+    shell, *holes = (np.asarray(ring) for ring in rings)
+    polygon = shapely.Polygon(shell, holes)
+    if shapely.is_valid(polygon):
+        return polygons_of(polygon)
+    whole, *cut = (shapely.make_valid(shapely.Polygon(ring)) for ring in (shell, *holes))
+    return polygons_of(shapely.difference(whole, shapely.union_all(cut)) if cut else whole)
+
+
+def meet(ring: Ring, other: Ring) -> bool:
+    """Tell whether the areas of two rings have anything in common."""
+    return bool(shapely.intersects(*(shapely.make_valid(shapely.Polygon(r)) for r in (ring, other))))
+
+
+def box_ring(centre: tuple[float, float], size: tuple[float, float], turn: float = 0.0) -> Ring:
+    """Return the closed ring of a rectangle, turned about its centre by radians from x towards y."""
+    return _turned(np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)], float), centre, size, turn)
+
+
+def ellipse_ring(centre: tuple[float, float], size: tuple[float, float], turn: float = 0.0) -> Ring:
+    """Return the closed ring of an ellipse with the given axes, within 0.1 % of its area."""
+    angles = np.linspace(0, 2 * np.pi, 129)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    circle[-1] = circle[0]
+    return _turned(circle, centre, size, turn)
+
+
+def _turned(unit: NDArray[np.float64], centre: tuple[float, float], size: tuple[float, float], turn: float) -> Ring:
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    xy = unit * (size[0] / 2, size[1] / 2) @ rotation + centre
+    return tuple((float(x), float(y)) for x, y in xy)
+
+
 def to_polygon(outline: Outline) -> shapely.Polygon:
     """Return the outline as a shapely polygon."""
-    return shapely.Polygon(outline[0], outline[1:])
+    shell, *holes = (np.asarray(ring) for ring in outline)  # shapely takes arrays at once, tuples point by point
+    return shapely.Polygon(shell, holes)
 
 
 def area_px2(outline: Outline) -> float:
@@ -92,6 +130,23 @@ def paint(canvas: NDArray[np.uint8], outlines: Iterable[Outline], grid: MapGrid,
         box = canvas[top:bottom, left:right]
         if box.size:
             box[_inside([ring - (left, top) for ring in rings], box.shape)] = value
+
+
+def cells_inside(outline: Outline, grid: MapGrid) -> NDArray[np.int64]:
+    """Return the cells (N, 2 as row, column) of the lattice whose centres lie inside an outline.
+
+    An outline without any gets the cell that it begins in, so that a small one is somewhere too.
+    """
+    xy = grid.to_map_px(np.asarray(outline[0]))
+    rows, columns = grid.shape
+    left, top = np.clip(np.floor(xy.min(axis=0)), 0, (columns, rows)).astype(int)
+    right, bottom = np.clip(np.ceil(xy.max(axis=0)), 0, (columns, rows)).astype(int)
+    canvas = np.zeros((max(0, bottom - top), max(0, right - left)), np.uint8)
+    if not canvas.size:
+        return np.zeros((0, 2), np.int64)
+    paint(canvas, [outline], grid.window(int(top), int(left), canvas.shape), 1)
+    inside = np.argwhere(canvas) if canvas.any() else np.zeros((1, 2), np.int64)
+    return np.asarray(inside + np.array([top, left]), np.int64)
 
 
 def _inside(rings: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "train": ("infer", "data*", "models*", *RECORDS, "__init__"),
     "console": RECORDS,
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),
+    "labelling": ("console", "archive*", "infer", "data*", *RECORDS),
     "inspection": ("console", "infer", *RECORDS),
     "doctor": ("console", "infer", "data*", *RECORDS, "__init__"),
     "cli": ("*",),

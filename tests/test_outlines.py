@@ -9,7 +9,21 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from histo.geometry import MapGrid
-from histo.outlines import Outline, area_px2, feret_mm, paint, polygons_of, simplify, to_polygon, trace
+from histo.outlines import (
+    Outline,
+    area_px2,
+    box_ring,
+    cells_inside,
+    ellipse_ring,
+    feret_mm,
+    meet,
+    mend,
+    paint,
+    polygons_of,
+    simplify,
+    to_polygon,
+    trace,
+)
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
 fields = arrays(
@@ -216,3 +230,52 @@ def test_feret_does_not_depend_on_the_direction(angle: float, length: float) -> 
     thin = shapely.affinity.rotate(shapely.box(0, 0, length, 0.5), angle, use_radians=True)
     (outline,) = polygons_of(thin)
     assert feret_mm(outline, 1, 1) == pytest.approx(np.hypot(length, 0.5) * 1e-3)
+
+
+# As someone drew them
+
+SQUARE = ((0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0))
+
+
+def test_an_open_ring_is_closed() -> None:
+    (outline,) = mend([SQUARE])
+    assert outline[0][0] == outline[0][-1]
+    assert area_px2(outline) == 100
+
+
+def test_every_loop_of_a_crossing_ring_is_kept() -> None:
+    assert sum(area_px2(o) for o in mend([((0, 0), (10, 10), (10, 0), (0, 10))])) == 50
+
+
+def test_a_hole_over_the_edge_takes_only_what_is_inside() -> None:
+    """Even-odd filling would turn the part outside into tissue of the class."""
+    hole = ((8.0, 2.0), (14.0, 2.0), (14.0, 4.0), (8.0, 4.0))
+    assert sum(area_px2(o) for o in mend([SQUARE, hole])) == 100 - 2 * 2
+
+
+@given(st.floats(1, 500), st.floats(1, 500), st.floats(-7, 7))
+def test_boxes_and_ellipses_have_their_areas_however_turned(width: float, height: float, turn: float) -> None:
+    for ring, area in (
+        (box_ring((50, 70), (width, height), turn), width * height),
+        (ellipse_ring((50, 70), (width, height), turn), np.pi * width * height / 4),
+    ):
+        assert ring[0] == ring[-1]
+        assert abs(area_px2((ring,)) / area - 1) < 1e-3
+        np.testing.assert_allclose(np.mean(ring[:-1], axis=0), (50, 70), atol=1e-6)
+
+
+def test_areas_that_touch_meet() -> None:
+    assert meet(SQUARE, tuple((x + 10, y) for x, y in SQUARE))
+    assert not meet(SQUARE, tuple((x + 11, y) for x, y in SQUARE))
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 12), st.integers(1, 12))
+def test_cells_inside_are_those_that_painting_fills(x: int, y: int, width: int, height: int) -> None:
+    grid = MapGrid((0.0, 0.0), (2.0, 2.0), (12, 14), (1.0, 1.0))
+    outline = (box_ring((x + width / 2, y + height / 2), (width, height)),)
+    canvas = np.zeros(grid.shape, np.uint8)
+    paint(canvas, [outline], grid, 1)
+    found = {tuple(cell) for cell in cells_inside(outline, grid).tolist()}
+    painted = {tuple(cell) for cell in np.argwhere(canvas).tolist()}
+    inside = x < 28 and y < 24
+    assert found == painted or (not painted and len(found) == inside)

@@ -1,34 +1,30 @@
-"""The manifest of labelled slides (slides.csv): one row a slide; every problem is reported at once."""
+"""The manifest of labelled slides (slides.csv): one row a slide; every problem is reported at once.
+
+`read_manifest` looks at the table and at the files' names, sizes and, where two could be copies, contents; it opens no
+slide. What needs the slides is checked by `histo.data.manifest_check`.
+"""
 
 import csv
 import hashlib
-import random
-from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+from histo.data.findings import Finding
+from histo.data.records import SlideRecord as SlideRecord
+from histo.data.splits import split_by_patient as split_by_patient
 from histo.errors import UsageError
 from histo.geometry import is_credible_mpp
 
 REQUIRED = ("slide", "path", "patient", "label")
 OPTIONAL = ("annotation", "mpp", "split", "site")
 SPLITS = ("train", "validation", "test")
+# What a person has once, so that two values on two lines are a slip.
+ONCE_A_PATIENT = ("sex", "gender", "birth_year", "date_of_birth", "skin_type", "site")
 
 
-@dataclass(frozen=True)
-class SlideRecord:
-    """One row: `path` and `annotation` are absolute or relative to the working folder; `mpp` overrides the file's."""
-
-    slide: str
-    path: Path
-    patient: str
-    label: str
-    annotation: Path | None = None
-    mpp: float | None = None
-    split: str | None = None
-    site: str | None = None
+Rows = list[tuple[int, SlideRecord]]  # with their lines
 
 
 def read_manifest(path: Path, labels: Sequence[str]) -> list[SlideRecord]:
@@ -37,6 +33,42 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[SlideRecord]:
     Raises `UsageError` that lists every problem with its line: missing columns and cells, unknown labels, files
     that are not there, a slide twice, one patient on both sides of a split.
     """
+    rows, findings = inspect_manifest(path, labels)
+    problems = [str(f) for f in findings if f.severity == "error"]
+    if problems:
+        raise UsageError(f"manifest {path} has {len(problems)} problem(s): " + "; ".join(problems))
+    return [record for _, record in rows]
+
+
+def inspect_manifest(path: Path, labels: Sequence[str]) -> tuple[Rows, list[Finding]]:
+    """Return the rows whose slide is there, with their lines, and everything that is wrong with the table.
+
+    What is wrong in a row is left out of its record (an impossible scale) or stands in it as it is (an unknown label).
+    Raises `UsageError` when the file as a whole is no manifest.
+    """
+    columns, lines = _table(path)
+    findings: list[Finding] = []
+    rows: Rows = []
+    for line, cells in lines:
+        if len(cells) > len(columns):
+            problem = "more cells than columns (a comma inside a cell needs quotes around the cell)"
+            findings.append(_error(line, "row", problem))
+            continue
+        problems, record = _record(dict(zip_longest(columns, cells, fillvalue="")), path.parent, labels)
+        findings += [_error(line, "cell", p) for p in problems]
+        if record is not None:
+            rows.append((line, record))
+    findings += _twice(rows)
+    findings += _patients(rows)
+    findings += _copies(rows)
+    return rows, findings
+
+
+def _error(line: int, kind: str, message: str) -> Finding:
+    return Finding("error", kind, f"line {line}", message)
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file)
@@ -52,28 +84,12 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[SlideRecord]:
             f"manifest {path} lacks the column(s) {', '.join(missing)}; the first line must name "
             f"{', '.join(REQUIRED)} and may name {', '.join(OPTIONAL)}, separated by commas"
         )
-    twice = sorted({c for c in columns if c in REQUIRED + OPTIONAL and columns.count(c) > 1})
+    twice = sorted({c for c in columns if c and columns.count(c) > 1})
     if twice:
         raise UsageError(f"manifest {path} has the column(s) {', '.join(twice)} twice; keep one of each")
     if not rows:
         raise UsageError(f"manifest {path} lists no slides; give one line a slide")
-    problems: list[str] = []
-    records = []
-    for line, cells in rows:
-        if len(cells) > len(columns):
-            problems.append(
-                f"line {line}: more cells than columns (a comma inside a cell needs quotes around the cell)"
-            )
-            continue
-        row = dict(zip_longest(columns, cells, fillvalue=""))
-        found, record = _record(row, path.parent, labels)
-        problems += [f"line {line}: {p}" for p in found]
-        if record is not None:
-            records.append((line, record))
-    problems += _contradictions(records)
-    if problems:
-        raise UsageError(f"manifest {path} has {len(problems)} problem(s): " + "; ".join(problems))
-    return [record for _, record in records]
+    return columns, rows
 
 
 def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[list[str], SlideRecord | None]:
@@ -96,12 +112,14 @@ def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[l
             mpp = -1.0
         if not is_credible_mpp(mpp):
             problems.append(f"mpp {cell['mpp']!r} is not µm per pixel from 0.05 to 5")
-    if problems:
+    if not (cell["path"] and _is_file(slide)):
         return problems, None
-    record = SlideRecord(
-        cell["slide"], slide, cell["patient"], cell["label"], annotation, mpp, split, cell.get("site") or None
-    )
-    return [], record
+    extra = {name: text for name, text in cell.items() if name and name not in REQUIRED + OPTIONAL}
+    site = cell.get("site") or None
+    annotation = annotation if annotation and _is_file(annotation) else None
+    mpp = mpp if mpp and is_credible_mpp(mpp) else None
+    record = SlideRecord(cell["slide"], slide, cell["patient"], cell["label"], annotation, mpp, split, site, extra)
+    return problems, record
 
 
 def _is_file(path: Path) -> bool:
@@ -111,80 +129,65 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _contradictions(records: Sequence[tuple[int, SlideRecord]]) -> list[str]:
-    problems = []
-    first_line: dict[tuple[str, str], int] = {}
-    splits: dict[str, set[str]] = defaultdict(set)
-    for line, r in records:
-        for kind, value in (("slide", r.slide), ("path", str(r.path.resolve()))):
-            earlier = first_line.setdefault((kind, value), line)
+def _twice(rows: Rows) -> list[Finding]:
+    """Find slides, files and annotations that stand on two lines."""
+    findings = []
+    first: dict[tuple[str, str], int] = {}
+    for line, r in rows:
+        named = [("path", str(r.path.resolve()))]
+        if r.slide:
+            named.append(("slide", r.slide.casefold()))
+        if r.annotation:
+            named.append(("annotation", str(r.annotation.resolve())))
+        for kind, value in named:
+            earlier = first.setdefault((kind, value), line)
             if earlier != line:
-                problems.append(f"line {line}: the same {kind} as in line {earlier}")
-        splits[r.patient].add(r.split or "no split")
-    problems += [f"patient {p} is in {' and '.join(sorted(s))}" for p, s in splits.items() if len(s) > 1]
-    return problems + _copies(records)
+                findings.append(_error(line, "twice", f"the same {kind} as in line {earlier}"))
+    return findings
 
 
-def _copies(records: Sequence[tuple[int, SlideRecord]]) -> list[str]:
+def _patients(rows: Rows) -> list[Finding]:
+    """Find patients on both sides of a split, under two spellings, or with two values of what a person has once."""
+    findings: list[Finding] = []
+    of: dict[str, Rows] = defaultdict(list)
+    spelt: dict[str, tuple[str, int]] = {}
+    for line, r in ((line, r) for line, r in rows if r.patient):
+        of[r.patient].append((line, r))
+        earlier, at = spelt.setdefault(r.patient.casefold(), (r.patient, line))
+        if earlier != r.patient:
+            findings.append(
+                _error(line, "spelling", f"patient {r.patient!r} is {earlier!r} in line {at}; spell a patient one way")
+            )
+    for patient, theirs in of.items():
+        splits = {r.split or "no split" for _, r in theirs}
+        if len(splits) > 1:
+            lines = ", ".join(str(line) for line, _ in theirs)
+            message = f"is in {' and '.join(sorted(splits))} (lines {lines}); a patient belongs to one side"
+            findings.append(Finding("error", "split", f"patient {patient}", message))
+        for column in ONCE_A_PATIENT:
+            values = {(r.site or "") if column == "site" else r.extra.get(column, "") for _, r in theirs} - {""}
+            if len(values) > 1:
+                message = f"has {column} {' and '.join(sorted(values))}; are these two patients?"
+                findings.append(Finding("warning", "two_values", f"patient {patient}", message))
+    return findings
+
+
+def _copies(rows: Rows) -> list[Finding]:
     """Find the same content under two names; only files of one size need to be read for that."""
-    by_size: dict[int, list[tuple[int, Path]]] = defaultdict(list)
-    for line, path in {r.path.resolve(): (line, r.path) for line, r in reversed(records)}.values():
-        by_size[path.stat().st_size].append((line, path))
-    problems = []
+    by_size: dict[int, Rows] = defaultdict(list)
+    for line, record in {r.path.resolve(): (line, r) for line, r in reversed(rows)}.values():
+        by_size[record.path.stat().st_size].append((line, record))
+    findings = []
     for files in by_size.values():
         first: dict[str, int] = {}
-        for line, path in sorted(files) if len(files) > 1 else []:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        for line, record in sorted(files, key=lambda f: f[0]) if len(files) > 1 else []:
+            try:
+                with open(record.path, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                findings.append(_error(line, "unreadable", f"{record.path} cannot be read ({error.strerror})"))
+                continue
             earlier = first.setdefault(digest, line)
             if earlier != line:
-                problems.append(f"line {line}: the same content as in line {earlier}")
-    return problems
-
-
-def split_by_patient(
-    records: Sequence[SlideRecord], share: float, seed: int
-) -> tuple[list[SlideRecord], list[SlideRecord]]:
-    """Split into training and validation slides, whole patients only, every label on both sides.
-
-    Rows with a `split` keep it (`test` rows are left out); the others are drawn by patient, stratified by the
-    patient's rarest label. Raises `UsageError` naming the label that one side would lack.
-    """
-    fixed = [r for r in records if r.split in ("train", "validation")]
-    free = [r for r in records if r.split is None]
-    held_back = _draw_patients(free, {(r.label, r.split) for r in fixed}, share, seed)
-    train = [r for r in fixed if r.split == "train"] + [r for r in free if r.patient not in held_back]
-    held_out = [r for r in fixed if r.split == "validation"] + [r for r in free if r.patient in held_back]
-    used = [*fixed, *free]
-    for label in sorted({r.label for r in used}):
-        count = len({r.patient for r in used if r.label == label})
-        for side, name in ((train, "train"), (held_out, "validate")):
-            if label not in {r.label for r in side}:
-                patients = f"{count} patient{'s' * (count != 1)}"
-                raise UsageError(
-                    f"label {label} has {patients} and would have none to {name} on; add patients of this label or "
-                    "change the manifest's split column"
-                )
-    if not used:
-        raise UsageError("the manifest has no slide to train or validate on; give some a split other than test")
-    return train, held_out
-
-
-def _draw_patients(
-    free: Sequence[SlideRecord], fixed: Collection[tuple[str, str | None]], share: float, seed: int
-) -> set[str]:
-    """Return the patients to validate on; of every label at least one, and never all that could be trained on."""
-    count = Counter(r.label for r in free)
-    rarest: dict[str, str] = {}
-    for r in free:
-        rarest[r.patient] = min((rarest.get(r.patient, r.label), r.label), key=lambda label: (count[label], label))
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for patient in sorted(rarest):
-        by_label[rarest[patient]].append(patient)
-    chosen: set[str] = set()
-    for label, patients in sorted(by_label.items()):
-        random.Random(f"{seed}/{label}").shuffle(patients)
-        least = 0 if (label, "validation") in fixed else 1
-        most = len(patients) if (label, "train") in fixed else len(patients) - 1
-        chosen.update(patients[: max(min(round(share * len(patients)), most), min(least, most))])
-    return chosen
+                findings.append(_error(line, "same_content", f"the same content as in line {earlier}"))
+    return findings

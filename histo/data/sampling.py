@@ -68,7 +68,7 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     slide = open_slide(record.path, record.mpp)
     outlines: Mapping[str, list[Outline]] = {}
     if record.annotation is not None:
-        outlines = read_annotations(record.annotation, classes.names, slide.pyramid)
+        outlines = read_annotations(record.annotation, classes.names, slide.pyramid, config.data.aliases)
     elif record.label != classes.normal_label:
         raise UsageError(
             f"slide {record.slide} is labelled {record.label} and has no annotation; outline its lesions in QuPath and "

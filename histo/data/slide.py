@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from histo.errors import SlideFailed, SlideRefused, UsageError
 from histo.files import path_text
-from histo.geometry import Pyramid, ReadPlan, ScaleSource, is_credible_mpp, round_px
+from histo.geometry import Pyramid, ReadPlan, ScaleSource, Stage, is_credible_mpp, round_px
 
 MAX_READ_PX = 2**25  # 32 Mpx: 128 MiB of RGBA; nothing ever asks the decoder for more at once
 SUFFIXES = frozenset(
@@ -128,8 +128,9 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     except openslide.OpenSlideError as error:
         raise SlideFailed("unreadable", f"{path} is damaged ({error}); copy or scan it again") from error
     mpp_x, mpp_y, source = _scale(path, properties, mpp)
-    pyramid = Pyramid((width, height), downsamples, mpp_x, mpp_y, source, _bounds(properties, width, height))
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
+    bounds = _bounds(properties, width, height)
+    pyramid = Pyramid((width, height), downsamples, mpp_x, mpp_y, source, bounds, _stage(properties))
     colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
     return Slide(path, pyramid, (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)), vendor)
 
@@ -224,6 +225,19 @@ def _scale(path: Path, properties: dict[str, str], mpp: float | None) -> tuple[f
             return mpp_x, mpp_y, "recorded"
         found = f"records {mpp_x:.4g} x {mpp_y:.4g} µm per pixel, which no microscope scan has"
     raise SlideRefused("no_scale", f"{path} {found}; give the true µm per pixel with --mpp")
+
+
+def _stage(properties: dict[str, str]) -> Stage | None:
+    """Return the frame in which Hamamatsu's viewer stores annotations."""
+    offsets = ("hamamatsu.XOffsetFromSlideCentre", "hamamatsu.YOffsetFromSlideCentre")
+    sizes = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+    try:
+        x_nm, y_nm, mpp_x, mpp_y = (float(properties[name]) for name in offsets + sizes)
+    except (KeyError, ValueError):
+        return None
+    if not (is_credible_mpp(mpp_x) and is_credible_mpp(mpp_y)):
+        return None
+    return Stage((x_nm, y_nm), (mpp_x * 1e3, mpp_y * 1e3))
 
 
 def _bounds(properties: dict[str, str], width: int, height: int) -> tuple[int, int, int, int]:

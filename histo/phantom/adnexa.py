@@ -76,7 +76,8 @@ def _wall_nuclei(rng: np.random.Generator, tube: Tube, mpp: float) -> Stamps:
         t = np.arange(count) * 2 * np.pi / count + rng.uniform(-0.25, 0.25, count) * 4 / count
         # Cells of one ring do not stand in line.
         wide = min(2.4, 0.3 * (tube.b_um - tube.lumen_um))
-        off = 1 + rng.uniform(-wide, wide, count) / max(r, wide + 1)
+        off = 1 + (rng.uniform(-wide, wide, count) - tube.bulge_um(t.astype(np.float32))) / max(r, wide + 1)
+        off = np.maximum(off, 0.15)
         p, q = stretch * np.cos(t) * off, r * np.sin(t) * off
         y.append(tube.y_um + np.sin(tube.turn) * p + np.cos(tube.turn) * q)
         x.append(tube.x_um + np.cos(tube.turn) * p - np.sin(tube.turn) * q)
@@ -105,7 +106,7 @@ def paint_adnexa(canvas: Canvas, scene: Scene) -> None:
         c, s = np.float32(np.cos(tube.turn)), np.float32(np.sin(tube.turn))
         p, q = (c * x + s * y) * np.float32(tube.b_um / tube.a_um), c * y - s * x
         grain = noise(tube.seed, part, power_of_two(8 / mpp), 2)
-        r = np.sqrt(p * p + q * q).astype(np.float32) + 1.3 * grain
+        r = np.sqrt(p * p + q * q).astype(np.float32) + 0.8 * grain + tube.bulge_um(np.arctan2(q, p))
         outer = ramp(r, tube.b_um + 0.8, tube.b_um - 0.8)
         gap = ramp(r, tube.b_um + 5, tube.b_um + 2) * (0.35 + 0.25 * grain) if tube.seed % 3 == 0 else None
         if gap is not None:
@@ -113,6 +114,9 @@ def paint_adnexa(canvas: Canvas, scene: Scene) -> None:
         canvas.paint(part, outer, tube.wall[0] * (1 + 0.15 * grain), tube.wall[1] * (1 + 0.15 * grain), nuclei=0.0)
         inner = ramp(r, tube.lumen_um + 0.7, tube.lumen_um - 0.7)
         filling = tube.filling[1] * (1 + 0.2 * grain)
+        if tube.filling[1] > 0.6 and not tube.foam:  # red cells, packed or with plasma between them
+            disc = cells(tube.seed + 3, part, 6.5 / mpp, 2, 1 / mpp)
+            filling = tube.filling[1] * (0.25 + 0.75 * ramp(disc.gap_px, -0.5, 2.0 / mpp)) * (0.85 + 0.3 * disc.mark)
         if tube.foam:
             foam = cells(tube.seed + 1, part, 17 / mpp, step=2)
             filling = tube.filling[1] * (0.35 + 0.9 * np.exp(-foam.gap_px * np.float32(mpp / 1.6)) + 0.15 * grain)

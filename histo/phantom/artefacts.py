@@ -3,6 +3,7 @@
 Drawn from a stream of its own, so that a slide with and without its lesion has the same artefacts.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +14,7 @@ from histo.phantom.noise import F32, ramp
 from histo.phantom.recipe import Lot, new_seed, stream
 
 ARTEFACTS: Final = {"bubble": 40, "dust": 41, "tear": 42, "knife_line": 43, "cover_edge": 44}
-_CHANCES: Final = {
+CHANCES: Final = {
     "defocus": 0.3,
     "bubble": 0.1,
     "dust": 0.25,
@@ -59,13 +60,18 @@ class Artefacts:
         return sorted(found | {m.kind for m in self.marks})
 
 
-def plan_artefacts(frame: Frame, seed: int, domain: str) -> Artefacts:
-    """Draw the slide's artefacts; outside the training domain they are more frequent."""
+def plan_artefacts(frame: Frame, seed: int, domain: str, only: Collection[str] | None = None) -> Artefacts:
+    """Draw the slide's artefacts; outside the training domain they are more frequent.
+
+    `only` says which are there instead of chance; how each looks is drawn all the same.
+    """
     rng = stream(seed, "artefacts")
     lot = Lot(rng, domain)
     worse = {"train": 1.0, "shift": 1.4, "extreme": 2.2}[domain]
     # One number each, drawn first: whether one artefact is there must not change the others.
-    here = {name: bool(rng.random() < chance * worse) for name, chance in _CHANCES.items()}
+    here = {name: bool(rng.random() < chance * worse) for name, chance in CHANCES.items()}
+    if only is not None:
+        here = {name: name in only for name in CHANCES}
     seeds = [new_seed(rng) for _ in range(4)]
     start = lot.between((0.7, 1.6), (0.3, 1.9))
     bands = (lot.between((80, 280), (50, 420)), lot.between((0.04, 0.16), (0.02, 0.28)), float(rng.uniform(0, np.pi)))

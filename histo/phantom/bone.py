@@ -17,17 +17,20 @@ BONE: Final = 2
 _SPACE_UM = 60.0  # a wider space is a hole in the bone's outline
 TABLE_UM: Final = 0.25
 TABLE: Final = 4096
+AROUND_UM: Final = 60.0  # the sleeve reaches this far outside the piece
 
 
 def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
     """Draw one piece of bone."""
     rng, frame = lot.rng, layout.frame
     extent = min(frame.size_px) * frame.mpp
-    radius = float(np.clip(np.exp(rng.normal(np.log(600), 0.5)), 150, min(1800, 0.26 * extent)))
+    radius = float(np.clip(np.exp(rng.normal(np.log(520), 0.65)), 90, min(1800, 0.26 * extent)))
     spot = spot or find_spot(rng, layout, radius)
     seed = new_seed(rng)
     numbers = _numbers(lot)
-    window, outer = blob(rng, layout, spot, min(45.0, 0.2 * spot.radius_um), seed, margin_um=-5)
+    # A detached fragment was not cut with the specimen and may lie across its edge, on glass.
+    margin = -1e3 if numbers["detached_um"] else -5.0
+    window, outer = blob(rng, layout, spot, min(45.0, 0.2 * spot.radius_um), seed, margin, AROUND_UM)
     spaces = (float(numbers["marrow_from"]) - frame.field_in(seed + 1, window, 330, 2)) * 130
     canals, wide = _canals(rng, window, outer, frame, float(numbers["canals_mm2"]))
     label = np.minimum(np.minimum(outer, spaces), wide).astype(np.float32)
@@ -61,23 +64,27 @@ def _numbers(lot: Lot) -> dict[str, Value]:
         "front_h": float(rng.uniform(0.15, 0.6)),
         "osteoclasts": int(rng.integers(1, 7)) if rng.random() < 0.2 else 0,
         "lamella_um": lot.between((4.5, 9), (3.5, 11)),
-        "lamella": float(rng.uniform(0.0, 0.03)) if woven else lot.between((0.04, 0.12), (0.02, 0.16)),
+        "lamella": float(rng.uniform(0.0, 0.03)) if woven else lot.between((0.015, 0.055), (0.008, 0.09)),
         "streaks": float(rng.uniform(0.2, 1.2)),
         "straight": float(rng.uniform(0.3, 1.0)),
         "cement": float(rng.uniform(0.0, 0.4)),
-        "mottle": float(rng.uniform(0.03, 0.16)),
-        "grain": float(rng.uniform(0.02, 0.12)),
-        "lacunae_mm2": float(rng.uniform(300, 800)) if woven else lot.between((130, 330), (90, 450)),
-        "empty": float(rng.uniform(0.2, 0.95)),
-        "canals_mm2": float(np.exp(rng.uniform(np.log(0.5), np.log(9)))),
+        "mottle": float(rng.uniform(0.02, 0.1)),
+        "grain": float(rng.uniform(0.005, 0.03) if rng.random() < 0.7 else rng.uniform(0.03, 0.12)),
+        "splits": float(rng.uniform(0.1, 1.4)) if rng.random() < 0.6 else 0.0,
+        "lacunae_mm2": float(rng.uniform(300, 800)) if woven else lot.between((170, 350), (110, 450)),
+        "empty": float(rng.uniform(0.05, 0.4) if rng.random() < 0.7 else rng.uniform(0.5, 1.0)),
+        "canals_mm2": float(np.exp(rng.uniform(np.log(2.0), np.log(18)))),
         "marrow_from": float(rng.uniform(0.55, 1.9)),
-        "lining": float(rng.uniform(0.2, 0.9)) if rng.random() < 0.4 else 0.05,
+        "lining": float(rng.uniform(0.15, 0.9)) if rng.random() < 0.7 else 0.05,
         "fatty": bool(rng.random() < 0.4),
         "osteoid_um": float(rng.uniform(2, 12)) if rng.random() < 0.3 else 0.0,
-        "marrow": float(rng.uniform(0.35, 1.2)),
-        "cells_mm2": float(np.exp(rng.uniform(np.log(300), np.log(6000)))),
-        "retraction_um": float(rng.uniform(2, 25)) if rng.random() < 0.6 else 0.0,
-        "edge_um": float(rng.uniform(0.5, 2.0)),
+        "marrow": float(rng.uniform(0.5, 1.6)),
+        "cells_mm2": float(np.exp(rng.uniform(np.log(800), np.log(8000)))),
+        "fibril": float(rng.uniform(0.01, 0.06)),
+        "retraction_um": float(np.exp(rng.uniform(np.log(1.5), np.log(22)))) if rng.random() < 0.6 else 0.0,
+        "edge_um": float(rng.uniform(0.4, 1.2)),
+        "periosteum_um": float(rng.uniform(5, 30)) if rng.random() < 0.7 else 0.0,
+        "detached_um": float(rng.uniform(6, 45)) if rng.random() < 0.15 else 0.0,
         "chatter": float(rng.uniform(0.05, 0.2)) if rng.random() < 0.25 else 0.0,
     }
 
@@ -125,7 +132,7 @@ def _table(rng: np.random.Generator, period_um: float) -> F32:
     v = np.fft.rfftfreq(TABLE, TABLE_UM) * period_um
     lines = np.fft.irfft(white * np.exp(-((v - 1) ** 2) / (2 * 0.35**2)), TABLE)
     slow = np.fft.irfft(white * np.exp(-((v - 0.25) ** 2) / (2 * 0.1**2)), TABLE)
-    mixed = lines / lines.std() + 0.7 * slow / slow.std()
+    mixed = lines / lines.std() + 0.35 * slow / slow.std()
     return np.asarray(mixed / mixed.std(), np.float32)[None, :]
 
 

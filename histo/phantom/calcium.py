@@ -8,8 +8,8 @@ from histo.phantom.calcium_forms import AROUND_UM, globules, milia, plate, psamm
 from histo.phantom.canvas import Canvas
 from histo.phantom.colours import dark
 from histo.phantom.layout import Layout
-from histo.phantom.noise import F32, Window, cells, enlarge, noise, power_of_two, ramp
-from histo.phantom.reaction import paint_reaction, plan_reaction, reaction_numbers
+from histo.phantom.noise import F32, Window, cells, enlarge, layers, noise, power_of_two, ramp
+from histo.phantom.reaction import paint_reaction, plan_reaction, reaction_numbers, reaction_reach_um
 from histo.phantom.recipe import Lot, new_seed
 from histo.phantom.region import Region, Spot, Value, blob, find_spot, true_outside
 from histo.phantom.scene import Scene
@@ -38,13 +38,13 @@ _OUTLINES: Final = {
 
 
 def plan_calcium(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
-    """Draw one deposit of 80 µm to several mm."""
+    """Draw one deposit of 50 µm to a plate of a centimetre, where the slide has room for it."""
     rng = lot.rng
     forms = [f for f in FORMS if lot.domain != "train" or f not in SHIFT_ONLY]
     share = np.array([FORMS[f] for f in forms])
     form = str(rng.choice(forms, p=share / share.sum()))
     extent = min(layout.frame.size_px) * layout.frame.mpp
-    radius = float(np.clip(np.exp(rng.normal(np.log(260), 0.75)), 40, min(1800, 0.24 * extent)))
+    radius = float(np.clip(np.exp(rng.normal(np.log(260), 0.75)), 25, min(1800, 0.24 * extent)))
     spot = spot or find_spot(rng, layout, radius)
     seed = new_seed(rng)
     numbers = _numbers(lot, form)
@@ -75,11 +75,11 @@ def _numbers(lot: Lot, form: str) -> dict[str, Value]:
         "cover": float(rng.uniform(0.1, 0.85)),
         "haze": float(rng.uniform(0.0, 0.3)),
         "drop_out": float(rng.uniform(0.9, 1.9)) if rng.random() < 0.3 else 9.0,
-        "grain": float(rng.uniform(0.03, 0.3)),
+        "grain": float(rng.uniform(0.03, 0.3)) * (1.0 if rng.random() < 0.35 else 0.3),
         "grain_px": int(rng.choice([2, 4, 8])),
         "mottle": float(rng.uniform(0.02, 0.2)),
         "mottle_um": float(np.exp(rng.uniform(np.log(5), np.log(60)))),
-        "ridges": float(rng.uniform(0, 0.4)) if rng.random() < 0.4 else 0.0,
+        "ridges": float(rng.uniform(0, 0.3)) if rng.random() < 0.25 else 0.0,
         "edge_um": float(rng.uniform(0.4, 3.5)),
         "ragged_um": float(rng.uniform(0.2, 1.5)) if form in _SMOOTH else float(rng.uniform(1, 7)),
         "rim": float(rng.uniform(0.15, 0.7)) if rng.random() < 0.6 else 0.0,
@@ -90,23 +90,26 @@ def _numbers(lot: Lot, form: str) -> dict[str, Value]:
         "stretch": float(rng.uniform(1.0, 2.6)),
         "turn": float(rng.uniform(0, np.pi)),
         "shard_um": float(np.exp(rng.uniform(np.log(28), np.log(130)))),
-        "gap_um": float(rng.uniform(0.5, 14)),
+        "gap_um": float(rng.uniform(2.0, 14)),
         "lost": float(rng.uniform(0.03, 0.4)),
         "crumbs": float(rng.uniform(0.1, 0.7)),
         "blur_um": float(rng.uniform(0.6, 4.0)),
-        "between": float(rng.uniform(0, 0.6)) if rng.random() < 0.6 else 0.0,
+        "streaks": float(rng.uniform(0.05, 0.35)),
+        "dust": float(rng.uniform(0.2, 1.0)) if rng.random() < 0.6 else 0.0,
+        "halo_um": float(rng.uniform(1.0, 5.0)) if rng.random() < 0.3 else 0.0,
+        "between": float(rng.uniform(0, 0.8)) if rng.random() < 0.6 else 0.0,
     }
 
 
 def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
     """Paint the deposit, its rim and its cracks, and label what is at least half opaque."""
-    part = region.window(scene.frame).meet(canvas.window)
+    mpp, n = scene.frame.mpp, region.number
+    part = region.part(
+        scene.frame, canvas.window, min(AROUND_UM, max(75.0, 4 * n("rim_um"), reaction_reach_um(region)))
+    )
     if part is None:
         return
-    mpp, n = scene.frame.mpp, region.number
     sdf = region.read(region.sdf_um, part, scene.frame)
-    if float(sdf.max()) < -AROUND_UM:
-        return
     sdf += np.float32(n("ragged_um")) * noise(region.seed + 1, part, power_of_two(12 / mpp), 4)
     if n("rim"):
         halo = np.float32(0.7 * n("rim")) * np.exp(np.minimum(sdf, 0) * np.float32(1 / n("rim_um")))
@@ -119,16 +122,17 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
     alpha = ramp(sdf, -soft, soft)
     tone = np.ones_like(sdf)
     if region.numbers["shattered"]:
-        strands = np.float32(n("between")) * ramp(noise(region.seed + 2, part, power_of_two(6 / mpp), 3), -0.2, 1.2)
-        cut = part.within(canvas.window)
-        empty = ramp(sdf, -2.0 - soft, 0.0) * (1 - strands)
-        canvas.paint(part, empty, 0.0, 0.0, nuclei=0.0)
-        canvas.n[cut] *= 1 - empty
+        _paint_glass(canvas, region, part, sdf, specimen, soft, mpp)
         whole, tone = _shards(region, part, mpp)
         alpha = alpha * whole
     elif n("cracks"):
         alpha = alpha * _cracks(region, part, mpp)
     tone *= _interior(region, part, sdf, mpp)
+    if n("halo_um") and not region.numbers["shattered"]:  # a refractile deposit shrinks away from its bed
+        ring = ramp(sdf, -n("halo_um") - soft, -n("halo_um")) * ramp(
+            noise(region.seed + 17, part, power_of_two(40 / mpp), 2), -0.6, 0.4
+        )
+        canvas.paint(part, ring * specimen, 0.0, 0.0, nuclei=0.2)
     if n("drop_out") < 9:  # pieces fell out of the section
         torn = noise(region.seed + 13, part, power_of_two(90 / mpp), 3)
         lost = ramp(torn, n("drop_out"), n("drop_out") + 0.06) * ramp(sdf, -1, 3)
@@ -141,6 +145,24 @@ def paint_calcium(canvas: Canvas, region: Region, scene: Scene) -> None:
         truth = alpha >= 0.5
     canvas.paint(part, alpha, np.float32(n("h")) * tone, np.float32(n("e")) * tone)
     canvas.mark(part, truth, CALCIUM)
+
+
+def _paint_glass(
+    canvas: Canvas, region: Region, part: Window, sdf: F32, specimen: F32, soft: float, mpp: float
+) -> None:
+    """Empty the bed of a shattered deposit but for threads, and strew splinters on the glass."""
+    n = region.number
+    web = 1 - np.abs(noise(region.seed + 2, part, power_of_two(14 / mpp), 4))
+    strands = np.float32(n("between")) * ramp(web, 0.55, 1.0)
+    cut = part.within(canvas.window)
+    empty = ramp(sdf, -2.0 - soft, 0.0) * (1 - strands)
+    canvas.paint(part, empty, 0.0, 0.0, nuclei=0.0)
+    canvas.n[cut] *= 1 - empty
+    if n("dust"):
+        splinters = noise(region.seed + 15, part, power_of_two(4 / mpp), 3)
+        splinters += noise(region.seed + 16, part, power_of_two(48 / mpp), 2)
+        specks = ramp(splinters, 3.1 - n("dust"), 3.4 - n("dust")) * ramp(sdf, -60, 10) * specimen
+        canvas.paint(part, specks, 0.8 * n("h"), 0.8 * n("e"))
 
 
 def _granules(region: Region, part: Window, sdf: F32, mpp: float) -> F32:
@@ -163,7 +185,10 @@ def _interior(region: Region, part: Window, sdf: F32, mpp: float) -> F32:
     tone += np.float32(n("ridges")) * (0.5 - ridge)
     tone += np.float32(n("grain") * 0.5) * noise(region.seed + 6, part, power_of_two(n("grain_px") * 0.5 / mpp))
     if n("rings_um"):
-        tone += 0.18 * np.cos(sdf * np.float32(2 * np.pi / n("rings_um")))
+        wobble = noise(region.seed + 19, part, power_of_two(32 / mpp), 3)
+        tone += np.float32(0.13) * layers(
+            region.seed + 20, sdf + np.float32(0.3 * n("rings_um")) * wobble, 0.5 * n("rings_um")
+        )
     return np.asarray(np.clip(tone, 0.3, 1.8), np.float32)
 
 
@@ -192,5 +217,11 @@ def _shards(region: Region, part: Window, mpp: float) -> tuple[F32, F32]:
     whole *= big.mark > n("lost")
     pieces = np.clip(0.5 + (small.gap_px + 2 * rough - 0.35 * gap) / 2.5, 0, 1) * (small.mark > 0.15 + n("lost"))
     whole *= 1 - crumbled * (1 - pieces)
+    # Every shard is streaked in a direction of its own, and ragged where it broke.
+    turn = np.float32(np.pi) * ((big.mark * 29.3) % 1)
+    y = np.arange(part.y, part.y + part.h, dtype=np.float32)[:, None] * np.float32(mpp)
+    x = np.arange(part.x, part.x + part.w, dtype=np.float32)[None, :] * np.float32(mpp)
+    streaks = layers(region.seed + 18, np.cos(turn) * y - np.sin(turn) * x + 0.9 * rough, 4.5)
     dark = 0.7 + 0.5 * luck + crumbled * (0.5 * small.mark - 0.35)
+    dark += np.float32(n("streaks")) * (0.6 * streaks * ramp(rough, -1.5, 1.5) - 0.4 * np.abs(rough))
     return np.asarray(whole, np.float32), np.asarray(dark, np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 from histo.phantom.canvas import Canvas
 from histo.phantom.colours import nuclear_share
 from histo.phantom.layout import Frame, Layout
-from histo.phantom.noise import F32, Window, noise, power_of_two, ramp
+from histo.phantom.noise import F32, Window, cells, noise, power_of_two, ramp
 from histo.phantom.nuclei import choose, join, keep, lattice, look_up, put, stamps_at
 from histo.phantom.recipe import Lot
 from histo.phantom.region import Region, Spot, cells_around, centres
@@ -100,11 +100,14 @@ def populate(region: Region, frame: Frame, lot: Lot) -> None:
     foreign = spots.luck[1] < n("mix") * (
         0.4 if region.name in ("basaloid", "necrosis") or shape in ("small", "thin", "oval") else 1
     )
-    index = np.where(foreign, other, index).astype(np.int32)
+    index = np.where(foreign, other, index)
+    # Here and there lies a large pale cell.
+    large = choose("vesicular", angle, spots.luck[2])
+    index = np.where((spots.luck[3] * 17) % 1 < n("large"), large, index).astype(np.int32)
     cover = min(0.95, _NUCLEUS_UM2[shape] * n("packing") / spacing**2)
     ground, strength = nuclear_share(lot, n("mean_h"), cover)
     region.numbers.update({"ground_h": ground, "strength": strength, "cover": round(cover, 3), "shape": shape})
-    gain = strength * (0.6 + 0.7 * spots.luck[3])
+    gain = strength * (0.55 + 0.7 * spots.luck[3])
     region.stamps["nuclei"] = join([stamps_at(spots, index, gain.astype(np.float32), frame.mpp)])
 
 
@@ -119,9 +122,11 @@ def paint_cells(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf:
         gap = ramp(sdf, -7, -3) * ramp(slow, 0.2, 0.8)
         canvas.paint(part, gap, 0.02, 0.03)
         alpha = ramp(sdf, -1.5, 1.5)
-    tone = 1 + 0.2 * grain + np.float32(0.6 * n("ground_grain")) * fine + 0.08 * slow
+    bodies = cells(region.seed + 14, part, _SPACING_UM[region.name] * n("spread") / mpp, 2, 1.5 / mpp)
+    tone = 0.88 + 0.25 * bodies.mark + 0.08 * grain + np.float32(0.6 * n("ground_grain")) * fine + 0.08 * slow
     if n("gaps"):  # pale chinks between cells that shrank
-        tone -= np.float32(n("gaps")) * ramp(noise(region.seed + 13, part, power_of_two(4 / mpp), 2), 0.5, 1.5)
+        chink = ramp(noise(region.seed + 13, part, power_of_two(6 / mpp), 2), 0.2, 1.4)
+        tone -= np.float32(n("gaps")) * chink * ramp(bodies.gap_px, 2.2 / mpp, 0.4 / mpp)
     tone = np.clip(tone, 0.05, 1.9)
     canvas.paint(part, alpha, np.float32(n("ground_h")) * tone, np.float32(n("mean_e")) * tone)
     nuclei = _sharp_or_soft(region, scene, part)
@@ -132,7 +137,7 @@ def paint_cells(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf:
         nuclei += alpha * np.float32(0.5 * n("strength")) * ramp(dust + 0.6 * grain, 1.5, 2.2)
     elif region.name == "crush":
         nuclei = _smeared(region, scene, part, nuclei, alpha)
-    if n("strands") > 0:  # fibrous strands with few nuclei run through the sheet
+    if n("strands") > 0.25:  # fibrous strands with few nuclei run through the sheet
         wave = np.abs(noise(region.seed + 10, part, power_of_two(110 / mpp), 3))
         strand = ramp(wave, 0.16 * n("strands"), 0.05 * n("strands")) * alpha
         canvas.paint(part, 0.8 * strand, 0.05, np.float32(0.2 + 0.8 * n("mean_e")) * tone)

@@ -1,93 +1,134 @@
 """Many slides of many patients with a manifest, made in parallel and resumed where they stopped."""
 
-import csv
-import json
+import itertools
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 
-from histo.errors import UsageError
-from histo.phantom.recipe import KINDS, LABELS
-from histo.phantom.slide import files_of, make_slide, parameters
+from histo.errors import ArchiveError
+from histo.files import write_table
+from histo.phantom.kinds import label_of, look_alike
+from histo.phantom.recipe import KINDS
+from histo.phantom.slide import is_made, make_slide, parameters
+from histo.phantom.spec import CohortSpec, Group, spec_from
 
-_SHARES: Final = {
-    "normal": 0.25,
-    "confounder": 0.2,
-    "calcinosis_cutis": 0.25,
-    "heterotopic_ossification": 0.2,
-    "mixed": 0.1,
-}
-HEADER: Final = ("slide", "path", "patient", "label", "annotation")
+HEADER: Final = (
+    "slide", "path", "patient", "label", "annotation", "split",
+    "group", "kind", "domain", "seed", "mask", "twin_of", "varied",
+)  # fmt: skip
+MANIFEST: Final = "slides.csv"
+
+Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
-    """One slide to make."""
+    """One slide to make: its checked parameters, and what the manifest says of it."""
 
     name: str
     patient: str
-    kind: str
-    seed: int
-    patient_seed: int
+    group: str
+    split: str
+    asked: dict[str, Any]
+    twin_of: str = ""
+    varied: str = ""
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The slide's line in the manifest."""
+        asked = self.asked
+        label = label_of(asked["kind"], asked["lesions"])
+        files = (f"{self.name}.svs", f"{self.name}.geojson", f"{self.name}.mask.tif")
+        return (
+            self.name, files[0], self.patient, label, files[1], self.split,
+            self.group, asked["kind"], asked["domain"], str(asked["seed"]), files[2], self.twin_of, self.varied,
+        )  # fmt: skip
 
 
-def plan_cohort(slides: int, seed: int) -> list[Job]:
-    """Deal kinds to patients of one to three slides; the same seed always gives the same list."""
-    rng = np.random.default_rng(np.random.SeedSequence(seed))
-    exact = np.array([_SHARES[k] for k in KINDS]) * slides
-    counts = np.floor(exact).astype(int)
-    for k in np.argsort(counts - exact, kind="stable")[: slides - int(counts.sum())]:
-        counts[k] += 1
-    kinds = [kind for kind, count in zip(KINDS, counts, strict=True) for _ in range(count)]
-    kinds = [kinds[k] for k in rng.permutation(slides)]
+def plan_cohort(spec: CohortSpec) -> list[Job]:
+    """Draw patients, kinds, sizes and seeds; the same specification always gives the same list.
+
+    A group draws from a stream of its own: changing one leaves the others' slides as they are, but for their numbers.
+    """
     jobs: list[Job] = []
-    patient = 0
-    while len(jobs) < slides:
-        patient_seed = int(rng.integers(1, 2**48))
-        for _ in range(int(rng.integers(1, 4))):
-            if len(jobs) < slides:
-                number = len(jobs)
-                slide_seed = int(rng.integers(1, 2**48))
-                jobs.append(
-                    Job(f"phantom_{number:04d}", f"patient_{patient:04d}", kinds[number], slide_seed, patient_seed)
-                )
-        patient += 1
+    slides = patients = 0
+    for number, group in enumerate(spec.groups):
+        rng = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(number,) if number else ()))
+        dealt = _deal(group, rng)
+        for patient, patient_seed, kind, seed, size_px in dealt:
+            who = f"patient_{patients + patient:04d}"
+            jobs += _variants(group, f"phantom_{slides:04d}", who, (patient_seed, seed), kind, size_px)
+            slides += 1
+        patients += 1 + max(patient for patient, *_ in dealt)
     return jobs
 
 
-def _make(folder: Path, job: Job, size_px: tuple[int, int], domain: str) -> None:
-    cv2.setNumThreads(1)  # the processes already share the cores
-    make_slide(
-        folder,
-        job.name,
-        kind=job.kind,
-        seed=job.seed,
-        size_px=size_px,
-        domain=domain,
-        patient_seed=job.patient_seed,
-    )
+def _deal(group: Group, rng: np.random.Generator) -> list[tuple[int, int, str, int, tuple[int, int]]]:
+    """Return (number of the patient, its seed, kind, the slide's seed, size) of every slide of a group."""
+    counts = [group.draw_count(rng) for _ in range(group.patients or 0)]
+    slides = group.slides or sum(counts)
+    per_patient = group.kind_of == "patient"
+    kinds = _deal_kinds(group, len(counts) if per_patient else slides, rng)
+    dealt: list[tuple[int, int, str, int, tuple[int, int]]] = []
+    patient = 0
+    while len(dealt) < slides:
+        patient_seed = int(rng.integers(1, 2**48))
+        count = counts[patient] if counts else group.draw_count(rng)
+        for _ in range(min(count, slides - len(dealt))):
+            kind = kinds[patient if per_patient else len(dealt)]
+            seed = int(rng.integers(1, 2**48))
+            dealt.append((patient, patient_seed, kind, seed, group.draw_size(rng)))
+        patient += 1
+    return dealt
 
 
-def is_made(folder: Path, job: Job, size_px: tuple[int, int], domain: str) -> bool:
-    """Tell whether the slide is there, whole, and made with these parameters."""
-    files = files_of(folder, job.name, job.kind)
-    if not all(p.is_file() for p in (files.slide, files.geojson, files.mask, files.json)):
-        return False
-    wanted = parameters(
-        kind=job.kind, seed=job.seed, size_px=size_px, mpp=0.5, domain=domain, patient_seed=job.patient_seed
-    )
-    try:
-        record = json.loads(files.json.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and all(record.get(k) == v for k, v in wanted.items())
+def _deal_kinds(group: Group, count: int, rng: np.random.Generator) -> list[str]:
+    """Shuffle kinds whose numbers come as near to their shares as whole numbers can."""
+    names = sorted(group.kinds, key=lambda k: (KINDS.index(k) if k in KINDS else len(KINDS), k))
+    shares = np.array([group.kinds[k] for k in names])
+    exact = shares / shares.sum() * count
+    counts = np.floor(exact + 1e-9).astype(int)
+    for k in np.argsort(counts - exact, kind="stable")[: count - int(counts.sum())]:
+        counts[k] += 1
+    kinds = [kind for kind, many in zip(names, counts, strict=True) for _ in range(many)]
+    return [kinds[k] for k in rng.permutation(count)]
+
+
+def _variants(
+    group: Group, name: str, patient: str, seeds: tuple[int, int], kind: str, size_px: tuple[int, int]
+) -> list[Job]:
+    """Return one slide in all its variants, and each variant's twin without lesions where the group wants them."""
+    jobs = []
+    variants = group.variants()
+    for k, settings in enumerate(variants):
+        here = f"{name}_v{k}" if len(variants) > 1 else name
+        varied = "; ".join(f"{key}={settings[key]}" for key in group.vary)
+        for lesions in (group.lesions, False)[: 1 + group.twins]:
+            asked = parameters(
+                kind=kind,
+                seed=seeds[1],
+                size_px=size_px,
+                mpp=group.mpp,
+                domain=group.domain,
+                patient_seed=seeds[0],
+                lesions=lesions,
+                overrides=settings,
+            )
+            if lesions == group.lesions:
+                jobs.append(Job(here, patient, group.name, group.split or "", asked, varied=varied))
+            elif kind not in ("normal", "confounder") and look_alike(kind) is None:
+                jobs.append(Job(f"{here}_twin", patient, group.name, group.split or "", asked, here, varied))
+    return jobs
 
 
 def make_cohort(
@@ -98,45 +139,83 @@ def make_cohort(
     domain: str = "train",
     size_px: tuple[int, int] = (6000, 6000),
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Make `slides` slides and return their manifest; slides already made are kept.
+    """Make `slides` slides of all kinds and return their manifest, see `make_from_spec`."""
+    group = {"slides": slides, "domain": domain, "size_px": [f"{size_px[0]}x{size_px[1]}"]}
+    return make_from_spec(folder, spec_from({"seed": seed, "groups": [group]}, "cohort", "groups.0"), workers, progress)
+
+
+def make_from_spec(
+    folder: Path, spec: CohortSpec, workers: int | None = None, progress: Progress | None = None
+) -> Path:
+    """Make the slides of a specification and return their manifest; slides made with the same parameters are kept.
 
     `progress` is told (done, all) after every slide. The result does not depend on the number of workers.
     """
-    if slides < 1:
-        raise UsageError(f"a cohort of {slides} slides is empty; ask for at least one")
-    jobs = plan_cohort(slides, seed)
-    parameters(kind=KINDS[0], seed=seed, size_px=size_px, mpp=0.5, domain=domain, patient_seed=None)
+    jobs = plan_cohort(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [job for job in jobs if not is_made(folder, job, size_px, domain)]
-    done = slides - len(missing)
+    missing = [job for job in jobs if not is_made(folder, job.name, job.asked)]
+    done = len(jobs) - len(missing)
     if progress and done:
-        progress(done, slides)
+        progress(done, len(jobs))
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, len(jobs))
+
     count = min(workers or os.cpu_count() or 1, max(1, len(missing)))
     if count == 1:
         for job in missing:
-            _make(folder, job, size_px, domain)
-            done += 1
-            if progress:
-                progress(done, slides)
+            _make(folder, job)
+            tell()
     else:
-        with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for future in as_completed([pool.submit(_make, folder, j, size_px, domain) for j in missing]):
-                future.result()
-                done += 1
-                if progress:
-                    progress(done, slides)
-    return _write_manifest(folder, jobs)
-
-
-def _write_manifest(folder: Path, jobs: list[Job]) -> Path:
-    path = folder / "slides.csv"
-    temporary = folder / ".slides.csv"
-    with temporary.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(HEADER)
-        for job in jobs:
-            writer.writerow((job.name, f"{job.name}.svs", job.patient, LABELS[job.kind], f"{job.name}.geojson"))
-    os.replace(temporary, path)
+        _make_in_parallel(folder, missing, count, tell)
+    path = folder / MANIFEST
+    write_table(path, HEADER, [job.row for job in jobs])
     return path
+
+
+def _make_in_parallel(folder: Path, jobs: list[Job], count: int, tell: Callable[[], None]) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    left = iter(jobs)
+    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_settle_worker)
+    try:
+        running = {pool.submit(_make, folder, job) for job in itertools.islice(left, count)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                tell()
+            # None waits in a queue, so that Ctrl-C costs no more than the slides at work.
+            running |= {pool.submit(_make, folder, job) for job in itertools.islice(left, len(done))}
+    except BrokenProcessPool as error:
+        raise ArchiveError(
+            f"a worker that made slides in {folder} was killed, most likely for want of memory; "
+            "run the same command with fewer --workers or smaller slides"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _settle_worker() -> None:
+    """Make a worker leave Ctrl-C to its parent, and end with it however the parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent; killed, it closes nothing, and its workers would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _make(folder: Path, job: Job) -> None:
+    cv2.setNumThreads(1)  # the processes already share the cores
+    asked = dict(job.asked)
+    asked.pop("format")
+    make_slide(folder, job.name, **asked)

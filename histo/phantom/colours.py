@@ -9,6 +9,7 @@ import numpy as np
 from histo.phantom.recipe import Lot
 
 Amounts = tuple[float, float]
+_BLACK = 1.5
 
 
 def dark(lot: Lot) -> Amounts:
@@ -26,6 +27,11 @@ def pink(lot: Lot) -> Amounts:
 
 
 def nuclear_share(lot: Lot, h: float, cover: float) -> tuple[float, float]:
-    """Split a mean haematoxylin between ground and nuclei that cover a share of the area: (ground, strength)."""
-    ground = h * lot.between((0.2, 0.72), (0.08, 0.85))
-    return ground, float(np.clip((h - ground) / max(cover, 0.08), 0.35, 2.4))
+    """Split a mean haematoxylin between ground and nuclei that cover a share of the area: (ground, strength).
+
+    Nuclei blacker than `_BLACK` show no chromatin any more: what is left of the mean goes to the ground.
+    """
+    cover = max(cover, 0.08)
+    ground = h * lot.between((0.12, 0.6), (0.05, 0.8))
+    strength = float(np.clip((h - ground) / cover, 0.35, _BLACK))
+    return max(ground, h - strength * cover), strength

@@ -14,6 +14,7 @@ from histo.phantom.region import Region
 from histo.phantom.scene import Scene
 
 LESIONS = (CALCIUM, BONE)
+_AROUND_UM = 90.0  # the softest border reaches this far
 _PAINTERS = {
     **dict.fromkeys(SHEETS, paint_cells),
     **dict.fromkeys(FIBROUS, paint_fibres),
@@ -24,12 +25,10 @@ _PAINTERS = {
 
 def paint_confounder(canvas: Canvas, region: Region, scene: Scene) -> None:
     """Paint one confounder and label it over those painted before, without covering a lesion's label."""
-    part = region.window(scene.frame).meet(canvas.window)
+    part = region.part(scene.frame, canvas.window, _AROUND_UM)
     if part is None:
         return
     sdf = region.read(region.sdf_um, part, scene.frame)
-    if float(sdf.max()) < -60:
-        return
     sdf += 4 * noise(region.seed + 5, part, power_of_two(12 / scene.frame.mpp), 3)
     inside = _PAINTERS[region.name](canvas, region, scene, part, sdf)
     free = ~np.isin(canvas.label[part.within(canvas.window)], LESIONS)

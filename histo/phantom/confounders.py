@@ -7,11 +7,11 @@ import numpy as np
 from histo.phantom.cell_sheets import SHEETS, plan_nests, populate
 from histo.phantom.colours import dark, pink
 from histo.phantom.fibrous import FIBROUS, populate_fibres
-from histo.phantom.layout import Frame, Layout
+from histo.phantom.layout import NO_SURFACE_UM, Frame, Layout
 from histo.phantom.noise import F32, Window
 from histo.phantom.nuclei import choose, keep, lattice, look_up, stamps_at
 from histo.phantom.recipe import Lot, new_seed
-from histo.phantom.region import Region, Value, blob, find_spot, true_outside
+from histo.phantom.region import Region, Spot, Value, blob, find_spot, true_outside
 
 CONFOUNDERS: Final = {
     "lymphoid": 10,
@@ -86,6 +86,8 @@ def plan_confounder(lot: Lot, layout: Layout, name: str | None = None) -> Region
     radius = float(np.exp(rng.normal(np.log(_TYPICAL_UM.get(name, 480)), 0.5)))
     # A confounder takes at most about an eighth of the specimen.
     spot = find_spot(rng, layout, float(np.clip(radius, 40, 0.25 * np.sqrt(area_um2))))
+    if name == "bacteria":
+        spot = _on_surface(rng, layout, spot)
     seed = new_seed(rng)
     numbers = _numbers(lot)
     h, e = dark(lot) if name in _DARK else pink(lot)
@@ -110,6 +112,16 @@ def plan_confounder(lot: Lot, layout: Layout, name: str | None = None) -> Region
     return region
 
 
+def _on_surface(rng: np.random.Generator, layout: Layout, spot: Spot) -> Spot:
+    """Move a spot to the specimen's surface: colonies grow on an ulcer, where the epidermis is lost."""
+    places = np.argwhere((layout.tissue > 0) & (layout.tissue < 40) & (layout.depth < NO_SURFACE_UM))
+    if not len(places):
+        return spot
+    j, i = places[int(rng.integers(len(places)))]
+    cell = layout.frame.cell_um
+    return Spot((float(i) + 0.5) * cell, (float(j) + 0.5) * cell, spot.radius_um)
+
+
 def _numbers(lot: Lot) -> dict[str, Value]:
     rng = lot.rng
     return {
@@ -120,7 +132,7 @@ def _numbers(lot: Lot) -> dict[str, Value]:
         "grain_um": float(rng.uniform(0.9, 3.0)),
         "hue": int(rng.integers(0, 4)),
         "spacing_um": float(rng.uniform(60, 130)),
-        "ground_grain": lot.between((0.06, 0.4), (0.03, 0.5)),
+        "ground_grain": lot.between((0.06, 0.4), (0.03, 0.5)) * (1.0 if rng.random() < 0.35 else 0.25),
         "nuclear_grain": float(rng.uniform(0.0, 0.4)),
         "spread": lot.between((0.72, 1.25), (0.62, 1.5)),
         "mix": float(rng.uniform(-0.3, 0.6)),
@@ -130,7 +142,8 @@ def _numbers(lot: Lot) -> dict[str, Value]:
         "clot": float(rng.uniform(0.05, 0.35)),
         "turn": float(rng.uniform(0, np.pi)),
         "soft_um": float(rng.uniform(0.5, 1.5)) if rng.random() < 0.2 else 0.0,
-        "gaps": float(rng.uniform(0.1, 0.8)) if rng.random() < 0.45 else 0.0,
+        "gaps": float(rng.uniform(0.2, 1.0)) if rng.random() < 0.7 else 0.0,
+        "large": float(rng.uniform(0.0, 0.08)),
         "holes_um": float(np.exp(rng.uniform(np.log(8), np.log(30)))),
     }
 

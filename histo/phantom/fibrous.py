@@ -85,7 +85,7 @@ def _own_fibres(region: Region, scene: Scene, part: Window) -> F32:
     bend = noise(region.seed + 22, part, power_of_two(n("bend_long_um") / mpp), 2) * np.float32(n("bend_um") / mpp)
     scale = np.float32(1 / n("zoom"))
     crimp = 1.5 * noise(region.seed + 23, part, power_of_two(16 / mpp))
-    return read_fibres(scene.fibres, (c * x + s * y) * scale, (-s * x + c * y + bend + crimp) * scale)
+    return read_fibres(scene.fibres.texture, (c * x + s * y) * scale, (-s * x + c * y + bend + crimp) * scale)
 
 
 def paint_fibres(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf: F32) -> np.ndarray:
@@ -98,7 +98,8 @@ def paint_fibres(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf
     tone = 1 + np.float32(n("streak")) * (weave[:, :, 0] + 1.1 * weave[:, :, 1])
     tone += np.float32(0.5 * n("ground_grain")) * fine + np.float32(n("mottle")) * slow
     h, e = np.full_like(tone, n("mean_h")), n("mean_e") * tone
-    gaps = ramp(weave[:, :, 2] + 0.2 * fine, n("slit"), n("slit") + 0.35)
+    torn = noise(region.seed + 12, part, power_of_two(8 / mpp), 3)
+    gaps = ramp(weave[:, :, 2] + 0.15 * torn, n("slit"), n("slit") + 0.3)
     if region.name == "skeletal_muscle":
         gaps = np.maximum(gaps, _fascicles(region, part, weave, mpp))
     elif region.name == "elastosis":

@@ -57,6 +57,7 @@ class Layout:
     inflammation: F32  # lymphocytes per mm²
     thickness: F32  # factor on all optical densities
     angle: float  # of the skin surface, radians
+    epidermis_um: float  # mean thickness, at most an eighth of the slide
 
 
 def _fragments(rng: np.random.Generator, size_um: float) -> list[tuple[float, float, float, float]]:
@@ -66,6 +67,16 @@ def _fragments(rng: np.random.Generator, size_um: float) -> list[tuple[float, fl
         return [(0.5, 0.5, float(rng.uniform(0.3, 0.47)), float(rng.uniform(0.3, 0.47)))]
     spots = [(0.27, 0.27), (0.73, 0.73), (0.73, 0.27), (0.27, 0.73)][:count]
     return [(x, y, float(rng.uniform(0.15, 0.25)), float(rng.uniform(0.12, 0.22))) for x, y in spots]
+
+
+def _epidermis(
+    frame: Frame, tissue: Tissue, depth: F32, along: F32, size_um: float, mean_um: float, seeds: list[int]
+) -> F32:
+    """Return the signed distance of the epidermis: a layer of uneven thickness with rete ridges."""
+    thick = mean_um * (1 + 0.3 * frame.field(seeds[0], 400))
+    wave = np.sin(2 * np.pi * along / tissue.rete_period_um + 1.5 * frame.field(seeds[1], 250))
+    ridges = min(tissue.rete_um, size_um / 10) * np.maximum(0, wave)
+    return np.asarray(thick + ridges - depth + 5 * frame.field(seeds[2], 32), np.float32)
 
 
 def lay_out(frame: Frame, tissue: Tissue, seed: int) -> Layout:
@@ -91,15 +102,15 @@ def lay_out(frame: Frame, tissue: Tissue, seed: int) -> Layout:
         a, b = a * size, b * size
         radius = (np.abs(p / a) ** power + np.abs(q / b) ** power) ** (1 / power)
         here = ((1 - radius) * min(a, b) + edge).astype(np.float32)
-        below = (q + 0.75 * b + surface).astype(np.float32) if has_surface else depth
+        # A fragment without a surface must not take over the depth of the one drawn before it.
+        below = (q + 0.75 * b + surface).astype(np.float32) if has_surface else np.full_like(depth, NO_SURFACE_UM)
         if has_surface:
             here = np.minimum(here, below)
         depth = np.where(here > inside, below, depth)
         along = np.where(here > inside, p, along)
         inside = np.maximum(inside, here)
-    thick = tissue.epidermis_um * (1 + 0.3 * frame.field(seeds[4], 400))
-    wave = np.sin(2 * np.pi * along / tissue.rete_period_um + 1.5 * frame.field(seeds[5], 250))
-    epidermis = thick + tissue.rete_um * np.maximum(0, wave) - depth + 5 * frame.field(seeds[6], 32)
+    epidermis_um = min(tissue.epidermis_um, size / 8)
+    epidermis = _epidermis(frame, tissue, depth, along, size, epidermis_um, seeds[4:7])
     fat_from = float(rng.uniform(700, 2600))
     lobules = depth - fat_from + 350 * frame.field(seeds[7], 600) + 60 * frame.field(seeds[8], 120)
     if rng.random() < 0.25:  # a specimen without a surface is dermis only, or dermis and fat
@@ -121,4 +132,5 @@ def lay_out(frame: Frame, tissue: Tissue, seed: int) -> Layout:
         inflammation,
         thickness.astype(np.float32),
         angle,
+        epidermis_um,
     )

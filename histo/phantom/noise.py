@@ -114,8 +114,33 @@ def enlarge(grid: F32, window: Window, factor: int, smooth: bool = True) -> F32:
 
 def ramp(value: F32, low: float, high: float) -> F32:
     """Rise from 0 at `low` to 1 at `high` with soft ends; `high` below `low` makes it fall."""
-    t = np.clip((value - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), np.float32)
+    t = value - np.float32(low)
+    t *= np.float32(1 / (high - low))
+    np.clip(t, 0, 1, out=t)
+    rise = t * np.float32(-2)
+    rise += np.float32(3)
+    rise *= t
+    rise *= t
+    return np.asarray(rise, np.float32)
+
+
+def fraction(value: F32) -> F32:
+    """Return what lies behind the point: a new number per cell out of a cell's number, at little cost."""
+    return np.asarray(value - np.floor(value), np.float32)
+
+
+def layers(seed: int, coordinate: F32, spacing: float) -> F32:
+    """Return noise of unit variance along one coordinate only: sheets about `spacing` thick, of no fixed period."""
+    t = coordinate * np.float32(1 / spacing)
+    low = np.floor(t)
+    first = int(low.min())
+    values = hashed(seed, np.arange(first, int(low.max()) + 2), np.zeros(1, np.int64))[:, 0]
+    values = (values - np.float32(0.5)) * np.float32(4.2)
+    t -= low
+    index = low.astype(np.int32) - first
+    t = t * t * (3 - 2 * t)
+    below = np.take(values, index)
+    return np.asarray(below + t * (np.take(values, index + 1) - below), np.float32)
 
 
 class Cells(NamedTuple):
@@ -164,24 +189,30 @@ def nearest(seed: int, yy: F32, xx: F32, size_px: float, rings: int = 1) -> tupl
     One ring of neighbours is fast and leaves rare straight breaks in the second distance; two leave none.
     """
     gy, gx = yy * np.float32(1 / size_px), xx * np.float32(1 / size_px)
-    jy, jx = np.floor(gy).astype(np.int32), np.floor(gx).astype(np.int32)
+    jy, jx = np.floor(gy).astype(np.intp), np.floor(gx).astype(np.intp)
     low_y, low_x = int(jy.min()) - rings, int(jx.min()) - rings
     rows, columns = np.arange(low_y, int(jy.max()) + rings + 1), np.arange(low_x, int(jx.max()) + rings + 1)
     py = rows[:, None] + 0.1 + 0.8 * hashed(seed + 1, rows, columns)
     px = columns[None, :] + 0.1 + 0.8 * hashed(seed + 2, rows, columns)
     marks = hashed(seed + 3, rows, columns).ravel()
     py, px = py.astype(np.float32).ravel(), px.astype(np.float32).ravel()
-    near = np.full(gy.shape, 9.0, np.float32)
-    second = np.full(gy.shape, 9.0, np.float32)
-    which = np.zeros(gy.shape, np.int32)
+    near, second = (np.full(gy.shape, 9.0, np.float32) for _ in range(2))
+    which, index = np.zeros(gy.shape, np.intp), np.empty(gy.shape, np.intp)
+    d, e, farther = (np.empty(gy.shape, np.float32) for _ in range(3))
     base = (jy - low_y) * len(columns) + (jx - low_x)
     for dy in range(-rings, rings + 1):
         for dx in range(-rings, rings + 1):
-            index = base + (dy * len(columns) + dx)
-            d = (py[index] - gy) ** 2 + (px[index] - gx) ** 2
-            closer = d < near
-            np.minimum(second, np.maximum(d, near), out=second)
-            np.copyto(which, index, where=closer)
+            np.add(base, dy * len(columns) + dx, out=index)
+            np.take(py, index, out=d, mode="clip")
+            np.take(px, index, out=e, mode="clip")
+            d -= gy
+            d *= d
+            e -= gx
+            e *= e
+            d += e
+            np.maximum(d, near, out=farther)
+            np.minimum(second, farther, out=second)
+            np.copyto(which, index, where=d < near)
             np.minimum(near, d, out=near)
     scale = np.float32(size_px)
     return np.sqrt(near) * scale, np.sqrt(second) * scale, marks[which]

@@ -10,26 +10,27 @@ from numpy.typing import NDArray
 from histo.phantom.layout import Frame
 from histo.phantom.noise import F32, Window, hashed
 
-ANGLES, SHAPES = 16, 6
+ANGLES, SHAPES = 16, 8
 _PER_TYPE = ANGLES * SHAPES
+_FINER = 2  # shapes are drawn this much finer than the slide, then turned
 
 # Half length and half width in µm, chromatin contrast, rim.
 _TYPES: Final = {
-    "fibroblast": ((4.5, 9.5), (0.9, 1.7), 0.25, 0.1),
-    "lymphocyte": ((2.7, 3.9), (2.5, 3.5), 0.5, 0.2),
-    "epithelial": ((3.6, 5.4), (2.6, 3.8), 0.35, 0.3),
-    "plump": ((4.0, 8.5), (2.6, 4.6), 0.55, 0.4),
-    "spindle": ((6.0, 11.0), (1.6, 2.8), 0.5, 0.3),
-    "lacuna": ((3.0, 8.0), (1.3, 3.6), 0.1, 0.0),
-    "osteocyte": ((1.8, 3.8), (0.9, 1.7), 0.2, 0.0),
-    "vesicular": ((4.5, 9.0), (3.2, 5.6), 0.5, 0.9),
-    "basaloid": ((3.4, 5.6), (2.2, 3.2), 0.2, 0.05),
+    "fibroblast": ((3.2, 8.5), (0.6, 1.4), 0.3, 0.1),
+    "lymphocyte": ((2.3, 3.5), (2.1, 3.2), 0.5, 0.05),
+    "epithelial": ((3.2, 5.2), (2.4, 3.6), 0.4, 0.2),
+    "plump": ((3.6, 7.5), (2.4, 4.2), 0.5, 0.3),
+    "spindle": ((5.0, 11.0), (1.2, 2.6), 0.5, 0.25),
+    "lacuna": ((2.6, 6.6), (1.1, 2.6), 0.1, 0.0),
+    "osteocyte": ((1.8, 4.2), (0.8, 1.6), 0.2, 0.0),
+    "vesicular": ((4.0, 8.5), (2.8, 5.2), 0.6, 0.7),
+    "basaloid": ((3.2, 5.4), (2.0, 3.2), 0.3, 0.1),
     "dust": ((0.8, 2.2), (0.6, 1.8), 0.3, 0.0),
-    "round": ((3.4, 4.6), (3.0, 4.2), 0.55, 0.4),
-    "pyknotic": ((2.4, 4.2), (1.6, 3.0), 0.05, 0.0),
-    "small": ((2.0, 3.0), (1.7, 2.5), 0.5, 0.2),
-    "oval": ((2.6, 4.4), (1.7, 2.9), 0.45, 0.25),
-    "thin": ((3.8, 7.0), (1.1, 1.9), 0.3, 0.15),
+    "round": ((3.0, 4.4), (2.7, 4.0), 0.55, 0.25),
+    "pyknotic": ((2.2, 4.0), (1.5, 2.8), 0.1, 0.0),
+    "small": ((2.0, 3.0), (1.7, 2.6), 0.5, 0.1),
+    "oval": ((2.6, 4.6), (1.6, 2.9), 0.45, 0.2),
+    "thin": ((3.8, 7.0), (1.0, 1.9), 0.3, 0.1),
 }
 TYPES: Final = tuple(_TYPES)
 
@@ -45,31 +46,42 @@ class Stamps:
 
 def bank_of(rng: np.random.Generator, mpp: float) -> list[F32]:
     """Draw the slide's shapes: for every type, angle and variant one map in 0..about 1.3."""
-    return [
-        _shape(rng, TYPES.index(name), np.pi * angle / ANGLES, mpp)
-        for name in TYPES
-        for angle in range(ANGLES)
-        for _ in range(SHAPES)
-    ]
+    bank: list[F32] = []
+    for name in TYPES:
+        shapes = [_shape(rng, TYPES.index(name), mpp / _FINER) for _ in range(SHAPES)]
+        bank += [_turned(shape, np.pi * angle / ANGLES) for angle in range(ANGLES) for shape in shapes]
+    return bank
 
 
-def _shape(rng: np.random.Generator, kind: int, angle: float, mpp: float) -> F32:
+def _turned(shape: F32, angle: float) -> F32:
+    """Turn a finely drawn shape and bring it to the slide's scale."""
+    fine, reach = shape.shape[0] // 2, shape.shape[0] // 2 // _FINER
+    c, s = _FINER * np.cos(angle), _FINER * np.sin(angle)
+    way = np.array([[c, s, fine - reach * (c + s)], [-s, c, fine - reach * (c - s)]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(shape, way, (2 * reach + 1, 2 * reach + 1), flags=flags), np.float32)
+
+
+def _shape(rng: np.random.Generator, kind: int, mpp: float) -> F32:
+    """Draw one shape that lies along x."""
     lengths, widths, contrast, rim = _TYPES[TYPES[kind]]
     a, b = rng.uniform(*lengths) / mpp, rng.uniform(*widths) / mpp
     a, b = max(a, b), min(a, b)
-    reach = int(np.ceil(a * 1.2)) + 2
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
-    bend = float(rng.normal(0, 0.12)) / max(a, 1.0)
-    p = np.cos(angle) * x + np.sin(angle) * y
-    q = -np.sin(angle) * x + np.cos(angle) * y + bend * p * p
+    reach = (int(np.ceil(a * 1.25 / _FINER)) + 2) * _FINER
+    q, p = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    q = q + np.float32(rng.normal(0, 0.12) / max(a, 1.0)) * p * p
     turn = np.arctan2(q / b, p / a)
-    outline = 1 + sum(rng.normal(0, 0.06) * np.cos(k * turn + rng.uniform(0, 6.28)) for k in (2, 3, 4))
+    waves = [(k, rng.normal(0, 0.1 / k), rng.uniform(0, 6.28)) for k in (2, 3, 4, 5)]
+    outline = 1 + sum(height * np.cos(k * turn + shift) for k, height, shift in waves)
     radius = np.sqrt((p / a) ** 2 + (q / b) ** 2) / outline
-    alpha = np.clip((1 - radius) * b * 0.9 + 0.5, 0, 1)
-    grain = cv2.GaussianBlur(rng.normal(size=y.shape).astype(np.float32), (0, 0), max(0.5, 0.6 / mpp))
+    alpha = np.clip((1 - radius) * b * float(rng.uniform(0.3, 0.7)) + 0.5, 0, 1)
+    white = rng.standard_normal(q.shape, dtype=np.float32)
+    # Chromatin: clumps of about a micrometre, and one side of the nucleus denser than the other.
+    grain = cv2.GaussianBlur(white, (0, 0), max(0.5, 0.5 / mpp)) * (1.1 / mpp)
+    grain += cv2.GaussianBlur(white, (0, 0), 1.4 / mpp) * (2.6 / mpp)
     grain /= grain.std() + 1e-6
-    body = 1 + contrast * 0.6 * grain + rim * np.clip(radius - 0.4, 0, 0.6) / 0.6 - rim * 0.5
-    return np.asarray(alpha * np.clip(body, 0.25, 1.7), np.float32)
+    body = 1 + contrast * 0.5 * grain + rim * np.clip(radius - 0.45, 0, 0.55) / 0.55 - rim * 0.5
+    return np.asarray(alpha * np.clip(body, 0.25, 1.6) * float(rng.uniform(0.75, 1.1)), np.float32)
 
 
 def choose(kind: str, angles: F32, picks: F32) -> NDArray[np.int32]:

@@ -13,6 +13,14 @@ _SMALLEST_PX = 512
 _JPEG, _YCBCR = 7, 6  # TIFF tag values; chroma is halved both ways unless a tag says otherwise
 
 
+def level_sizes(size_px: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return (width, height) of every level: halved, rounded down, until the shorter side is below 1024 px."""
+    sizes = [size_px]
+    while min(sizes[-1]) >= 2 * _SMALLEST_PX:
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    return sizes
+
+
 def _tiles(image: NDArray[np.uint8], quality: int) -> Iterator[bytes]:
     """Encode tile after tile; edge tiles are filled up with their last row and column."""
     flags = [
@@ -35,11 +43,13 @@ def _tiles(image: NDArray[np.uint8], quality: int) -> Iterator[bytes]:
 
 def write_slide(path: Path, image: NDArray[np.uint8], mpp: float, quality: int) -> None:
     """Write RGB pixels (H, W, 3) as a pyramid with downsamples 1, 2, 4, …; the scale is in µm per pixel."""
-    about = f"Aperio histo phantom {image.shape[1]}x{image.shape[0]} |AppMag = {10 / mpp:g}|MPP = {mpp:g}"
     # Classic TIFF has 32-bit offsets; a slide above 1 Gpx could outgrow them.
     with tifffile.TiffWriter(path, bigtiff=image.size > 3e9) as writer:
         level = image
-        while True:
+        for width, height in level_sizes((image.shape[1], image.shape[0])):
+            if width < level.shape[1]:
+                cut = level[: height * 2, : width * 2]
+                level = np.asarray(cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
             writer.write(
                 _tiles(level, quality),
                 shape=level.shape,
@@ -47,18 +57,12 @@ def write_slide(path: Path, image: NDArray[np.uint8], mpp: float, quality: int) 
                 tile=(TILE_PX, TILE_PX),
                 photometric="rgb",
                 compression="zlib",
-                description=about,
+                description=f"Aperio histo phantom {width}x{height} |AppMag = {10 / mpp:g}|MPP = {mpp:g}",
                 metadata=None,
                 software=False,
                 resolution=(1e4 / mpp, 1e4 / mpp),
                 resolutionunit="CENTIMETER",
             )
-            if min(level.shape[:2]) < 2 * _SMALLEST_PX:
-                break
-            half = (level.shape[1] // 2, level.shape[0] // 2)
-            cut = level[: half[1] * 2, : half[0] * 2]
-            level = np.asarray(cv2.resize(cut, half, interpolation=cv2.INTER_AREA), np.uint8)
-            about = f"Aperio histo phantom {half[0]}x{half[1]} |AppMag = {10 / mpp:g}|MPP = {mpp:g}"
     # tifffile takes ready JPEG tiles only where imagecodecs is installed, which this project does not need:
     # the tiles went in under another name, and the tags are set right here.
     with tifffile.TiffFile(path, mode="r+") as made:

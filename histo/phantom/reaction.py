@@ -4,7 +4,7 @@ import numpy as np
 
 from histo.phantom.canvas import Canvas
 from histo.phantom.layout import Frame
-from histo.phantom.noise import F32, Window, noise, power_of_two, ramp
+from histo.phantom.noise import F32, Window, cells, layers, noise, power_of_two, ramp
 from histo.phantom.nuclei import Spots, Stamps, choose, join, keep, lattice, look_up, put, stamps_at
 from histo.phantom.recipe import Lot
 from histo.phantom.region import Region, Value, centres
@@ -75,26 +75,42 @@ def plan_reaction(region: Region, frame: Frame, lot: Lot) -> None:
     region.stamps["reaction"] = join(parts)
 
 
+def reaction_reach_um(region: Region) -> float:
+    """Return how far outside the deposit the reaction is painted."""
+    n = region.number
+    giants = 90.0 if n("giants") else 0.0
+    lines = n("lines_reach_um") if n("lines_um") else 0.0
+    return max(giants, 1.4 * n("band_um") + 15, n("capsule_um") + 25, lines) + 12
+
+
 def paint_reaction(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf: F32, tissue: F32) -> None:
     """Paint band, capsule, giant cells and shatter lines; the deposit comes on top."""
     mpp, n = scene.frame.mpp, region.number
     grain = noise(region.seed + 43, part, power_of_two(5 / mpp), 2)
     if n("band_um"):
-        band = ramp(sdf, -n("band_um") - 10, -n("band_um") + 10) * (0.75 * tissue)
-        canvas.paint(part, band, 0.1 + 0.04 * grain, 0.45 + 0.14 * grain, nuclei=0.4)
+        bodies = cells(region.seed + 50, part, 15 / mpp, 2, 3 / mpp)
+        wander = np.clip(noise(region.seed + 51, part, power_of_two(40 / mpp), 2), -1.5, 1.5)
+        band = ramp(sdf + 0.25 * np.float32(n("band_um")) * wander, -n("band_um") - 3, -n("band_um") + 3) * (
+            0.85 * tissue
+        )
+        foam = 0.8 + 0.3 * bodies.mark + 0.08 * grain - 0.45 * ramp(bodies.gap_px, 2.0 / mpp, 0) * ramp(wander, -1, 1)
+        canvas.paint(part, band, 0.1 * foam, 0.45 * foam, nuclei=0.4)
     if n("capsule_um"):
         width = n("capsule_um")
-        layers = np.sin(sdf * np.float32(2 * np.pi / 7) + 2.2 * grain)
+        slow = noise(region.seed + 46, part, power_of_two(48 / mpp), 3)
+        fibres = layers(region.seed + 47, sdf + 5 * slow, 2.6) * ramp(
+            noise(region.seed + 48, part, power_of_two(20 / mpp), 2), -1, 1
+        )
         shell = ramp(sdf + 4 * grain, -width - 8, -width + 8) * ramp(sdf, 2, -2) * tissue
-        canvas.paint(part, shell, 0.05, np.asarray(n("capsule_e") * (0.85 + 0.16 * layers), np.float32), nuclei=0.5)
-    cells = np.zeros_like(sdf)
-    put(cells, part, region.stamps["reaction"], scene.bank)
+        canvas.paint(part, shell, 0.05, np.asarray(n("capsule_e") * (0.85 + 0.16 * fibres), np.float32), nuclei=0.5)
+    nuclei = np.zeros_like(sdf)
+    put(nuclei, part, region.stamps["reaction"], scene.bank)
     if n("giants"):
-        bodies = region.read(region.maps["giants"], part, scene.frame) + 2 * grain
-        body = ramp(bodies, -1.5, 1.5) * tissue
+        giants = region.read(region.maps["giants"], part, scene.frame) + 2 * grain
+        body = ramp(giants, -1.5, 1.5) * tissue
         canvas.paint(part, 0.92 * body, 0.12 + 0.03 * grain, 0.55 + 0.1 * grain)
     cut = part.within(canvas.window)
-    canvas.n[cut] = np.maximum(canvas.n[cut], cells * tissue)
+    canvas.n[cut] = np.maximum(canvas.n[cut], nuclei * tissue)
     if n("lines_um"):
         lines = shatter_lines(region.seed, part, mpp, n("lines_um"), n("lines_turn"))
         canvas.paint(part, lines * ramp(sdf, -n("lines_reach_um"), -n("lines_reach_um") / 3), 0.0, 0.02)
@@ -106,7 +122,6 @@ def shatter_lines(seed: int, part: Window, mpp: float, period_um: float, turn: f
     x = np.arange(part.x, part.x + part.w, dtype=np.float32)[None, :] * np.float32(mpp)
     bend = noise(seed + 44, part, power_of_two(120 / mpp), 3)
     across = np.float32(-np.sin(turn)) * x + np.float32(np.cos(turn)) * y + np.float32(0.45 * period_um) * bend
-    wave = np.cos(across * np.float32(2 * np.pi / period_um)).astype(np.float32)
+    line = np.abs(layers(seed + 49, across.astype(np.float32), 0.5 * period_um))
     broken = ramp(noise(seed + 45, part, power_of_two(60 / mpp), 2), -0.3, 0.4)
-    thin = float(np.cos(min(1.2, np.pi * 3.0 / period_um)))
-    return np.asarray(ramp(wave, thin, 0.5 + 0.5 * thin) * broken, np.float32)
+    return np.asarray(ramp(line, 4.0 / period_um, 1.0 / period_um) * broken, np.float32)

@@ -100,6 +100,9 @@ class Tissue:
     epidermis_um: float
     rete_um: float
     rete_period_um: float
+    fibril: float
+    seam: float
+    cut_across: float
 
 
 _H = (0.5626, 0.7201, 0.4062)
@@ -156,9 +159,9 @@ def draw_stain(patient_seed: int, seed: int, domain: str) -> Stain:
         gains[1],
         patient.between((0.85, 1.15), (0.75, 1.3)),
         (white[0], white[1], white[2]),
-        patient.between((0.12, 0.5), (0.12, 1.1)),
+        patient.between((0.12, 0.42), (0.12, 1.1)),
         patient.between((0.3, 2.0), (0.1, 3.5)),
-        float(patient.rng.uniform(0, 0.8)) if patient.rng.random() < 0.5 else 0.0,
+        float(patient.rng.uniform(0.2, 1.6)) if patient.rng.random() < 0.7 else 0.0,
         int(rng.choice({"train": range(60, 96), "shift": [*range(40, 60), 96, 97], "extreme": range(25, 40)}[domain])),
     )
 
@@ -167,7 +170,9 @@ def draw_tissue(patient_seed: int, seed: int, domain: str) -> Tissue:
     """Draw the patient's fibre style and thickness; roughness also varies from slide to slide."""
     rng, own = stream(patient_seed, "texture"), stream(seed, "texture")
     lot = Lot(rng, domain)
-    rough = np.array([lot.between((0.03, 0.22), (0.01, 0.3)) for _ in range(3)]) * own.uniform(0.8, 1.2, 3)
+    # Most tissue is only a little rougher than its fibrils; a part is rougher than any real tissue.
+    rough = np.array([lot.between((0.01, 0.22), (0.005, 0.3)) for _ in range(3)]) * own.uniform(0.8, 1.2, 3)
+    rough *= 1.0 if rng.random() < 0.35 else 0.3
     return Tissue(
         bundle_um=lot.log_between((10, 28), (7.5, 38)),
         length_ratio=lot.between((2.2, 5.5), (1.6, 7)),
@@ -186,4 +191,7 @@ def draw_tissue(patient_seed: int, seed: int, domain: str) -> Tissue:
         epidermis_um=lot.log_between((40, 130), (30, 240)),
         rete_um=float(rng.uniform(5, 110)),
         rete_period_um=float(rng.uniform(60, 170)),
+        fibril=lot.between((0.08, 0.26), (0.05, 0.34)),
+        seam=float(rng.uniform(-0.35, 0.3)),
+        cut_across=float(rng.uniform(0, 0.5)),
     )

@@ -36,6 +36,26 @@ class Region:
         f = frame.factor
         return Window(self.cells.y * f, self.cells.x * f, self.cells.h * f, self.cells.w * f)
 
+    def part(self, frame: Frame, canvas: Window, around_um: float, grid: F32 | None = None) -> Window | None:
+        """Return the rectangle of level-0 px of a canvas that lies inside the outline or within a distance of it.
+
+        `grid` is the distance map that counts, by default the region's own.
+        """
+        distance, f = self.sdf_um if grid is None else grid, frame.factor
+        common = self.window(frame).meet(canvas)
+        if common is None:
+            return None
+        y0, x0 = common.y // f - self.cells.y, common.x // f - self.cells.x
+        y1, x1 = -(-(common.y + common.h) // f) - self.cells.y, -(-(common.x + common.w) // f) - self.cells.x
+        y0, x0 = max(0, y0 - 1), max(0, x0 - 1)
+        near = distance[y0 : y1 + 1, x0 : x1 + 1] > -around_um
+        rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+        if not len(rows):
+            return None
+        top, left = (y0 + int(rows[0]) - 1 + self.cells.y) * f, (x0 + int(columns[0]) - 1 + self.cells.x) * f
+        bottom, right = (y0 + int(rows[-1]) + 2 + self.cells.y) * f, (x0 + int(columns[-1]) + 2 + self.cells.x) * f
+        return Window(top, left, bottom - top, right - left).meet(common)
+
     def read(self, grid: F32, part: Window, frame: Frame, smooth: bool = True) -> F32:
         """Interpolate one of the region's maps over a rectangle of level-0 px."""
         f = frame.factor

@@ -5,7 +5,7 @@ import numpy as np
 from histo.phantom.canvas import Canvas
 from histo.phantom.collagen import Fibres, collagen
 from histo.phantom.layout import Frame, Layout
-from histo.phantom.noise import F32, cells, enlarge, noise, power_of_two, ramp
+from histo.phantom.noise import F32, cells, enlarge, layers, noise, power_of_two, ramp
 from histo.phantom.nuclei import Stamps, choose, join, keep, lattice, look_up, put, stamps_at
 from histo.phantom.recipe import Tissue, new_seed
 from histo.phantom.scene import Scene
@@ -56,15 +56,21 @@ def _paint_epidermis(canvas: Canvas, scene: Scene, e: F32, h: F32, inside: F32) 
     depth = enlarge(scene.layout.depth, window, frame.factor)
     body = ramp(inside, -2, 2)
     grain = noise(scene.seed + 6, window, power_of_two(4 / mpp), 2)
+    cell = cells(scene.seed + 8, window, 11 / mpp, 2, 1.5 / mpp)
+    rim = ramp(cell.gap_px, 2.0 / mpp, 0.0)
     basal = np.exp(-np.maximum(inside, 0) * np.float32(1 / 12))
-    e += body * (0.55 + 0.08 * grain - e)
-    h += body * (0.26 + 0.06 * grain + 0.16 * basal - h)
-    horn_um = 8 + 0.25 * scene.tissue.epidermis_um
-    horn = ramp(depth, horn_um + 3, horn_um - 3)
-    weave = noise(scene.seed + 7, window, power_of_two(8 / mpp), 3)
-    layers = np.sin(depth * np.float32(2 * np.pi / 5) + 2.5 * weave)
-    e += horn * (np.clip(0.75 + 0.45 * layers, 0, 1.3) - e)
-    h += horn * (0.05 - h)
+    living = 0.93 + 0.14 * cell.mark + 0.07 * grain - 0.2 * rim * (1 - basal)
+    e += body * (0.55 * living - e)
+    h += body * ((0.24 + 0.16 * basal) * living - h)
+    horn_um = np.float32(8 + 0.25 * scene.layout.epidermis_um)
+    horn = ramp(depth + 1.5 * grain, float(horn_um) + 1.5, float(horn_um) - 1.5)
+    wave = noise(scene.seed + 7, window, power_of_two(24 / mpp), 4)
+    sheets = layers(scene.seed + 9, depth + 4 * wave, 2.2)
+    # Towards the surface the sheets part and flake.
+    loose = 1.2 - 1.5 * np.clip(1 - depth / horn_um, 0, 1)
+    gaps = ramp(layers(scene.seed + 10, depth + 5 * wave, 4.0) + 0.5 * wave, loose, loose + 0.5)
+    e += horn * (np.clip(0.8 + 0.22 * sheets, 0.2, 1.4) * (1 - 0.95 * gaps) - e)
+    h += horn * ((0.1 + 0.06 * sheets) * (1 - gaps) - h)
 
 
 def place_nuclei(rng: np.random.Generator, frame: Frame, layout: Layout, tissue: Tissue, fibres: Fibres) -> Stamps:
@@ -76,7 +82,7 @@ def place_nuclei(rng: np.random.Generator, frame: Frame, layout: Layout, tissue:
     inside = look_up(layout.epidermis, spots, frame)
     depth = look_up(layout.depth, spots, frame)
     skin = inside > 1
-    horn = depth < 10 + 0.25 * tissue.epidermis_um
+    horn = depth < 10 + 0.25 * layout.epidermis_um
     fat = look_up(layout.fat, spots, frame)
     dermis = ~skin & ~horn
     fibre = tissue.fibroblasts_mm2 * (1 - 0.9 * fat) * (1 + 2 * look_up(layout.papillary, spots, frame))
@@ -84,11 +90,12 @@ def place_nuclei(rng: np.random.Generator, frame: Frame, layout: Layout, tissue:
     immune = (25 + look_up(layout.inflammation, spots, frame)) * (1 - 0.8 * fat)
     luck, second, third, fourth = spots.luck
     parts = []
-    second_family = look_up(fibres.blend, spots, frame) > 0.5
-    along = np.where(second_family, fibres.angles[1], fibres.angles[0]).astype(np.float32)
-    along += 0.9 * (second - 0.5)
+    course, border_um = fibres.course(spots, layout, tissue)
+    along = course + 0.5 * (second - 0.5)
+    # Fibroblasts lie between bundles.
+    fibre *= np.where(border_um < 2.5, 1.9, 0.35)
     for name, chosen, angle in (
-        ("epithelial", skin & ~horn & (luck < np.where(inside < 12, 0.85, 0.6)), along * 0 + layout.angle + 1.57),
+        ("epithelial", skin & ~horn & (luck < np.where(inside < 12, 0.85, 0.42)), along * 0 + layout.angle + 1.57),
         ("fibroblast", dermis & (luck < fibre * area_mm2), along),
         (
             "lymphocyte",
@@ -98,5 +105,5 @@ def place_nuclei(rng: np.random.Generator, frame: Frame, layout: Layout, tissue:
     ):
         here = keep(spots, chosen)
         index = choose(name, np.asarray(angle[chosen], np.float32), third[chosen])
-        parts.append(stamps_at(here, index, 0.55 + 0.5 * fourth[chosen], frame.mpp))
+        parts.append(stamps_at(here, index, (0.3 if name == "fibroblast" else 0.45) + 0.45 * fourth[chosen], frame.mpp))
     return join(parts)

@@ -16,7 +16,7 @@ def develop(canvas: Canvas, thickness: F32, stain: Stain, mpp: float, seed: int)
     h = (canvas.h + canvas.n) * (thickness * np.float32(stain.gain_h))
     e = canvas.e * (thickness * np.float32(stain.gain_e))
     if stain.gamma != 1.0:
-        h, e = np.power(np.maximum(h, 0), stain.gamma), np.power(np.maximum(e, 0), stain.gamma)
+        h, e = (np.asarray(cv2.pow(np.maximum(m, 0), stain.gamma), np.float32) for m in (h, e))
     # Unit vectors have a per-channel sum near 1.7: scale so that an amount of 1 is a well-stained nucleus.
     light = np.empty((*h.shape, 3), np.float32)
     for k in range(3):
@@ -31,7 +31,7 @@ def develop(canvas: Canvas, thickness: F32, stain: Stain, mpp: float, seed: int)
         blurred = cv2.GaussianBlur(light, (0, 0), min(5.0, 2.0 / mpp))
         light += canvas.defocus[:, :, None] * (blurred - light)
     if stain.unsharp:
-        light += np.float32(stain.unsharp) * (light - cv2.GaussianBlur(light, (0, 0), 1.2))
+        light += np.float32(stain.unsharp) * (light - cv2.GaussianBlur(light, (0, 0), 1.0))
     y, x, height, width = canvas.window
     grain = hashed(seed, np.arange(y, y + height), np.arange(x, x + width))
     grain -= np.float32(0.5)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from histo.data import slide as slide_module
 from histo.data.slide import Slide, check_regular_file, companions_of, open_slide, sha256_of
 from histo.errors import SlideFailed, SlideRefused, UsageError
-from histo.geometry import ReadPlan, plan_read
+from histo.geometry import ReadPlan, Stage, plan_read
 
 Rgb = NDArray[np.uint8]
 Writer = Callable[..., Path]
@@ -489,3 +489,31 @@ def test_the_files_beside_an_index_file_are_part_of_the_slide(tmp_path: Path) ->
     assert [name for name, _, _ in before] == ["Data0001.dat"]
     assert companions_of(index) != before
     assert companions_of(tmp_path / "s.svs") == []
+
+
+# A scanner's own frame
+
+
+@pytest.mark.parametrize(
+    ("recorded", "stage"),
+    [
+        (("17860735", "-3", "0.25", "0.5"), Stage((17860735.0, -3.0), (250.0, 500.0))),
+        (("17860735", "x", "0.25", "0.5"), None),
+        (("17860735", "-3", "1000", "1000"), None),
+        (None, None),
+    ],
+)
+def test_the_frame_of_a_hamamatsu_scan_is_what_it_records(
+    recorded: tuple[str, ...] | None, stage: Stage | None, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pixel size is the recorded one even when the user gives another scale."""
+    names = (
+        "hamamatsu.XOffsetFromSlideCentre",
+        "hamamatsu.YOffsetFromSlideCentre",
+        "openslide.mpp-x",
+        "openslide.mpp-y",
+    )
+    if recorded:
+        monkeypatch.setattr(openslide.OpenSlide, "properties", dict(zip(names, recorded, strict=True)))
+    with open_slide(whole, mpp=2.0) as slide:
+        assert slide.pyramid.stage == stage

@@ -2,18 +2,39 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from histo.phantom import make_cohort, make_slide
-from histo.phantom.cohort import HEADER, plan_cohort
+import numpy as np
+import pytest
+import tifffile
+
+from histo.data.manifest import read_manifest
+from histo.phantom import LOOK_ALIKES, load_spec, make_cohort, make_from_spec, make_slide
+from histo.phantom.cohort import HEADER, Job, plan_cohort
+from histo.phantom.spec import spec_from
 
 SIZE = (1000, 1000)
+LABELS = ("normal", "calcinosis_cutis", "heterotopic_ossification")
+
+
+def planned(seed: int = 7, **group: Any) -> list[Job]:
+    return plan_cohort(spec_from({"seed": seed, "groups": [group]}, "test"))
+
+
+def rows_of(manifest: Path) -> list[dict[str, str]]:
+    with manifest.open(newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
 def test_kinds_are_dealt_in_the_stated_shares() -> None:
-    jobs = plan_cohort(40, 7)
-    assert Counter(j.kind for j in jobs) == {
+    jobs = planned(slides=40)
+    assert Counter(j.asked["kind"] for j in jobs) == {
         "normal": 10,
         "confounder": 8,
         "calcinosis_cutis": 10,
@@ -23,7 +44,55 @@ def test_kinds_are_dealt_in_the_stated_shares() -> None:
     per_patient = Counter(j.patient for j in jobs)
     assert set(per_patient.values()) <= {1, 2, 3}
     assert max(per_patient.values()) > 1
-    assert len({(j.patient, j.patient_seed) for j in jobs}) == len(per_patient)
+    assert len({(j.patient, j.asked["patient_seed"]) for j in jobs}) == len(per_patient)
+    assert len({j.asked["seed"] for j in jobs}) == 40
+
+
+def test_groups_draw_apart_and_share_one_numbering() -> None:
+    """A group that grows must not change the slides of the others."""
+    first = {"name": "a", "patients": 4, "kinds": "bone", "split": "train"}
+    second = {"name": "b", "slides": 5, "kinds": {"confounder:tophus": 1, "normal": 4}, "domain": "shift"}
+    jobs = plan_cohort(spec_from({"groups": [first, second]}, "test"))
+    longer = plan_cohort(spec_from({"groups": [first | {"patients": 6}, second]}, "test"))
+
+    def drawn(some: list[Job]) -> list[Any]:
+        return [j.asked for j in some if j.group == "b"]
+
+    assert drawn(jobs) == drawn(longer)
+    assert [j.name for j in jobs] == [f"phantom_{k:04d}" for k in range(len(jobs))]
+    assert not {j.patient for j in jobs if j.group == "a"} & {j.patient for j in jobs if j.group == "b"}
+    assert {j.split for j in jobs if j.group == "a"} == {"train"}
+    assert Counter(j.asked["kind"] for j in jobs if j.group == "b") == {"confounder:tophus": 1, "normal": 4}
+
+
+def test_patients_may_have_one_kind_only() -> None:
+    jobs = planned(patients=12, kind_of="patient", slides_per_patient=3)
+    kinds = {p: {j.asked["kind"] for j in jobs if j.patient == p} for p in {j.patient for j in jobs}}
+    assert len(jobs) == 36
+    assert len(kinds) == 12
+    assert all(len(k) == 1 for k in kinds.values())
+    assert Counter(next(iter(k)) for k in kinds.values())["normal"] == 3
+
+
+def test_sizes_are_fixed_listed_or_drawn() -> None:
+    assert {tuple(j.asked["size_px"]) for j in planned(slides=3, size_px="2000x1500")} == {(2000, 1500)}
+    listed = {tuple(j.asked["size_px"]) for j in planned(slides=30, size_px=[2000, "3000x2000"])}
+    assert listed == {(2000, 2000), (3000, 2000)}
+    drawn = [j.asked["size_px"] for j in planned(slides=30, size_px={"least": 2000, "most": 4000})]
+    assert len({w for w, _ in drawn}) > 5
+    assert all(2000 <= w == h <= 4000 for w, h in drawn)
+
+
+def test_variants_and_twins_share_everything_else() -> None:
+    jobs = planned(slides=2, kinds="calcium", twins=True, vary={"calcium.diameter_um": [50, 500]})
+    assert [j.name for j in jobs[:4]] == ["phantom_0000_v0", "phantom_0000_v0_twin", "phantom_0000_v1",
+                                          "phantom_0000_v1_twin"]  # fmt: skip
+    assert [j.twin_of for j in jobs[:2]] == ["", "phantom_0000_v0"]
+    assert [j.varied for j in jobs[:3:2]] == ["calcium.diameter_um=50", "calcium.diameter_um=500"]
+    assert [j.row[3] for j in jobs[:2]] == ["calcinosis_cutis", "normal"]
+    same = [{k: v for k, v in j.asked.items() if k not in ("lesions", "overrides")} for j in jobs[:4]]
+    assert same[0] == same[1] == same[2] == same[3]
+    assert not [j for j in planned(slides=9, kinds="confounder", twins=True) if j.twin_of]
 
 
 def test_manifest_is_resumed_and_workers_do_not_matter(tmp_path: Path) -> None:
@@ -32,12 +101,12 @@ def test_manifest_is_resumed_and_workers_do_not_matter(tmp_path: Path) -> None:
         tmp_path / "a", slides=4, seed=2, size_px=SIZE, workers=2, progress=lambda d, n: told.append((d, n))
     )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    with manifest.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = rows_of(manifest)
     assert tuple(rows[0]) == HEADER
+    assert {r.label for r in read_manifest(manifest, LABELS)} <= set(LABELS)
     for row in rows:
-        assert (manifest.parent / row["path"]).is_file()
-        assert (manifest.parent / row["annotation"]).is_file()
+        for column in ("path", "annotation", "mask"):
+            assert (manifest.parent / row[column]).is_file()
     before = {p.name: p.stat().st_mtime_ns for p in manifest.parent.glob("*.svs")}
     (manifest.parent / rows[1]["path"].replace(".svs", ".json")).unlink()
     make_cohort(tmp_path / "a", slides=4, seed=2, size_px=SIZE, workers=1)
@@ -45,20 +114,88 @@ def test_manifest_is_resumed_and_workers_do_not_matter(tmp_path: Path) -> None:
     assert {n for n in before if before[n] != after[n]} == {rows[1]["path"]}
 
     # What a worker process made is what a plain call makes.
-    job = plan_cohort(4, 2)[0]
-    alone = make_slide(tmp_path, job.name, kind=job.kind, seed=job.seed, size_px=SIZE, patient_seed=job.patient_seed)
+    job = planned(2, slides=4)[0]
+    seeds = {k: job.asked[k] for k in ("kind", "seed", "patient_seed")}
+    alone = make_slide(tmp_path, job.name, size_px=SIZE, **seeds)
     for made in (alone.slide, alone.mask, alone.geojson, alone.json):
         assert (manifest.parent / made.name).read_bytes() == made.read_bytes(), made.name
 
 
+def test_a_slide_is_made_again_when_its_parameters_differ(tmp_path: Path) -> None:
+    spec = tmp_path / "cohort.yaml"
+
+    def write(form: str) -> None:
+        spec.write_text(
+            "seed: 4\ngroups:\n"
+            "  - {name: plain, slides: 1, kinds: normal, size_px: 1000}\n"
+            f"  - {{name: calcium, slides: 1, kinds: calcium, size_px: 1000, overrides: {{calcium.form: {form}}}}}\n"
+        )
+
+    write("solid")
+    folder = tmp_path / "out"
+    rows = rows_of(make_from_spec(folder, load_spec(spec), workers=1))
+    before = {r["group"]: (folder / r["path"]).stat().st_mtime_ns for r in rows}
+    write("granular")
+    make_from_spec(folder, load_spec(spec), workers=1)
+    after = {r["group"]: (folder / r["path"]).stat().st_mtime_ns for r in rows}
+    assert before["plain"] == after["plain"]
+    assert before["calcium"] != after["calcium"]
+    record = json.loads((folder / "phantom_0001.json").read_text())
+    assert [r["form"] for r in record["regions"] if r["name"] == "calcium_granular"]
+
+
+def test_a_killed_cohort_goes_on(tmp_path: Path) -> None:
+    """Regression: workers of a killed cohort waited for work for ever. Half-written files are cleared away, too."""
+    command = [sys.executable, "-m", "histo.cli", "phantom", "out", "--slides", "4", "--size", "1000", "--workers", "2"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert "/4 slides" in process.stdout.readline()
+        process.kill()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and _group_lives(process.pid):
+        time.sleep(0.1)
+    assert not _group_lives(process.pid), "workers outlive their parent"
+    done = {p.stem for p in (tmp_path / "out").glob("*.json")}
+    assert 0 < len(done) < 4
+    (tmp_path / "out" / ".phantom_0003.svs.1.tmp").write_text("half a slide")
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*.svs") if p.stem in done}
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert f"{len(done)}/4 slides" in again.stdout.splitlines()[0]
+    assert all((tmp_path / "out" / name).stat().st_mtime_ns == when for name, when in kept.items())
+    assert not list((tmp_path / "out").glob(".*"))
+    assert len(rows_of(tmp_path / "out" / "slides.csv")) == 4
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_slides_of_one_patient_share_stain_and_fibres(tmp_path: Path) -> None:
     manifest = make_cohort(tmp_path, slides=6, seed=11, size_px=SIZE, workers=1)
-    with manifest.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = rows_of(manifest)
     records = {r["slide"]: json.loads((tmp_path / f"{r['slide']}.json").read_text()) for r in rows}
     for one in rows:
         for two in rows:
             a, b = records[one["slide"]], records[two["slide"]]
             same = one["patient"] == two["patient"]
-            assert (a["stain"]["eosin"] == b["stain"]["eosin"]) == same
-            assert (a["tissue"]["bundle_um"] == b["tissue"]["bundle_um"]) == same
+            for part, name in (("stain", "eosin"), ("stain", "gamma"), ("tissue", "bundle_um"), ("tissue", "fine_um")):
+                assert (a[part][name] == b[part][name]) == same, name
+            assert (a["surface_angle"] == b["surface_angle"]) == (one is two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOOK_ALIKES)
+def test_a_slide_of_one_look_alike_holds_no_other(name: str, tmp_path: Path) -> None:
+    files = make_slide(tmp_path, "s", kind=f"confounder:{name}", seed=3, size_px=(1600, 1600), domain="shift")
+    record = json.loads(files.json.read_text())
+    named = {k for k, area in record["areas_mm2"].items() if area > 0}
+    assert named <= {name}
+    assert named or name not in record["mask_ids"]
+    assert {r["name"] for r in record["regions"]} | set(record["artefacts"]) == {name}
+    assert files.label == "normal"
+    assert set(np.unique(tifffile.imread(files.mask))) <= {0, record["mask_ids"].get(name, 0)}

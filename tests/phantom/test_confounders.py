@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from histo.phantom import calcium
 from histo.phantom.artefact_paint import paint_artefacts
 from histo.phantom.artefacts import ARTEFACTS, plan_artefacts
+from histo.phantom.bone import BONE, plan_bone
+from histo.phantom.bone_paint import paint_bone
 from histo.phantom.calcium import CALCIUM, FORMS, paint_calcium, plan_calcium
 from histo.phantom.canvas import Canvas
+from histo.phantom.colours import nuclear_share
 from histo.phantom.confounder_paint import paint_confounder
 from histo.phantom.confounders import CONFOUNDERS, SHIFT_ONLY, plan_confounder
 from histo.phantom.noise import Window
@@ -29,7 +34,7 @@ def scene() -> Scene:
 def painted(scene: Scene, region: Region, window: Window) -> Canvas:
     canvas = Canvas(window)
     paint_skin(canvas, scene)
-    (paint_calcium if region.label == CALCIUM else paint_confounder)(canvas, region, scene)
+    {CALCIUM: paint_calcium, BONE: paint_bone}.get(region.label, paint_confounder)(canvas, region, scene)
     return canvas
 
 
@@ -75,6 +80,32 @@ def test_every_form_of_calcium_is_painted_alike_in_any_chunk(
         check(scene, region)
 
 
+def test_bone_is_painted_alike_in_any_chunk(scene: Scene) -> None:
+    regions = [plan_bone(Lot(stream(seed, "lesions"), "shift"), scene.layout) for seed in range(7)]
+    assert {bool(r.number("detached_um")) for r in regions} == {False, True}
+    for region in regions:
+        check(scene, region)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_painting_only_where_a_region_reaches_changes_nothing(
+    scene: Scene, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lots = [Lot(stream(seed, name), "shift") for name in ("lesions", "confounders")]
+    names = list(CONFOUNDERS)[seed::4]
+    regions = [plan_calcium(lots[0], scene.layout), plan_bone(lots[0], scene.layout)]
+    regions += [plan_confounder(lots[1], scene.layout, name) for name in names if name != "precipitate"]
+    for region in regions:
+        y, x = heart(scene, region)
+        window = Window(y - 300, x - 260, 610, 590)
+        short = painted(scene, region, window)
+        with monkeypatch.context() as patch:
+            patch.setattr(Region, "part", lambda self, frame, canvas, *_: self.window(frame).meet(canvas))
+            whole = painted(scene, region, window)
+        for layer in ("h", "e", "n", "label"):
+            np.testing.assert_allclose(getattr(short, layer), getattr(whole, layer), atol=2e-3, err_msg=region.name)
+
+
 def test_some_kinds_are_kept_from_training(scene: Scene) -> None:
     drawn = {
         domain: {plan_confounder(Lot(stream(s, "confounders"), domain), scene.layout).name for s in range(60)}
@@ -84,6 +115,26 @@ def test_some_kinds_are_kept_from_training(scene: Scene) -> None:
     assert drawn["shift"] & set(SHIFT_ONLY)
     forms = {plan_calcium(Lot(stream(s, "lesions"), "train"), scene.layout).numbers["form"] for s in range(60)}
     assert not forms & set(calcium.SHIFT_ONLY)
+
+
+def test_colonies_grow_on_the_surface(scene: Scene) -> None:
+    layout = scene.layout
+    for seed in range(6):
+        region = plan_confounder(Lot(stream(seed, "confounders"), "train"), layout, "bacteria")
+        window = region.cells
+        inside = region.sdf_um > 0
+        here = layout.tissue[window.y : window.y + window.h, window.x : window.x + window.w]
+        assert here[inside].min() < 40, seed
+
+
+@given(h=st.floats(0.1, 2.5), cover=st.floats(0.02, 0.95), seed=st.integers(0, 10_000))
+def test_nuclei_and_ground_keep_the_drawn_colour(h: float, cover: float, seed: int) -> None:
+    """However ground and nuclei share it, the mean haematoxylin is the drawn one, and no nucleus is a black spot."""
+    ground, strength = nuclear_share(Lot(np.random.default_rng(seed), "train"), h, cover)
+    assert 0.35 <= strength <= 1.5
+    if strength > 0.35:
+        assert abs(ground + strength * max(cover, 0.08) - h) < 1e-6
+    assert ground >= 0
 
 
 def test_confounders_leave_most_of_the_specimen(scene: Scene) -> None:

@@ -65,9 +65,10 @@ def test_same_seed_gives_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("mixed", 4), ("confounder", 6), ("calcinosis_cutis", 9)])
-def test_chunks_leave_no_trace(kind: str, seed: int) -> None:
+def test_chunks_and_threads_leave_no_trace(kind: str, seed: int) -> None:
     scene, regions, stain = plan(asked(kind, seed))
-    images, truths = zip(*(render(scene, regions, stain, chunk_px=c) for c in (512, 900)), strict=True)
+    ways = ((512, 1), (900, 3))
+    images, truths = zip(*(render(scene, regions, stain, chunk_px=c, threads=t) for c, t in ways), strict=True)
     np.testing.assert_array_equal(images[0], images[1])
     np.testing.assert_array_equal(truths[0], truths[1])
 

@@ -1,0 +1,86 @@
+"""What can be said of a set of labelled slides as a whole: too small, unbalanced, told apart by site, near copies."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from histo.config import ClassesConfig
+from histo.data.findings import Finding
+from histo.data.likeness import SAME, Fingerprint, near_copies
+from histo.data.manifest import Rows
+
+LEAST_TO_LEARN = 5
+LEAST_TO_TEST = 20
+ALPHA = 0.05
+
+
+def class_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
+    """Say which labels have too few patients to learn or to test, with n and what that means."""
+    for label in classes.labels:
+        n = len({r.patient for _, r in rows if r.label == label} - {""})
+        place = f"label {label}"
+        count = f"{n} patient{'s' * (n != 1)}"
+        if n == 0:
+            yield Finding("warning", "class_size", place, "has no slide; a model cannot learn it")
+        elif n == 1:
+            yield Finding(
+                "warning", "class_size", place, "has 1 patient, who can be learnt from or tested on, not both"
+            )
+        elif n < LEAST_TO_LEARN:
+            yield Finding(
+                "warning", "class_size", place, f"has {count}, too few to learn from: a model will know these people"
+            )
+        if 1 < n < LEAST_TO_TEST:
+            yield Finding(
+                "warning",
+                "class_size",
+                place,
+                f"has {count}, too few to test on: if all {n} were right, the sensitivity would be proven only to be "
+                f"above {all_right_bound(n):.2f} (95 % interval)",
+            )
+
+
+def all_right_bound(n: int) -> float:
+    """Return the lower Clopper-Pearson bound (two-sided 95 %) of a proportion of which all n were right.
+
+    >>> round(all_right_bound(20), 2), round(all_right_bound(60), 2)
+    (0.83, 0.94)
+    """
+    return float((ALPHA / 2) ** (1 / n))
+
+
+def site_findings(rows: Rows) -> Iterator[Finding]:
+    """Say which labels come from one site alone, while there are several: the site would tell the label."""
+    sites: dict[str, set[str]] = defaultdict(set)
+    for _, r in rows:
+        if r.site:
+            sites[r.label].add(r.site)
+    if len(set().union(*sites.values())) < 2:
+        return
+    for label, where in sorted(sites.items()):
+        if len(where) == 1:
+            message = f"comes from site {next(iter(where))} alone; a model may learn the site instead"
+            yield Finding("warning", "site", f"label {label}", message)
+
+
+def outline_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
+    """Say how many lesion slides have a diagnosis alone."""
+    lesions = [r for _, r in rows if r.label in classes.labels[1:]]
+    bare = sum(r.annotation is None for r in lesions)
+    if bare:
+        message = f"{bare} of {len(lesions)} slides with a lesion have no outlines, only a diagnosis"
+        yield Finding("note", "no_outlines", "the manifest", message)
+
+
+def copy_findings(rows: Rows, fingerprints: Sequence[Fingerprint | None]) -> Iterator[Finding]:
+    """Say which slides look like the same scan: an error between two patients, a warning within one."""
+    for one, other, likeness in near_copies(fingerprints):
+        (line, first), (place, second) = rows[one], rows[other]
+        certain = likeness >= SAME and first.patient != second.patient
+        whose = "of one patient, which adds nothing" if first.patient == second.patient else "under two patients"
+        yield Finding(
+            "error" if certain else "warning",
+            "near_copy",
+            f"line {place}",
+            f"{second.slide} looks like {first.slide} of line {line} (likeness {likeness:.2f} of 1): "
+            f"{'the same scan' if likeness >= SAME else 'perhaps the same scan'} {whose}; keep one of the two",
+        )

@@ -1,0 +1,138 @@
+"""The deep check of a manifest: opens every slide and annotation, and reports every problem at once."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from histo.config import ClassesConfig
+from histo.data.annotation_lint import Shape, lint
+from histo.data.annotations import NO_ALIASES, Vocabulary, read_objects
+from histo.data.cohort_findings import class_findings, copy_findings, outline_findings, site_findings
+from histo.data.findings import Finding, shorten
+from histo.data.likeness import Fingerprint, fingerprint
+from histo.data.manifest import Rows, SlideRecord, inspect_manifest
+from histo.data.overview import read_overview
+from histo.data.slide import open_slide
+from histo.data.tissue import find_tissue
+from histo.errors import SlideError, SlideRefused, UsageError
+
+READERS = 2
+SAME_SCALE = 0.05  # a manifest's scale this far from the recorded one deserves a look
+
+
+@dataclass(frozen=True)
+class ManifestReport:
+    """The rows that can be used, and everything that was found."""
+
+    rows: Rows
+    findings: list[Finding]
+
+    @property
+    def stops(self) -> bool:
+        """Whether there is any error."""
+        return any(f.severity == "error" for f in self.findings)
+
+
+def check_manifest(
+    path: Path,
+    classes: ClassesConfig,
+    aliases: Mapping[str, str] = NO_ALIASES,
+    on_slide: Callable[[int, int], None] = lambda done, total: None,
+) -> ManifestReport:
+    """Check the table, every slide and every annotation; `on_slide` is told (done, all) after each slide.
+
+    Raises `UsageError` when the file as a whole is no manifest; all else is a finding.
+    """
+    rows, findings = inspect_manifest(path, classes.labels)
+    vocabulary = Vocabulary(classes.names, aliases)
+    prints: list[Fingerprint | None] = []
+    with ThreadPoolExecutor(READERS) as pool:
+        examined = pool.map(lambda row: _examine(row[0], row[1], classes, vocabulary), rows)
+        for done, (found, print_) in enumerate(examined, start=1):
+            findings += found
+            prints.append(print_)
+            on_slide(done, len(rows))
+    told = {f.place for f in findings if f.kind == "same_content"}
+    findings += [f for f in copy_findings(rows, prints) if f.place not in told]
+    findings += class_findings(rows, classes)
+    findings += site_findings(rows)
+    findings += outline_findings(rows, classes)
+    return ManifestReport(rows, sorted(findings, key=_line))
+
+
+def _line(finding: Finding) -> int:
+    """Return the line of a finding; those about the whole come last."""
+    number = re.match(r"line (\d+)", finding.place)
+    return int(number[1]) if number else sys.maxsize
+
+
+def _examine(
+    line: int, record: SlideRecord, classes: ClassesConfig, vocabulary: Vocabulary
+) -> tuple[list[Finding], Fingerprint | None]:
+    """Open one slide: what is wrong with it and its annotation, and what it looks like."""
+    place = f"line {line}"
+    try:
+        with open_slide(record.path, record.mpp) as slide:
+            overview, lost = read_overview(slide)
+    except SlideRefused:
+        message = f"{record.path} records no credible scale; fill the mpp column with its µm per pixel"
+        return [Finding("error", "no_scale", place, message)], None
+    except SlideError as error:
+        return [Finding("error", "slide", place, str(error))], None
+    findings = list(_scale_findings(place, record))
+    if lost.any():
+        message = f"{record.path} cannot be read in places ({lost.mean():.1%} of its overview); copy or scan it again"
+        findings.append(Finding("warning", "damaged", place, message))
+    tissue = find_tissue(overview, lost).mask
+    if not tissue.any():
+        findings.append(Finding("error", "no_tissue", place, f"{record.path} shows no tissue; look at it"))
+    if record.annotation is not None:
+        try:
+            objects = read_objects(record.annotation, slide.pyramid)
+        except UsageError as error:
+            findings.append(Finding("error", "annotation", place, str(error)))
+        else:
+            found, shapes = lint(objects, vocabulary, slide.pyramid, (tissue, overview.grid))
+            name = record.annotation.name
+            found = [f for f in found if f.severity != "note"]  # told by `histo annotations check`
+            findings += [
+                Finding(f.severity, f.kind, f"{place}, {name}, {f.place}", f.message) for f in shorten(found, 3)
+            ]
+            if not any(f.severity == "error" for f in found):
+                findings += _contradiction(place, record, shapes, classes)
+    return findings, fingerprint(overview, tissue)
+
+
+def _scale_findings(place: str, record: SlideRecord) -> Iterator[Finding]:
+    """Compare the manifest's scale with the one that the file records."""
+    if record.mpp is None:
+        return
+    try:
+        with open_slide(record.path) as slide:
+            recorded = slide.pyramid.mpp_x
+    except SlideError:
+        return
+    if abs(record.mpp / recorded - 1) > SAME_SCALE:
+        message = f"mpp is {record.mpp:g}, and {record.path} records {recorded:.4g}; the manifest's is used, check it"
+        yield Finding("warning", "scale", place, message)
+
+
+def implied_label(shapes: set[str], classes: ClassesConfig) -> str:
+    """Return the slide label that outlined classes lead to, by precedence."""
+    return next((c.verdict for c in classes.lesions if c.name in shapes), classes.normal_label)
+
+
+def _contradiction(place: str, record: SlideRecord, shapes: list[Shape], classes: ClassesConfig) -> Iterator[Finding]:
+    drawn = {s.name for s in shapes}
+    implied = implied_label(drawn, classes)
+    if implied == record.label or record.label not in classes.labels:
+        return
+    outlined = " and ".join(c.name for c in classes.lesions if c.name in drawn) or "no lesion"
+    message = (
+        f"{record.slide} is labelled {record.label}, and {record.annotation} outlines {outlined}, which means "
+        f"{implied}; correct the label or the outlines"
+    )
+    yield Finding("error", "contradiction", place, message)

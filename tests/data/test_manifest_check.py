@@ -1,0 +1,173 @@
+"""The deep check: every slide and annotation is opened, every problem told at once with its line, and nothing more."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from histo.config import ClassesConfig
+from histo.data.cohort_findings import all_right_bound
+from histo.data.findings import Finding
+from histo.data.manifest_check import check_manifest
+from histo.errors import UsageError
+
+Rgb = NDArray[np.uint8]
+HEADER = "slide,path,patient,label,annotation,mpp,split,site,sex"
+SIZE = (1000, 800)
+DESCRIPTION = "Aperio made for a test |AppMag = 2|MPP = 4"
+
+
+class Cohort:
+    """A folder of slides of four patients, each block of its own shape, with outlines for two."""
+
+    def __init__(self, folder: Path, write_tiff: Callable[..., Path], paint: Callable[..., Rgb]) -> None:
+        self.folder, self._write = folder, write_tiff
+        self.pictures = [paint(seed, SIZE) for seed in range(4)]
+        for n, picture in enumerate(self.pictures):
+            self.slide(f"s{n}.svs", picture)
+        self.outline("s2.geojson", ("calcification", (450, 350, 520, 420)))
+        self.outline("s3.geojson", ("bone", (450, 350, 520, 420)))
+        self.rows = [
+            "s0,s0.svs,p0,normal,,,,A,f",
+            "s1,s1.svs,p1,normal,,,,B,m",
+            "s2,s2.svs,p2,calcinosis_cutis,s2.geojson,,,A,f",
+            "s3,s3.svs,p3,heterotopic_ossification,s3.geojson,,,B,m",
+        ]
+
+    def slide(self, name: str, picture: Rgb, description: str = DESCRIPTION) -> None:
+        self._write(self.folder / name, [picture], description=description)
+
+    def outline(self, name: str, *boxes: tuple[str, tuple[int, int, int, int]]) -> None:
+        features = []
+        for word, (x, y, right, bottom) in boxes:
+            ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
+            geometry = {"type": "Polygon", "coordinates": [ring]}
+            features.append({"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": word}}})
+        (self.folder / name).write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+    def check(self, classes: ClassesConfig, rows: Sequence[str] | None = None, **options: Any) -> list[Finding]:
+        path = self.folder / "slides.csv"
+        path.write_text("\n".join([HEADER, *(self.rows if rows is None else rows)]))
+        return check_manifest(path, classes, **options).findings
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, write_tiff: Callable[..., Path], paint_block: Callable[..., Rgb]) -> Cohort:
+    return Cohort(tmp_path, write_tiff, paint_block)
+
+
+def errors(findings: Sequence[Finding]) -> list[str]:
+    return [str(f) for f in findings if f.severity == "error"]
+
+
+def test_a_sound_cohort_has_no_errors_only_words_on_its_size(cohort: Cohort, classes: ClassesConfig) -> None:
+    found = cohort.check(classes)
+    assert errors(found) == []
+    assert {f.kind for f in found} <= {"class_size", "site"}
+    assert "label normal: has 2 patients, too few to learn from" in str([str(f) for f in found])
+
+
+def test_progress_is_told_slide_by_slide(cohort: Cohort, classes: ClassesConfig) -> None:
+    told: list[tuple[int, int]] = []
+    cohort.check(classes, on_slide=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_every_problem_is_told_at_once_in_order_of_lines(cohort: Cohort, classes: ClassesConfig) -> None:
+    again = cv2.resize(cohort.pictures[0][20:, 30:], None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
+    cohort.slide("again.svs", np.asarray(again, np.uint8), DESCRIPTION.replace("4", "5"))
+    cohort.slide("bare.svs", cohort.pictures[1], "Aperio made for a test")
+    cohort.slide("glass.svs", np.full((600, 600, 3), 244, np.uint8))
+    (cohort.folder / "broken.svs").write_bytes(b"no slide")
+    cohort.outline("shifted.geojson", ("bone", (5, 5, 40, 40)))
+    rows = [
+        "s0,s0.svs,p0,normal,s3.geojson,,,A,f",  # outlines bone
+        "s2,s2.svs,p2,heterotopic_ossification,s2.geojson,,,A,f",  # outlines calcification
+        "s3,s3.svs,,calcinosis_cutis,shifted.geojson,,,B,m",
+        "n,again.svs,p9,normal,,,,A,f",
+        "b,bare.svs,p8,normal,,,,A,f",
+        "g,glass.svs,p7,normal,,,,A,f",
+        "x,broken.svs,p6,normal,,,,A,f",
+        "gone,gone.svs,p5,normal,,,,A,f",
+    ]
+    found = cohort.check(classes, rows)
+    for line, part in {
+        2: "is labelled normal, and",
+        3: "outlines calcification, which means calcinosis_cutis",
+        4: "no patient",
+        5: "n looks like s0 of line 2",
+        6: "fill the mpp column",
+        7: "shows no tissue",
+        8: "not a slide format",
+        9: "gone.svs does not exist",
+    }.items():
+        assert [e for e in errors(found) if e.startswith(f"line {line}") and part in e], (line, errors(found))
+    assert any("shifted, or another slide's" in e for e in errors(found) if e.startswith("line 4, shifted.geojson"))
+    lines = [int(e.split()[1].strip(":,")) for e in errors(found) if e.startswith("line")]
+    assert lines == sorted(lines)
+
+
+def test_a_near_copy_within_a_patient_is_a_warning(cohort: Cohort, classes: ClassesConfig) -> None:
+    cohort.slide("again.svs", np.ascontiguousarray(cohort.pictures[0][8:]))
+    found = cohort.check(classes, [*cohort.rows, "s4,again.svs,p0,normal,,,,A,f"])
+    assert errors(found) == []
+    (copy,) = [f for f in found if f.kind == "near_copy"]
+    assert "the same scan of one patient" in copy.message
+
+
+def test_an_exact_copy_is_told_once(cohort: Cohort, classes: ClassesConfig) -> None:
+    (cohort.folder / "copy.svs").write_bytes((cohort.folder / "s0.svs").read_bytes())
+    found = cohort.check(classes, [*cohort.rows, "s4,copy.svs,p4,normal,,,,A,f"])
+    assert errors(found) == ["line 6: the same content as in line 2"]
+
+
+def test_a_lesion_with_a_diagnosis_alone_is_a_note(cohort: Cohort, classes: ClassesConfig) -> None:
+    rows = [row.replace("s2.geojson", "") for row in cohort.rows]
+    found = cohort.check(classes, rows)
+    assert errors(found) == []
+    assert "1 of 2 slides with a lesion have no outlines" in str([str(f) for f in found])
+
+
+def test_a_scale_that_contradicts_the_file_s_is_a_warning(cohort: Cohort, classes: ClassesConfig) -> None:
+    rows = [cohort.rows[0].replace("normal,,,", "normal,,2.0,"), *cohort.rows[1:]]
+    (found,) = [f for f in cohort.check(classes, rows) if f.kind == "scale"]
+    assert (found.severity, found.place) == ("warning", "line 2")
+    assert "mpp is 2, and" in found.message
+    assert "records 4;" in found.message
+
+
+def test_two_values_for_one_person_are_a_warning(cohort: Cohort, classes: ClassesConfig) -> None:
+    rows = [cohort.rows[0], cohort.rows[1].replace("p1", "p0"), *cohort.rows[2:]]
+    said = [str(f) for f in cohort.check(classes, rows) if f.kind == "two_values"]
+    assert said == [
+        "patient p0: has sex f and m; are these two patients?",
+        "patient p0: has site A and B; are these two patients?",
+    ]
+
+
+def test_a_label_from_one_site_alone_is_a_warning(cohort: Cohort, classes: ClassesConfig) -> None:
+    said = [str(f) for f in cohort.check(classes) if f.kind == "site"]
+    assert "label calcinosis_cutis: comes from site A alone; a model may learn the site instead" in said
+    assert not any("normal" in s for s in said)
+
+
+def test_aliases_are_used(cohort: Cohort, classes: ClassesConfig) -> None:
+    cohort.outline("s3.geojson", ("Osteoma", (450, 350, 520, 420)))
+    assert any("unknown class 'Osteoma'" in e for e in errors(cohort.check(classes)))
+    assert errors(cohort.check(classes, aliases={"osteoma": "bone"})) == []
+
+
+def test_a_file_that_is_no_manifest_is_an_error_of_its_own(tmp_path: Path, classes: ClassesConfig) -> None:
+    (tmp_path / "slides.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError, match="lacks the column"):
+        check_manifest(tmp_path / "slides.csv", classes)
+
+
+@pytest.mark.parametrize(("n", "bound"), [(10, 0.69), (20, 0.83), (30, 0.88), (50, 0.93), (100, 0.964)])
+def test_the_bound_when_all_are_right_is_clopper_pearson_s(n: int, bound: float) -> None:
+    assert all_right_bound(n) == pytest.approx(bound, abs=0.005)
