@@ -25,7 +25,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt | $(UV)
 	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --compile-bytecode -c constraints.txt -e '.[dev]'
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --compile-bytecode -c constraints.txt -e '.[dev,fast]'
 	@touch $@
 
 demo: setup

@@ -3,10 +3,10 @@
     python bench/phantom_transfer.py PATCHES [--cohorts cohorts] [--out runs] [--seed 1]
 
 Makes a cohort of train-domain phantoms, trains on it as configs/phantom.yaml says (a small network, about a quarter of
-an hour on two cores; with seed 1 this is how the shipped model is made), and scores the fields of PATCHES (manifest.csv:
-file, label, source), in colour and in grayscale, against the limits below. Exits with 1 when one is missed. The figure
-decides which realism the generator needs next; docs/phantoms.md keeps its history. Run it again with the same folders
-and it only scores.
+an hour on two cores; with seed 1 this is how the shipped model is made), and scores the fields of PATCHES
+(manifest.csv: file, label, source), in colour and in grayscale, against the limits below. Exits with 1 when one is
+missed. The figure decides which realism the generator needs next; docs/phantoms.md keeps its history. Run it again
+with the same folders and it only scores.
 """
 
 import argparse

@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 
 from histo.infer import load_model
 from histo.models.bundle import Model
-from histo.models.engine import TorchEngine
+from histo.models.engine_torch import TorchEngine
 
 TRUE_LABEL = {"bone": "bone", "calcification": "calcification"}
 TILE_UM = 112

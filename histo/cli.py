@@ -36,6 +36,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results."
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+EngineName = Annotated[str, typer.Option("--engine", help="auto, torch or onnx; auto takes the fastest that agrees.")]
 Classes = Annotated[
     Path | None, typer.Option("--config", help="Training configuration with the classes; else the shipped model's.")
 ]
@@ -77,22 +78,35 @@ def infer(
     model: ModelPath = None,
     mpp: Mpp = None,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Tiles scored at once.")] = 4,
+    engine: EngineName = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Tiles scored at once; the engine's own if not given.")
+    ] = None,
     readers: Annotated[int, typer.Option(min=1, help="Threads that read tiles.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes, each on a slide of its own and its share of cores.")
+    ] = 1,
+    profile: Annotated[bool, typer.Option("--profile", help="Show and save where the time goes.")] = False,
 ) -> None:
     """Examine slides: a verdict, heatmap, lesions and report each. The same command again resumes."""
-    from histo.archive.local import RunOptions, run_slides
+    from histo.archive.examine import RunOptions
+    from histo.archive.local import run_slides
     from histo.console import out as console
     from histo.console import progress, summary, verdict_table
     from histo.infer import load_model
 
-    loaded = load_model(model)
-    options = RunOptions(mpp, device, batch_size, readers)
+    loaded = load_model(model, lazy=True)
+    options = RunOptions(mpp, device, batch_size, readers, engine, workers, profile)
     with progress("tiles") as start:
         results = run_slides(paths, out, loaded, options, on_step=_say, on_start=start)
     if len(results) <= MAX_TABLE_ROWS:
         console.print(verdict_table(results))
     console.print(summary(results))
+    if profile:
+        from histo.archive.profiling import lines_of, read_profile
+
+        for line in (line for slide in read_profile(out / "profile.json") for line in lines_of(slide)):
+            console.print(line, markup=False)
     console.print(f"Open {out / 'index.html'}", markup=False)
     if any(r.status in ("refused", "failed") for r in results):
         raise typer.Exit(3)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from histo.archive.local import RunOptions, run_slides
+from histo.archive.examine import RunOptions
+from histo.archive.local import run_slides
 from histo.console import out, progress, verdict_table
 from histo.infer import load_model
 from histo.phantom import make_slide

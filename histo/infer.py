@@ -4,41 +4,35 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import histo
 from histo.data.overview import read_overview
-from histo.data.slide import Slide, check_mpp, open_slide, sha256_of
+from histo.data.slide import Slide, check_mpp, open_slide
+from histo.data.tiff_blocks import open_blocks
 from histo.data.tiles import TileDataset, stream_batches
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideFailed, SlideRefused
+from histo.evidence import show_evidence
 from histo.export.geojson import write_lesions
 from histo.export.heatmap import write_heatmap
 from histo.export.overlay import write_overlay
 from histo.export.report import write_report
 from histo.export.tables import write_tiles
 from histo.files import path_text, write_text
-from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for, plan_read, rebin, round_px
-from histo.models.aggregation import (
-    NOT_EXCLUDED,
-    ClassFindings,
-    account,
-    burdens,
-    decide,
-    find_lesions,
-    review_reasons,
-)
+from histo.geometry import Pyramid, TileGrid
+from histo.models.aggregation import account, burdens, decide, find_lesions, review_reasons
 from histo.models.bundle import SHIPPED, Model, load_bundle
-from histo.models.engine import TorchEngine, pick_device
+from histo.models.engine import Engine, Engines, device_kind, scored
 from histo.models.stitching import Stitcher
+from histo.opening import Opened, check_tissue, lay, open_for, state_of
 from histo.results import (
-    EvidenceField,
     Overview,
     Provenance,
     Reason,
@@ -48,12 +42,11 @@ from histo.results import (
     Status,
     to_json,
 )
+from histo.timing import Timings
 
 Progress = Callable[[int, int], None]
 
-MAX_EVIDENCE = 8
-EVIDENCE_PX = 448
-NEAR_MPP, FAR_MPP = 0.5, 2.5
+SAMPLE_TILES = 3  # real tiles on which engines must agree
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +63,17 @@ class Inspection:
     reason: Reason | None
 
 
-def load_model(path: str | os.PathLike[str] | None = None) -> Model:
-    """Load a model bundle, or the shipped demonstration model when no path is given. Raises `ModelError`."""
-    return load_bundle(SHIPPED if path is None else Path(path))
+def load_model(path: str | os.PathLike[str] | None = None, lazy: bool = False) -> Model:
+    """Load a model bundle, or the shipped demonstration model when no path is given.
+
+    With `lazy` the network is built and checked at its first use. Raises `ModelError`.
+    """
+    return load_bundle(SHIPPED if path is None else Path(path), lazy)
 
 
 def settings_of(mpp: float | None, device: str) -> dict[str, str | float | int | None]:
     """Return the settings that change a result, beside the slide and the model; a GPU computes in half precision."""
-    kind = "cuda" if pick_device(device).type == "cuda" else "cpu"
-    return {"histo": histo.__version__, "mpp": mpp, "mode": "full", "device": kind}
+    return {"histo": histo.__version__, "mpp": mpp, "mode": "full", "device": device_kind(device)}
 
 
 def digest_of(settings: Mapping[str, str | float | int | None]) -> str:
@@ -97,9 +92,9 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
         cell = overview.grid.cell_mm2
         tissue_mm2, excluded_mm2 = tissue.mask.sum() * cell, tissue.excluded.sum() * cell
         try:
-            tiles, _, _ = _lay(slide.pyramid, model, overview, tissue)
+            tiles, _, _ = lay(slide.pyramid, model, overview, tissue)
             count, reason = len(tiles), None
-            _check_tissue(tissue_mm2, model, slide.path)
+            check_tissue(tissue_mm2, model, slide.path)
         except SlideRefused as error:
             count, reason = 0, Reason(error.code, str(error))
         return Inspection(
@@ -127,80 +122,131 @@ def predict_slide(
     *,
     mpp: float | None = None,
     device: str = "auto",
-    batch_size: int = 4,
+    engine: str = "auto",
+    batch_size: int | None = None,
     readers: int = 2,
     slide_id: str | None = None,
     progress: Progress | None = None,
+    engines: Engines | None = None,
+    opened: Opened | None = None,
 ) -> SlidePrediction:
     """Examine one slide; a slide that cannot get a verdict gives a result that says so (`refused`, `failed`).
 
-    `mpp` (µm per level-0 pixel) overrides the recorded scale. `progress(done, all)` counts tiles.
-    Raises `UsageError` for an impossible `mpp` or `device` only.
+    `mpp` (µm per level-0 pixel) overrides the recorded scale. `progress(done, all)` counts tiles. `batch_size` is
+    the engine's own unless given. A run over many slides gives its `engines` and the slide `opened` ahead of time.
+    Raises `UsageError` for an impossible `mpp`, `device` or `engine` only.
     """
     check_mpp(mpp)
     path = Path(path)
-    engine = TorchEngine(model, pick_device(device))
-    empty = blank_result(path, model, mpp, slide_id or path_text(path.stem), str(engine.device))
+    engines = engines or Engines(model, engine, device)
+    empty = blank_result(path, model, mpp, slide_id or path_text(path.stem), engines.kind)
+    opened = opened or open_for(path, model, mpp)
+    if opened.slide is not None:
+        empty = replace(empty, pyramid=opened.slide.pyramid)
     try:
-        empty = replace(empty, sha256=sha256_of(path))
-        with open_slide(path, mpp) as slide:
-            empty = replace(empty, pyramid=slide.pyramid)
-            return _examine(slide, model, engine, empty, batch_size, readers, progress)
+        if opened.error is not None:
+            raise opened.error
+        return _examine(opened, model, engines, empty, batch_size, readers, progress)
     except SlideError as error:
         status: Status = "refused" if isinstance(error, SlideRefused) else "failed"
+        empty = replace(empty, sha256=opened.sha256)
         return SlidePrediction(replace(empty, status=status, reasons=(Reason(error.code, str(error)),)))
+    finally:
+        if opened.slide is not None:
+            opened.slide.close()
 
 
-def write_outputs(prediction: SlidePrediction, folder: str | os.PathLike[str]) -> SlideResult:
+def write_outputs(
+    prediction: SlidePrediction, folder: str | os.PathLike[str], timings: Timings | None = None
+) -> SlideResult:
     """Write every file of one slide into `folder` and return the result with their names; result.json comes last."""
+    timings = timings or Timings()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    result = prediction.result
+    result, slide_map = prediction.result, prediction.slide_map
     files = {"report": "report.html"}
-    if prediction.slide_map is not None and result.pyramid is not None:
+    if slide_map is not None and result.pyramid is not None:
         files |= {
             "heatmap": "heatmap.ome.tif",
             "overlay": "overlay.png",
             "lesions": "lesions.geojson",
             "tiles": "tiles.csv",
         }
-        write_heatmap(prediction.slide_map, result.model, folder / files["heatmap"])
-        write_overlay(prediction, folder / files["overlay"])
-        write_lesions(result, folder / files["lesions"])
-        write_tiles(prediction.slide_map, result.pyramid, result.model, folder / files["tiles"])
     result = replace(result, files=files)
-    write_report(replace(prediction, result=result), folder / files["report"])
+    # Two at a time: encoding pictures, most of the work, does not hold the interpreter.
+    with ThreadPoolExecutor(2, thread_name_prefix="histo-write") as pool:
+        report = replace(prediction, result=result)
+        writing = [pool.submit(timings.timed, "report", write_report, report, folder / files["report"])]
+        if slide_map is not None and result.pyramid is not None:
+            model, pyramid = result.model, result.pyramid
+            for stage, write, *what in (
+                ("overlay", write_overlay, report),
+                ("heatmap", write_heatmap, slide_map, model),
+                ("lesions", write_lesions, result),
+                ("tiles", write_tiles, slide_map, pyramid, model),
+            ):
+                writing.append(pool.submit(timings.timed, stage, write, *what, folder / files[stage]))
+        for one in writing:
+            one.result()
     write_text(folder / "result.json", to_json(result))
     return result
 
 
 def _examine(
-    slide: Slide,
+    opened: Opened,
     model: Model,
-    engine: TorchEngine,
+    engines: Engines,
     empty: SlideResult,
-    batch_size: int,
+    batch_size: int | None,
     readers: int,
     progress: Progress | None,
 ) -> SlidePrediction:
-    overview, lost = read_overview(slide)
-    tissue = find_tissue(overview, lost)
-    _check_tissue(float(tissue.mask.sum()) * overview.grid.cell_mm2, model, slide.path)
-    tiles, tissue_map, excluded_map = _lay(slide.pyramid, model, overview, tissue)
+    slide, tiles, timings = opened.slide, opened.tiles, opened.timings
+    assert slide is not None
+    assert tiles is not None
+    assert opened.tissue_map is not None
+    assert opened.excluded_map is not None
     stitcher = Stitcher(tiles, len(model.card.classes.names))
     done = 0
-    for batch in stream_batches(TileDataset.of(slide, tiles), batch_size, readers):
-        if len(batch.indices):
-            stitcher.add(batch.indices, engine.score(batch.rgb))
-        done += len(batch.indices) + len(batch.unreadable)
-        if progress is not None:
-            progress(done, len(tiles))
-    slide_map = SlideMap(stitcher.probability, tissue_map, excluded_map, stitcher.valid, tiles.map_grid)
-    return _conclude(slide, model, empty, slide_map, overview)
+    with timings.stage("checking the reader"):
+        fast = open_blocks(slide, tiles)
+    try:
+        data = TileDataset.of(fast or slide, tiles)
+        with timings.stage("checking the engine"):
+            engine = engines.pick(lambda: sample_tiles(slide, tiles))
+        batches = stream_batches(data, batch_size or engine.batch_size, readers, timings)
+        for batch, probability in scored(batches, engine, timings):
+            with timings.stage("stitching"):
+                if probability is not None:
+                    stitcher.add(batch.indices, probability)
+            done += len(batch.indices) + len(batch.unreadable)
+            if progress is not None:
+                progress(done, len(tiles))
+    finally:
+        if fast is not None:
+            fast.close()
+    with timings.stage("waiting for the hash"):
+        empty = replace(empty, sha256=opened.sha256, provenance=_made_by(empty.provenance, engine, fast is not None))
+    if opened.sha256 is None and opened.error is not None:
+        raise opened.error
+    if state_of(opened.path) != opened.state:
+        raise SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
+    slide_map = SlideMap(stitcher.probability, opened.tissue_map, opened.excluded_map, stitcher.valid, tiles.map_grid)
+    with timings.stage("concluding"):
+        return _conclude(slide, model, empty, slide_map, opened.overview)
+
+
+def sample_tiles(slide: Slide, tiles: TileGrid) -> np.ndarray:
+    """Read a few tiles from all over the grid, (N, S, S, 3) uint8; damaged ones are left out."""
+    data = TileDataset.of(slide, tiles)
+    wanted = np.unique(np.linspace(0, len(data) - 1, SAMPLE_TILES + 2).astype(int)[1:-1])[: len(data)]
+    side = tiles.plan.size_tile_px
+    found = [tile for i in wanted.tolist() if (tile := data[i]) is not None]
+    return np.stack(found) if found else np.empty((0, side, side, 3), np.uint8)
 
 
 def _conclude(
-    slide: Slide, model: Model, empty: SlideResult, slide_map: SlideMap, overview: Overview
+    slide: Slide, model: Model, empty: SlideResult, slide_map: SlideMap, overview: Overview | None
 ) -> SlidePrediction:
     rule, info = model.card.rule, model.info
     areas = account(slide_map)
@@ -222,67 +268,16 @@ def _conclude(
         burdens=burdens(findings),
         lesions=tuple(lesion for f in findings for lesion in f.lesions),
     )
-    return SlidePrediction(result, slide_map, overview, _evidence(slide, findings))
-
-
-def _lay(pyramid: Pyramid, model: Model, overview: Overview, tissue: Tissue) -> tuple[TileGrid, np.ndarray, np.ndarray]:
-    spec = model.card.tile.spec()
-    grid, _ = map_grid_for(pyramid, spec)
-    tissue_map = rebin(tissue.mask, overview.grid, grid)
-    excluded_map = np.minimum(rebin(tissue.excluded, overview.grid, grid), tissue_map)
-    return lay_tiles(pyramid, spec, tissue_map), tissue_map, excluded_map
-
-
-def _check_tissue(tissue_mm2: float, model: Model, path: Path) -> None:
-    least = model.card.rule.least_tissue_mm2
-    if tissue_mm2 < least:
-        found = f"{tissue_mm2:.3f} mm² of tissue" if tissue_mm2 else "no tissue"
-        raise SlideRefused(
-            "too_little_tissue",
-            f"{path} shows {found} and {least:g} mm² is the least; check that it is the right slide and its scale",
-        )
-
-
-def _evidence(slide: Slide, findings: Sequence[ClassFindings]) -> tuple[EvidenceField, ...]:
-    """Show the largest lesions of every class in turn, so that a rare class is not crowded out.
-
-    A class without a lesion shows its strongest field instead, if that is not next to nothing: the reviewer
-    sees what was not counted.
-    """
-    ranks = range(max(1, *(len(f.lesions) for f in findings)))
-    wanted: list[tuple[str | None, str, float, tuple[float, float]]] = []
-    for rank in ranks:
-        for f in findings:
-            if rank < len(f.lesions):
-                lesion = f.lesions[rank]
-                wanted.append((lesion.lesion_id, f.rule.name, lesion.probability_max, lesion.peak_level0_px))
-            elif rank == 0 and f.peak_probability >= NOT_EXCLUDED:
-                wanted.append((None, f.rule.name, f.peak_probability, f.peak_level0_px))
-    fields = (_field(slide, *one) for one in wanted[:MAX_EVIDENCE])
-    return tuple(field for field in fields if field is not None)
-
-
-def _field(
-    slide: Slide, lesion_id: str | None, class_name: str, probability: float, peak_level0_px: tuple[float, float]
-) -> EvidenceField | None:
-    """Read the field around a strong cell, near and far; None where the file is damaged."""
-    coarsest = max(slide.pyramid.mpp_x, slide.pyramid.mpp_y)
-    pictures, sides_um = [], []
-    for mpp in (max(NEAR_MPP, coarsest), max(FAR_MPP, coarsest)):
-        plan = plan_read(slide.pyramid, mpp, EVIDENCE_PX)
-        fx, fy = plan.tile_px_level0
-        x, y = peak_level0_px
-        corner = round_px(x - EVIDENCE_PX * fx / 2), round_px(y - EVIDENCE_PX * fy / 2)
-        try:
-            pictures.append(slide.read_tile(corner, plan))
-        except SlideFailed:
-            return None
-        sides_um.append(EVIDENCE_PX * fx * slide.pyramid.mpp_x)
-    return EvidenceField(lesion_id, class_name, probability, pictures[0], pictures[1], sides_um[0], sides_um[1])
+    return SlidePrediction(result, slide_map, overview, show_evidence(slide, findings))
 
 
 def _versions() -> dict[str, str]:
-    return {"histo": histo.__version__, "torch": torch.__version__, "numpy": version("numpy"), **Slide.versions}
+    return {"histo": histo.__version__, "torch": version("torch"), "numpy": version("numpy"), **Slide.versions}
+
+
+def _made_by(provenance: Provenance, engine: Engine, fast: bool) -> Provenance:
+    reader = f"JPEG blocks by simplejpeg {version('simplejpeg')}, checked against OpenSlide" if fast else "OpenSlide"
+    return replace(provenance, device=engine.device, engine=engine.why, reader=reader)
 
 
 if __name__ == "__main__":

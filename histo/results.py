@@ -113,12 +113,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What produced a result: versions by package, settings and their digest, the device."""
+    """What produced a result: versions by package, settings and their digest, the device, the engine and reader.
+
+    Engines and readers are no settings: each is used only where it agrees with the reference.
+    """
 
     versions: Mapping[str, str]
     settings: Mapping[str, str | float | int | None]
     settings_digest: str
     device: str
+    engine: str = ""
+    reader: str = ""
 
 
 @dataclass(frozen=True)

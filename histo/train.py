@@ -40,7 +40,7 @@ from histo.learning.scouting import from_state, look_over, nothing_found, to_sta
 from histo.learning.start import build_network, keep_frozen_still, moving_average
 from histo.learning.validation import PatientMeter, ValidationSample, ValidationTiles
 from histo.models.classifier import TileClassifier
-from histo.models.engine import flushed_denormals, pick_device
+from histo.models.engine_torch import flushed_denormals, pick_device
 
 Say = Callable[[str], None]
 

@@ -1,6 +1,7 @@
 """Slides and models that the tests make themselves."""
 
 import json
+import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -131,6 +132,14 @@ def classes() -> ClassesConfig:
     bone = ClassConfig(name="bone", colour=(213, 62, 79), min_area_mm2=0.02, verdict="heterotopic_ossification")
     calcium = ClassConfig(name="calcification", colour=(50, 92, 190), min_area_mm2=0.005, verdict="calcinosis_cutis")
     return ClassesConfig(lesions=(bone, calcium))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep exports of the tests' models out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    return folder
 
 
 def _mean_colour(net: nn.Module) -> list[nn.Module]:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "histo"
 
-BASE = ("errors", "geometry", "outlines", "files", "schema")
+BASE = ("errors", "geometry", "outlines", "files", "schema", "timing")
 RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*", "export*")
 
@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "__init__": (),
     "errors": (),
     "files": ("errors",),
+    "timing": (),
     "geometry": ("errors",),
     "outlines": ("geometry", "errors"),
     "results": BASE,
@@ -30,8 +31,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models*": ("models*", *RECORDS),
     "export*": ("export*", *RECORDS),
     "phantom*": ("phantom*", *RECORDS),
-    "infer": (*LEAVES, *RECORDS, "__init__"),
-    "archive*": ("archive*", "infer", *LEAVES, *RECORDS),
+    "evidence": (*LEAVES, *RECORDS),
+    "opening": (*LEAVES, *RECORDS),
+    "infer": ("evidence", "opening", *LEAVES, *RECORDS, "__init__"),
+    "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "console": RECORDS,

@@ -3,32 +3,39 @@
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
-import logging
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from histo.archive.examine import RunOptions, examine
 from histo.archive.ledger import Entry, Ledger
 from histo.archive.listing import LEDGER, absolute, list_slides, name_slides
+from histo.archive.profiling import RunProfile
+from histo.archive.workers import Task, Workers
 from histo.data.slide import companions_of, sha256_of
 from histo.errors import ArchiveError, HistoError, SlideFailed, UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
 from histo.files import sync, write_text
-from histo.infer import Progress, blank_result, digest_of, predict_slide, settings_of, write_outputs
+from histo.infer import Progress, digest_of, settings_of
 from histo.models.bundle import Model
-from histo.results import Reason, SlidePrediction, SlideResult, load_result
-
-log = logging.getLogger("histo")
+from histo.models.engine import Engines
+from histo.opening import Opened, open_for
+from histo.results import SlideResult, load_result
 
 TEMPORARY = ".tmp-"
 FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk or a network may have been the cause
+
+
+Prepared = tuple[SlideResult | None, Opened | None]
 
 
 @dataclass(frozen=True)
@@ -40,16 +47,6 @@ class Step:
     result: SlideResult
     kept: bool
     seconds: float
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of a run over many slides, see `histo.infer.predict_slide`."""
-
-    mpp: float | None = None
-    device: str = "auto"
-    batch_size: int = 4
-    readers: int = 2
 
 
 def run_slides(
@@ -65,6 +62,8 @@ def run_slides(
     Every slide gets its folder under `slides/`, its ledger row, and its line in `slides.csv` and `index.html`.
     Raises `ArchiveError` when the folder, the disk or the ledger stops the run, or another run owns the folder.
     """
+    if options.profile and options.workers > 1:
+        raise UsageError("--profile measures one process; leave out --workers")
     if any(os.path.isdir(p) and os.path.realpath(p) == os.path.realpath(out) for p in paths):
         raise UsageError(f"--out {out} is the folder of the slides themselves; give another one")
     with _owned(out):
@@ -82,6 +81,8 @@ class _Run:
         self.out, self.model, self.options, self.ledger = out, model, options, ledger
         self.slides = out / "slides"
         self.slides.mkdir(exist_ok=True)
+        self.engines = Engines(model, options.engine, options.device)
+        self.profile = RunProfile(out / "profile.json")
         for left_over in self.slides.glob(f"{TEMPORARY}*"):
             shutil.rmtree(left_over)
 
@@ -94,25 +95,98 @@ class _Run:
         known = {e.path: e for e in self.ledger.entries()}
         names = name_slides(list_slides(paths), {path: e.slide_id for path, e in known.items()})
         self._describe()
-        results = []
+        results: dict[int, SlideResult] = {}
+        several = self.options.workers > 1
         try:
-            for number, (path, slide_id) in enumerate(names.items(), start=1):
-                key = self._key(path)
-                kept = self._kept(known.get(absolute(path)), key)
-                started = time.monotonic()
-                result = kept or self._compute(path, slide_id, key, on_start(slide_id))
-                results.append(result)
-                on_step(Step(number, len(names), result, kept is not None, time.monotonic() - started))
+            slides = [_Named(n, path, slide_id) for n, (path, slide_id) in enumerate(names.items(), start=1)]
+            for step in (self._side_by_side if several else self._one_by_one)(slides, known, on_start):
+                results[step.number] = step.result
+                on_step(step)
         finally:
             # Also after Ctrl-C: the tables then say what is there.
             self._tabulate()
-        return results
+            if self.options.profile:
+                self.profile.write()
+        return [results[number] for number in sorted(results)]
 
-    def _key(self, path: Path) -> str:
+    def _one_by_one(
+        self, slides: list["_Named"], known: dict[str, Entry], on_start: Callable[[str], Progress | None]
+    ) -> Iterator[Step]:
+        """Examine slides in order; the next one is opened and its tissue found while this one is computed."""
+        with ThreadPoolExecutor(1, thread_name_prefix="histo-ahead") as ahead:
+            try:
+                ready = [ahead.submit(self._prepare, s, known.get(absolute(s.path))) for s in slides[:1]]
+                for slide, following in itertools.zip_longest(slides, slides[1:]):
+                    started = time.monotonic()
+                    kept, opened = _result(ready.pop())
+                    if following is not None:
+                        ready.append(ahead.submit(self._prepare, following, known.get(absolute(following.path))))
+                    if kept is None:
+                        folder = self.slides / f"{TEMPORARY}{slide.slide_id}"
+                        progress = on_start(slide.slide_id)
+                        result = examine(
+                            slide.path,
+                            slide.slide_id,
+                            folder,
+                            self.model,
+                            self.options,
+                            self.engines,
+                            opened,
+                            progress,
+                        )
+                        self._enter(slide, folder, result, time.monotonic() - started)
+                    else:
+                        result = kept
+                    seconds = time.monotonic() - started
+                    if self.options.profile and opened is not None:
+                        self.profile.add(slide.slide_id, opened, self.model, self.engines, seconds)
+                    yield Step(slide.number, len(slides), result, kept is not None, seconds)
+            finally:
+                ahead.shutdown(cancel_futures=True)
+
+    def _side_by_side(
+        self, slides: list["_Named"], known: dict[str, Entry], on_start: Callable[[str], Progress | None]
+    ) -> Iterator[Step]:
+        """Examine slides on several processes, in the order in which they are finished."""
+        started: dict[int, float] = {}
+        kept: list[Step] = []
+
+        def tasks() -> Iterator[Task]:
+            for slide in slides:
+                started[slide.number] = time.monotonic()
+                entry = known.get(absolute(slide.path))
+                old = self._kept(entry, self._key(slide.path, _digest(slide.path))) if entry else None
+                if old is not None:
+                    kept.append(Step(slide.number, len(slides), old, True, time.monotonic() - started[slide.number]))
+                    continue
+                on_start(slide.slide_id)
+                yield Task(slide.number, slide.path, slide.slide_id, self.slides / f"{TEMPORARY}{slide.slide_id}")
+
+        with Workers(self.model, self.options) as workers:
+            for task, result in workers.run(tasks()):
+                seconds = time.monotonic() - started[task.number]
+                slide = _Named(task.number, task.path, task.slide_id)
+                self._enter(slide, task.folder, result, seconds)
+                yield from kept
+                kept.clear()
+                yield Step(task.number, len(slides), result, False, seconds)
+        yield from kept
+
+    def _prepare(self, slide: "_Named", entry: Entry | None) -> Prepared:
+        """Return the result of an earlier run if it still holds, else the slide, opened."""
+        sha256 = _digest(slide.path) if entry else None
+        kept = self._kept(entry, self._key(slide.path, sha256)) if entry else None
+        if kept is not None:
+            return kept, None
+        return None, open_for(slide.path, self.model, self.options.mpp, sha256)
+
+    def _key(self, path: Path, sha256: str | None) -> str:
         """Return what a result hangs on: content, model, settings; a slide that cannot be read has no key."""
+        if sha256 is None:
+            return ""
         try:
-            content = f"{sha256_of(path)}/{companions_of(path)}"
-        except (SlideFailed, OSError):
+            content = f"{sha256}/{companions_of(path)}"
+        except OSError:
             return ""
         return hashlib.sha256(f"{content}/{self.model.digest}/{self._settings_digest}".encode()).hexdigest()
 
@@ -137,43 +211,22 @@ class _Run:
         except UsageError:  # of an older schema; computed anew when it is named
             return None
 
-    def _compute(self, path: Path, slide_id: str, key: str, progress: Progress | None) -> SlideResult:
-        started = time.monotonic()
-        temporary = self.slides / f"{TEMPORARY}{slide_id}"
-        try:
-            result = write_outputs(self._predict(path, slide_id, progress), temporary)
-        except (HistoError, OSError):
-            raise
-        except Exception as error:
-            # One slide must never stop the others, whatever is wrong with it or with us; nothing of it is hidden.
-            log.exception("%s failed", path)
-            shutil.rmtree(temporary, ignore_errors=True)
-            result = write_outputs(self._broken(path, slide_id, error), temporary)
+    def _enter(self, slide: "_Named", temporary: Path, result: SlideResult, seconds: float) -> None:
+        """Put a finished slide's folder in its place, then its row into the ledger."""
         digest = hashlib.sha256((temporary / "result.json").read_bytes()).hexdigest()
-        self._swap_in(temporary, slide_id)
-        seconds = round(time.monotonic() - started, 2)
-        self.ledger.record(Entry(slide_id, absolute(path), key, self.model.digest, result.status, digest, seconds))
-        return result
-
-    def _predict(self, path: Path, slide_id: str, progress: Progress | None) -> SlidePrediction:
-        o = self.options
-        return predict_slide(
-            path,
-            self.model,
-            mpp=o.mpp,
-            device=o.device,
-            batch_size=o.batch_size,
-            readers=o.readers,
-            slide_id=slide_id,
-            progress=progress,
+        self._swap_in(temporary, slide.slide_id)
+        key = self._key(slide.path, result.sha256)
+        self.ledger.record(
+            Entry(
+                slide.slide_id,
+                absolute(slide.path),
+                key,
+                self.model.digest,
+                result.status,
+                digest,
+                round(seconds, 2),
+            )
         )
-
-    def _broken(self, path: Path, slide_id: str, error: Exception) -> SlidePrediction:
-        is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's own
-        code = "out_of_memory" if is_memory else "internal_error"
-        what = f"{path} could not be examined ({type(error).__name__}: {error}); please report this with the log"
-        blank = blank_result(path, self.model, self.options.mpp, slide_id, self.options.device)
-        return SlidePrediction(replace(blank, reasons=(Reason(code, what),)))
 
     def _swap_in(self, temporary: Path, slide_id: str) -> None:
         """Put the new folder where the old one was; a reader sees the old result, the new one, or none."""
@@ -205,6 +258,32 @@ class _Run:
         results = [r for e in rows if (r := self._stored(e)) is not None]
         write_slides(results, self.out / "slides.csv", {e.slide_id: e.seconds for e in rows})
         write_index(results, self.out / "index.html", "histo results")
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A slide of the run: its place, path and id."""
+
+    number: int
+    path: Path
+    slide_id: str
+
+
+def _result(ready: "Future[Prepared]") -> Prepared:
+    """Return what was prepared; where that broke, the slide is examined from the start and breaks as its own result."""
+    try:
+        return ready.result()
+    except (HistoError, OSError):
+        raise
+    except Exception:
+        return None, None
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256_of(path)
+    except SlideFailed:
+        return None
 
 
 @contextmanager

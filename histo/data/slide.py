@@ -38,14 +38,15 @@ class Slide:
         "openslide-python": openslide.__version__,
     }
 
-    def __init__(self, path: Path, pyramid: Pyramid, background: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, pyramid: Pyramid, background: tuple[int, int, int], vendor: str = "") -> None:
         self.path = path
         self.pyramid = pyramid
-        self._background = background
+        self.background = background
+        self.vendor = vendor
         self._local = threading.local()
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "pyramid": self.pyramid, "_background": self._background}
+        return {"path": self.path, "pyramid": self.pyramid, "background": self.background, "vendor": self.vendor}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state, _local=threading.local())
@@ -67,6 +68,11 @@ class Slide:
         handle: openslide.OpenSlide = self._local.handle
         return handle
 
+    def level_size_read_px(self, level: int) -> tuple[int, int]:
+        """Return width and height of a level."""
+        width, height = self._handle().level_dimensions[level]
+        return width, height
+
     def read(self, xy_level0_px: tuple[int, int], level: int, size_read_px: tuple[int, int]) -> Rgb:
         """Read a region as RGB (H, W, 3) uint8; what the scanner left out takes the slide's background colour.
 
@@ -82,7 +88,7 @@ class Slide:
             raise SlideFailed(
                 "unreadable", f"{self.path} is damaged at {xy_level0_px}, level {level} ({error})"
             ) from error
-        return _on_background(np.asarray(region), self._background)
+        return _on_background(np.asarray(region), self.background)
 
     def read_tile(self, position_level0_px: tuple[int, int], plan: ReadPlan) -> Rgb:
         """Read one square tile (S, S, 3) uint8 as the plan says, reduced to the wanted scale by area.
@@ -122,10 +128,11 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     except openslide.OpenSlideError as error:
         raise SlideFailed("unreadable", f"{path} is damaged ({error}); copy or scan it again") from error
     mpp_x, mpp_y, source = _scale(path, properties, mpp)
+    vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
     bounds = _bounds(properties, width, height)
     pyramid = Pyramid((width, height), downsamples, mpp_x, mpp_y, source, bounds, _stage(properties))
     colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
-    return Slide(path, pyramid, (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)))
+    return Slide(path, pyramid, (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)), vendor)
 
 
 def check_mpp(mpp: float | None) -> None:

@@ -1,30 +1,39 @@
-"""Tiles of slides, the same for training and inference: what to read, reading it, and reading ahead."""
+"""Tiles of slides: what to read, reading it, and reading ahead."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.data.slide import Slide
 from histo.errors import SlideFailed
 from histo.geometry import ReadPlan, TileGrid
+from histo.timing import Timings
 
 READ_AHEAD_BATCHES = 3
+
+
+class Reader(Protocol):
+    """What tiles are read with: OpenSlide (`Slide`), or a faster reader that gives the same pixels."""
+
+    def read_tile(self, position_level0_px: tuple[int, int], plan: ReadPlan) -> NDArray[np.uint8]:
+        """Read one square tile (S, S, 3) uint8, from any thread. Raises `SlideFailed` where the file is damaged."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class TileDataset:
     """The tiles of one slide at `positions_level0_px` (N, 2), read as `plan` says."""
 
-    slide: Slide
+    slide: Reader
     plan: ReadPlan
     positions_level0_px: NDArray[np.int64]
 
     @classmethod
-    def of(cls, slide: Slide, grid: TileGrid) -> "TileDataset":
+    def of(cls, slide: Reader, grid: TileGrid) -> "TileDataset":
         """Return the data set of all tiles of a grid."""
         return cls(slide, grid.plan, grid.positions_level0_px)
 
@@ -51,18 +60,27 @@ class TileBatch:
     unreadable: NDArray[np.int64]
 
 
-def stream_batches(tiles: TileDataset, batch_size: int, readers: int) -> Iterator[TileBatch]:
+def stream_batches(
+    tiles: TileDataset, batch_size: int, readers: int, timings: Timings | None = None
+) -> Iterator[TileBatch]:
     """Yield all tiles in order, in batches, with `readers` threads reading a bounded distance ahead.
 
     Decoding releases the interpreter, so threads suffice, and no tile is ever copied between processes.
     """
+    timings = timings or Timings()
+    tile_bytes = 3 * tiles.plan.size_tile_px**2
+
+    def read(index: int) -> NDArray[np.uint8] | None:
+        with timings.stage("reading", tile_bytes):
+            return tiles[index]
+
     starts = range(0, len(tiles), batch_size)
     with ThreadPoolExecutor(readers, thread_name_prefix="histo-read") as pool:
         window: deque[tuple[range, list[Future[NDArray[np.uint8] | None]]]] = deque()
         try:
             for start in starts:
                 indices = range(start, min(start + batch_size, len(tiles)))
-                window.append((indices, [pool.submit(tiles.__getitem__, i) for i in indices]))
+                window.append((indices, [pool.submit(read, i) for i in indices]))
                 if len(window) > READ_AHEAD_BATCHES:
                     yield _collect(*window.popleft(), tiles.plan.size_tile_px)
             while window:

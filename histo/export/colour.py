@@ -32,18 +32,27 @@ def rgba(probability: NDArray[np.floating], colour: Colour) -> NDArray[np.uint8]
     Up to `VISIBLE_FROM` it is fully transparent; what is not a number counts as zero.
     """
     known = np.clip(np.nan_to_num(np.asarray(probability, np.float32), nan=0.0), 0, 1)
-    alpha = np.clip((known - VISIBLE_FROM) / (1 - VISIBLE_FROM), 0, 1) * STRONGEST_ALPHA
-    out = np.empty((*known.shape, 4), np.uint8)
-    out[..., :3] = scale(colour)[np.floor(known * (STEPS - 1) + 0.5).astype(np.intp)]
-    out[..., 3] = np.floor(alpha * 255 + 0.5).astype(np.uint8)
-    return out
+    steps = (known * (STEPS - 1) + 0.5).astype(np.uint8)
+    return np.take(_translucent(colour), steps, axis=0)
+
+
+@cache
+def _translucent(colour: Colour) -> NDArray[np.uint8]:
+    """Return the scale (256, 4) RGBA; the step that `VISIBLE_FROM` itself falls on is still transparent."""
+    steps = np.arange(STEPS)
+    alpha = np.clip((steps / (STEPS - 1) - VISIBLE_FROM) / (1 - VISIBLE_FROM), 0, 1) * STRONGEST_ALPHA
+    alpha[steps <= VISIBLE_FROM * (STEPS - 1) + 0.5] = 0
+    return np.column_stack([scale(colour), np.floor(alpha * 255 + 0.5).astype(np.uint8)])
 
 
 def blend(base: NDArray[np.uint8], over: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay RGBA (…, 4) over RGB (…, 3)."""
-    alpha = over[..., 3:].astype(np.float32) / 255
-    mixed = base.astype(np.float32) * (1 - alpha) + over[..., :3].astype(np.float32) * alpha
-    return np.floor(mixed + 0.5).astype(np.uint8)
+    """Lay RGBA (…, 4) over RGB (…, 3); whole numbers throughout, which is several times faster than floats."""
+    alpha = over[..., 3:].astype(np.uint16)
+    mixed = over[..., :3] * alpha
+    mixed += base * (255 - alpha)
+    mixed += 127
+    mixed //= 255
+    return mixed.astype(np.uint8)
 
 
 def colour_bar(colour: Colour, width_px: int, height_px: int) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from histo.export.colour import Colour, blend, rgba
+from histo.export.colour import VISIBLE_FROM, Colour, blend, rgba
 from histo.export.lettering import put_text, text_width
 from histo.geometry import MapGrid, rebin, round_px
 from histo.outlines import Outline
@@ -59,6 +59,8 @@ def add_heat(rgb: NDArray[np.uint8], slide_map: SlideMap, model: ModelInfo, canv
     channels = slide_map.probability[1:]
     for rule, probability in reversed(list(zip(model.classes, channels, strict=True))):
         scored = np.where(slide_map.valid, probability, 0).astype(np.float32)
+        if scored.max(initial=0) <= VISIBLE_FROM:
+            continue  # nothing of it would show
         rgb = blend(rgb, rgba(rebin(scored, slide_map.grid, canvas), rule.colour))
     return rgb
 
@@ -66,13 +68,22 @@ def add_heat(rgb: NDArray[np.uint8], slide_map: SlideMap, model: ModelInfo, canv
 def unscored_masks(slide_map: SlideMap, canvas: MapGrid) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return where on the canvas tissue could not be read, and where it was excluded, both (H, W)."""
     usable = slide_map.tissue - slide_map.excluded
-    lost = rebin(np.where(slide_map.valid, 0, usable).clip(0), slide_map.grid, canvas) >= 0.25
-    excluded = rebin(slide_map.excluded, slide_map.grid, canvas) >= 0.25
+    lost = _mostly(np.where(slide_map.valid, 0, usable).clip(0), slide_map.grid, canvas)
+    excluded = _mostly(slide_map.excluded, slide_map.grid, canvas)
     return lost & ~excluded, excluded
+
+
+def _mostly(share: NDArray[np.float32], grid: MapGrid, canvas: MapGrid) -> NDArray[np.bool_]:
+    """Return where a share of map cells is a quarter or more on the canvas."""
+    if not share.any():
+        return np.zeros(canvas.shape, bool)
+    return rebin(share, grid, canvas) >= 0.25
 
 
 def hatch(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour, crossed: bool) -> NDArray[np.uint8]:
     """Hatch the masked area over a light tint, with one set of lines or with two."""
+    if not mask.any():
+        return rgb
     y, x = np.arange(mask.shape[0])[:, None], np.arange(mask.shape[1])
     lines = (x + y) % _HATCH_PX < 2
     if crossed:

@@ -51,7 +51,7 @@ def write_overlay(prediction: SlidePrediction, path: Path) -> None:
         text.add_itxt(key, printable(value))
     sheet = Image.fromarray(render_sheet(prediction))
     with whole(path) as temporary:
-        sheet.save(temporary, format="PNG", compress_level=4, pnginfo=text)
+        sheet.save(temporary, format="PNG", compress_level=1, pnginfo=text)
 
 
 def render_overlay(prediction: SlidePrediction, room_px: Room = (LONGEST_PX, LONGEST_PX)) -> NDArray[np.uint8]:

@@ -8,21 +8,21 @@ fact is refused. A golden tile, scored at loading, shows that this machine compu
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import safetensors.torch
-import torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
 
 from histo.config import ClassesConfig, NetworkConfig, RuleConfig, TileConfig, explain
 from histo.errors import ModelError, UsageError
 from histo.files import whole, write_text
-from histo.models.classifier import TileClassifier
 from histo.results import ClassRule, ModelInfo
 from histo.schema import Strict
+
+if TYPE_CHECKING:  # torch is slow to import, and an engine with a kept export never needs it
+    from histo.models.classifier import TileClassifier
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
@@ -56,11 +56,19 @@ class ModelCard(Strict):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model: its card, digest and network in evaluation mode."""
+    """A loaded model: its card and digest, and its network when it is first asked for."""
 
     card: ModelCard
     digest: str
-    network: TileClassifier
+    folder: Path
+
+    @cached_property
+    def network(self) -> "TileClassifier":
+        """The network in evaluation mode, built from `folder` and checked. Raises `ModelError`."""
+        return _build(self.folder, self.card)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"card": self.card, "digest": self.digest, "folder": self.folder}
 
     @property
     def info(self) -> ModelInfo:
@@ -77,8 +85,10 @@ class Model:
         )
 
 
-def save_bundle(folder: Path, card: dict[str, Any], network: TileClassifier) -> None:
+def save_bundle(folder: Path, card: dict[str, Any], network: "TileClassifier") -> None:
     """Write a bundle; `card` holds all keys of `ModelCard` but `golden` and `weights_sha256`."""
+    import safetensors.torch
+
     folder.mkdir(parents=True, exist_ok=True)
     full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": ""})
     state = {k: v.contiguous() for k, v in network.state_dict().items()}
@@ -89,9 +99,10 @@ def save_bundle(folder: Path, card: dict[str, Any], network: TileClassifier) -> 
     write_text(folder / CARD, text + "\n")
 
 
-def load_bundle(folder: Path) -> Model:
+def load_bundle(folder: Path, lazy: bool = False) -> Model:
     """Load a bundle and check it: schema, SHA-256, contract, names and shapes, finite weights, golden tile.
 
+    With `lazy` what needs torch, all from the names on, is left to the first use of `Model.network`.
     Raises `ModelError` with the first thing that is wrong. No pickle is ever opened.
     """
     if not folder.is_dir():
@@ -102,13 +113,29 @@ def load_bundle(folder: Path) -> Model:
         card = ModelCard.model_validate_json(card_bytes)
     except ValidationError as error:
         raise ModelError(f"{folder / CARD} is not a valid card: {'; '.join(explain(error))}") from error
-    if hashlib.sha256(weight_bytes).hexdigest() != card.weights_sha256:
-        raise ModelError(f"{folder / WEIGHTS} is not the file that its card names (SHA-256 differs); copy it again")
+    _check_digest(folder, weight_bytes, card)
+    model = Model(card, hashlib.sha256(card_bytes).hexdigest(), folder)
+    if not lazy:
+        _ = model.network  # built here, so that a bad bundle is told at once
+    # Told last: a bundle that is broken as well as edited is broken.
+    if _made_for(folder, weight_bytes) != _contract(card):
+        raise ModelError(
+            f"{folder / CARD} was edited after the model was made; use the card that came with the weights"
+        )
+    return model
+
+
+def _build(folder: Path, card: ModelCard) -> "TileClassifier":
+    import safetensors.torch
+    import torch
+    from safetensors import SafetensorError
+
+    weight_bytes = _read(folder / WEIGHTS)
+    _check_digest(folder, weight_bytes, card)
     try:
         network = _network(card)
         state = safetensors.torch.load(weight_bytes)
         network.load_state_dict(state)
-        made_for = _metadata(weight_bytes).get("contract")
     except UsageError as error:
         raise ModelError(f"{folder / CARD} describes no network that exists: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
@@ -120,11 +147,12 @@ def load_bundle(folder: Path) -> Model:
         raise ModelError(
             f"{folder} scores its golden tile {golden}, its card says {list(card.golden)}; ask for it again"
         )
-    if made_for != _contract(card):
-        raise ModelError(
-            f"{folder / CARD} was edited after the model was made; use the card that came with the weights"
-        )
-    return Model(card, hashlib.sha256(card_bytes).hexdigest(), network.eval())
+    return network.eval()
+
+
+def _check_digest(folder: Path, weight_bytes: bytes, card: ModelCard) -> None:
+    if hashlib.sha256(weight_bytes).hexdigest() != card.weights_sha256:
+        raise ModelError(f"{folder / WEIGHTS} is not the file that its card names (SHA-256 differs); copy it again")
 
 
 def _contract(card: ModelCard) -> str:
@@ -133,14 +161,19 @@ def _contract(card: ModelCard) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _metadata(weight_bytes: bytes) -> dict[str, str]:
-    """Return the free text of a safetensors file: an 8-byte length, then a JSON header that may hold it."""
-    length = int.from_bytes(weight_bytes[:8], "little")
-    found: dict[str, str] = json.loads(weight_bytes[8 : 8 + length]).get("__metadata__", {})
-    return found
+def _made_for(folder: Path, weight_bytes: bytes) -> str | None:
+    """Return the contract that weights were saved for, from the JSON header of the safetensors file."""
+    try:
+        length = int.from_bytes(weight_bytes[:8], "little")
+        contract: str | None = json.loads(weight_bytes[8 : 8 + length]).get("__metadata__", {}).get("contract")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{folder / WEIGHTS} does not fit the network of its card: no header in it") from error
+    return contract
 
 
-def _network(card: ModelCard) -> TileClassifier:
+def _network(card: ModelCard) -> "TileClassifier":
+    from histo.models.classifier import TileClassifier
+
     net, tile = card.network, card.tile
     # The weights come from the bundle, whatever the training started from.
     return TileClassifier(net.backbone, len(card.classes.names), tile.stride_px, net.mean, net.std, pretrained=False)
@@ -153,8 +186,10 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path} cannot be read ({error.strerror}); a model is a folder with both files") from error
 
 
-def _golden(network: TileClassifier) -> list[float]:
+def _golden(network: "TileClassifier") -> list[float]:
     """Return the mean class probabilities of a fixed picture with structure at all scales and in all colours."""
+    import torch
+
     y, x = np.mgrid[0:128, 0:128].astype(np.float64)
     waves = [np.sin(x * y / (97 + 31 * c)) * 50 + np.cos((x + (c + 1) * y) / 9) * 40 + 150 for c in range(3)]
     picture = np.floor(np.clip(np.stack(waves), 0, 255) + 0.5).astype(np.uint8)

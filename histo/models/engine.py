@@ -1,70 +1,179 @@
-"""Scoring batches of tiles with torch, on the CPU or on a GPU."""
+"""Engines score batches of tiles; this file is their protocol, the choice among them, and lanes that keep them busy.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Nothing here imports torch before it is needed: on a CPU with ONNX Runtime and a cached export it never is.
+"""
+
+import ctypes
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from histo.errors import UsageError
 from histo.models.bundle import Model
+from histo.timing import Timings
+
+log = logging.getLogger("histo")
+
+EngineName = Literal["auto", "torch", "onnx"]
+Tiles = NDArray[np.uint8]
+Sample = Callable[[], Tiles]
+
+PARITY = 1e-3  # two engines are the same engine when no probability differs by more
+# One pass over about this many pixels fills a core and stays in its cache; more is slower and takes memory.
+PASS_PX = 2**18
 
 
-def pick_device(wanted: str) -> torch.device:
-    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`.
+class Engine(Protocol):
+    """Scores tiles. `lanes` calls may run at once and are fastest together; `batch_size` is what one call likes."""
 
-    Raises `UsageError` for an unknown name or a GPU that is not there.
+    name: str
+    why: str
+    device: str
+    lanes: int
+    batch_size: int
+
+    def score(self, tiles: Tiles) -> NDArray[np.float32]:
+        """Return calibrated probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8."""
+        ...
+
+
+class HasRgb(Protocol):
+    """Whatever carries the tiles of one call."""
+
+    @property
+    def rgb(self) -> Tiles:
+        """Tiles (B, S, S, 3) uint8."""
+        ...
+
+
+Batch = TypeVar("Batch", bound=HasRgb)
+
+
+@dataclass
+class Engines:
+    """The engine of a run, picked once at the first tiles: `wanted` is auto, torch or onnx; `cores` its share.
+
+    Raises `UsageError` for an unknown engine or device, and when ONNX Runtime is asked for by name and missing.
     """
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise UsageError(f"--device {wanted!r} is not a device; use auto, cpu or cuda") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {wanted} asks for a GPU and torch sees {torch.cuda.device_count()}; use cpu")
-    return device
+
+    model: Model
+    wanted: str = "auto"
+    device: str = "auto"
+    cores: int | None = None
+    _picked: Engine | None = None
+
+    def __post_init__(self) -> None:
+        if self.wanted not in get_args(EngineName):
+            raise UsageError(f"--engine {self.wanted!r} is not an engine; use {', '.join(get_args(EngineName))}")
+        if self.wanted == "onnx" and not has_onnx():
+            raise UsageError("--engine onnx needs ONNX Runtime; install histo[fast], or use --engine torch")
+        self.kind = device_kind(self.device)
+
+    def pick(self, sample: Sample) -> Engine:
+        """Return the engine; `sample` reads a few tiles of the slide for the test that engines agree."""
+        if self._picked is None:
+            self._picked = _pick(self, sample)
+            log.info("engine: %s", self._picked.why)
+        return self._picked
 
 
-@contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Treat numbers next to zero as zero: weights that training left so small slow the CPU down a hundredfold.
+def has_onnx() -> bool:
+    """Tell whether the extra `fast` is installed, without importing it."""
+    from importlib.util import find_spec
 
-    It is a state of the thread, so it is put back for whoever else computes here.
+    return find_spec("onnxruntime") is not None and find_spec("onnx") is not None
+
+
+def device_kind(wanted: str) -> str:
+    """Return `cuda` or `cpu` for a device's name, asking torch only where there may be a GPU.
+
+    Raises `UsageError` as `pick_device` does.
     """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
+    if wanted == "cpu" or (wanted == "auto" and not _has_driver()):
+        return "cpu"
+    from histo.models.engine_torch import pick_device
+
+    return pick_device(wanted).type
 
 
-class TorchEngine:
-    """Turns tiles into calibrated class probabilities; channels last, autocast on a GPU."""
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        self.device = device
-        self._temperature = model.card.calibration.temperature
-        self._network = model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def score(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8; a batch too large for the GPU is halved."""
+def passes_of(size_px: int) -> int:
+    """Return how many tiles of a side one call on a core should take.
+
+    >>> passes_of(224), passes_of(512), passes_of(1024)
+    (5, 1, 1)
+    """
+    return max(1, PASS_PX // size_px**2)
+
+
+def scored(
+    batches: Iterable[Batch], engine: Engine, timings: Timings
+) -> Iterator[tuple[Batch, NDArray[np.float32] | None]]:
+    """Yield every batch with its probabilities, in order, while up to `engine.lanes` of them are being scored.
+
+    A batch without tiles comes with None. At most two more batches than lanes are held.
+    """
+
+    def score(tiles: Tiles) -> NDArray[np.float32]:
+        with timings.stage("network", tiles.nbytes):
+            return engine.score(tiles)
+
+    with ThreadPoolExecutor(engine.lanes, thread_name_prefix="histo-lane") as pool:
+        window: deque[tuple[Batch, Future[NDArray[np.float32]] | None]] = deque()
         try:
-            with flushed_denormals():
-                return self._score(tiles)
-        except torch.cuda.OutOfMemoryError:
-            if len(tiles) == 1:
-                raise
-            torch.cuda.empty_cache()
-            half = len(tiles) // 2
-            return np.concatenate([self.score(tiles[:half]), self.score(tiles[half:])])
+            for batch in batches:
+                window.append((batch, pool.submit(score, batch.rgb) if len(batch.rgb) else None))
+                if len(window) > engine.lanes + 1:
+                    yield _done(window.popleft())
+            while window:
+                yield _done(window.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _score(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        batch = torch.from_numpy(tiles)
-        if self.device.type == "cuda":
-            batch = batch.pin_memory().to(self.device, non_blocking=True)
-        with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=self.device.type == "cuda"):
-            logits = self._network(batch.permute(0, 3, 1, 2)).float()
-            probability = (logits / self._temperature).softmax(dim=1)
-        return np.asarray(probability.cpu().numpy(), np.float32)
+
+def _done(entry: tuple[Batch, Future[NDArray[np.float32]] | None]) -> tuple[Batch, NDArray[np.float32] | None]:
+    batch, future = entry
+    return batch, future.result() if future is not None else None
+
+
+def _pick(engines: Engines, sample: Sample) -> Engine:
+    cores = engines.cores or usable_cores()
+    if engines.kind == "cuda":
+        return _torch(engines, cores, "a GPU is there" if engines.device == "auto" else "the GPU was asked for")
+    if engines.wanted == "torch":
+        return _torch(engines, cores, "asked for")
+    if not has_onnx():
+        return _torch(engines, cores, "ONNX Runtime, which is faster on a CPU, is not installed (histo[fast])")
+    from histo.models.engine_onnx import OnnxEngine, ParityError
+
+    try:
+        return OnnxEngine(engines.model, cores, sample)
+    except ParityError as error:
+        log.warning("ONNX Runtime is not used: %s", error)
+        return _torch(engines, cores, "ONNX Runtime was not used, see the log")
+
+
+def _torch(engines: Engines, cores: int, why: str) -> Engine:
+    from histo.models.engine_torch import TorchEngine, pick_device
+
+    return TorchEngine(engines.model, pick_device(engines.device), cores, why)
+
+
+def _has_driver() -> bool:
+    """Tell whether NVIDIA's driver is installed: without it no GPU can be used, and torch need not be asked."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return os.name == "nt"
+    return True

@@ -16,9 +16,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-from histo.archive import local
+from histo.archive import examine as examine_module
+from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
-from histo.archive.local import RunOptions, run_slides
+from histo.archive.local import run_slides
 from histo.errors import ArchiveError, UsageError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.results import load_result
@@ -128,14 +129,14 @@ def test_equal_stems_get_two_results(painted, tmp_path, colour_model):
 
 
 def test_an_unexpected_error_costs_one_slide(slides, tmp_path, colour_model, monkeypatch):
-    original = local.predict_slide
+    original = examine_module.predict_slide
 
     def fragile(path, *args, **kwargs):
         if Path(path).name == "b.svs":
             raise cv2.error("planted")
         return original(path, *args, **kwargs)
 
-    monkeypatch.setattr(local, "predict_slide", fragile)
+    monkeypatch.setattr(examine_module, "predict_slide", fragile)
     results, _ = run([slides], tmp_path / "out", colour_model)
     assert [(r.slide_id, r.status == "failed") for r in results] == [("a", False), ("b", True), ("c", False)]
     assert results[1].reasons[0].code == "internal_error"
@@ -143,16 +144,16 @@ def test_an_unexpected_error_costs_one_slide(slides, tmp_path, colour_model, mon
 
 
 def test_a_writer_that_breaks_costs_one_slide(slides, tmp_path, colour_model, monkeypatch):
-    original = local.write_outputs
+    original = examine_module.write_outputs
 
-    def fragile(prediction, folder):
+    def fragile(prediction, folder, timings=None):
         if prediction.result.slide_id == "b" and prediction.slide_map is not None:
             folder.mkdir()
             (folder / "overlay.png").write_bytes(b"half")
             raise ValueError("planted")
         return original(prediction, folder)
 
-    monkeypatch.setattr(local, "write_outputs", fragile)
+    monkeypatch.setattr(examine_module, "write_outputs", fragile)
     out = tmp_path / "out"
     results, _ = run([slides], out, colour_model)
     assert [r.status == "failed" for r in results] == [False, True, False]
@@ -160,21 +161,21 @@ def test_a_writer_that_breaks_costs_one_slide(slides, tmp_path, colour_model, mo
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_is_done(slides, tmp_path, colour_model, monkeypatch):
-    original = local.write_outputs
+    original = examine_module.write_outputs
     out = tmp_path / "out"
 
-    def full(prediction, folder):
+    def full(prediction, folder, timings=None):
         if prediction.result.slide_id == "b":
             folder.mkdir()
             (folder / "overlay.png").write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
         return original(prediction, folder)
 
-    monkeypatch.setattr(local, "write_outputs", full)
+    monkeypatch.setattr(examine_module, "write_outputs", full)
     with pytest.raises(ArchiveError, match=r"disk .* is full"):
         run([slides], out, colour_model)
     assert set(rows(out)) == {"a"}
-    monkeypatch.setattr(local, "write_outputs", original)
+    monkeypatch.setattr(examine_module, "write_outputs", original)
     _, steps = run([slides], out, colour_model)
     assert [s.kept for s in steps] == [True, False, False]
     assert sorted(p.name for p in (out / "slides").iterdir()) == ["a", "b", "c"]
@@ -223,7 +224,8 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-from histo.archive.local import RunOptions, run_slides
+from histo.archive.examine import RunOptions
+from histo.archive.local import run_slides
 from histo.models import backbones
 from histo.models.bundle import load_bundle
 backbones.BACKBONES["mean_colour"] = (lambda weights: nn.AvgPool2d(16), lambda net: [net])

@@ -1,0 +1,80 @@
+"""One slide of a run, here or in a worker process: examined into a folder of its own, whatever is wrong with it."""
+
+import logging
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from histo.errors import HistoError
+from histo.infer import Progress, blank_result, predict_slide, write_outputs
+from histo.models.bundle import Model
+from histo.models.engine import Engines
+from histo.opening import Opened, open_for
+from histo.results import Reason, SlidePrediction, SlideResult
+
+log = logging.getLogger("histo")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a run over many slides, see `histo.infer.predict_slide`.
+
+    `workers` processes share the cores, and the GPUs when there are some. `profile` measures where the time goes.
+    """
+
+    mpp: float | None = None
+    device: str = "auto"
+    batch_size: int | None = None
+    readers: int = 2
+    engine: str = "auto"
+    workers: int = 1
+    profile: bool = False
+
+
+def examine(
+    path: Path,
+    slide_id: str,
+    folder: Path,
+    model: Model,
+    options: RunOptions,
+    engines: Engines,
+    opened: Opened | None = None,
+    progress: Progress | None = None,
+) -> SlideResult:
+    """Examine one slide and write its files into `folder`.
+
+    Only what stops the whole run is raised; any other error is the slide's result.
+    """
+    try:
+        opened = opened or open_for(path, model, options.mpp)
+        prediction = predict_slide(
+            path,
+            model,
+            mpp=options.mpp,
+            device=options.device,
+            batch_size=options.batch_size,
+            readers=options.readers,
+            slide_id=slide_id,
+            progress=progress,
+            engines=engines,
+            opened=opened,
+        )
+        return write_outputs(prediction, folder, opened.timings)
+    except (HistoError, OSError):
+        raise
+    except Exception as error:
+        # One slide must never stop the others, whatever is wrong with it or with us; nothing of it is hidden.
+        log.exception("%s failed", path)
+        return give_up(path, slide_id, folder, model, options, error)
+
+
+def give_up(
+    path: Path, slide_id: str, folder: Path, model: Model, options: RunOptions, error: Exception
+) -> SlideResult:
+    """Write the result of a slide that could not be examined, in place of whatever was written of it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's own
+    code = "out_of_memory" if is_memory else "internal_error"
+    what = f"{path} could not be examined ({type(error).__name__}: {error}); please report this with the log"
+    blank = blank_result(path, model, options.mpp, slide_id, options.device)
+    return write_outputs(SlidePrediction(replace(blank, reasons=(Reason(code, what),))), folder)

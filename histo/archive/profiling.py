@@ -1,0 +1,148 @@
+"""`histo infer --profile`: where the time of a run went, and how near it came to what the machine can do at all."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from histo.data.slide import Slide
+from histo.data.tiff_blocks import open_blocks
+from histo.data.tiles import TileBatch, TileDataset
+from histo.files import write_text
+from histo.infer import sample_tiles
+from histo.models.bundle import Model
+from histo.models.engine import Engine, Engines, scored, usable_cores
+from histo.opening import Opened, open_for
+from histo.timing import Timings
+
+FLOOR_TILES = 32  # neighbouring tiles on which the floor is measured
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a tile costs when nothing else is done, in seconds of wall time on all lanes and cores."""
+
+    network_s: float
+    reading_s: float
+
+
+@dataclass(frozen=True)
+class SlideProfile:
+    """One slide: `stages` by name, wall time in all, tiles and tissue, and the share of the floor that was reached.
+
+    The floor is the network alone plus the reading alone for as many tiles, measured right after the slide.
+    """
+
+    slide_id: str
+    wall_s: float
+    tiles: int
+    tissue_mm2: float
+    cores: int
+    engine: str
+    stages: dict[str, dict[str, float]]
+    floor_network_s: float
+    floor_reading_s: float
+    share_of_floor: float
+
+
+class RunProfile:
+    """Collects the profiles of a run and writes `profile.json`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.slides: list[SlideProfile] = []
+
+    def add(self, slide_id: str, opened: Opened, model: Model, engines: Engines, wall_s: float) -> None:
+        """Add a slide that was scored; measures the floor on some of its tiles, which takes a second or so."""
+        tiles = opened.tiles
+        if tiles is None or opened.tissue_map is None or not len(tiles):
+            return
+        engine = engines.pick(lambda: sample_tiles(_slide(opened), tiles))
+        floor = measure_floor(opened, model, engine)
+        network_s, reading_s = floor.network_s * len(tiles), floor.reading_s * len(tiles)
+        self.slides.append(
+            SlideProfile(
+                slide_id,
+                wall_s,
+                len(tiles),
+                float(opened.tissue_map.sum(dtype=np.float64)) * tiles.map_grid.cell_mm2,
+                usable_cores(),
+                engine.why,
+                {name: asdict(stage) for name, stage in opened.timings.stages.items()},
+                network_s,
+                reading_s,
+                (network_s + reading_s) / wall_s,
+            )
+        )
+
+    def write(self) -> None:
+        """Write the file, whole or not at all."""
+        write_text(self.path, json.dumps({"slides": [asdict(s) for s in self.slides]}, indent=1) + "\n")
+
+
+def measure_floor(opened: Opened, model: Model, engine: Engine) -> Floor:
+    """Time the reading alone and then the network alone, on neighbouring tiles of an opened slide."""
+    again = open_for(opened.path, model, _mpp(opened), sha256="")
+    slide, tiles = _slide(again), again.tiles
+    assert tiles is not None
+    first = max(0, len(tiles) // 2 - FLOOR_TILES // 2)
+    few = np.arange(first, min(first + FLOOR_TILES, len(tiles)))
+    part = replace(tiles, positions_level0_px=tiles.positions_level0_px[few], cells_map_px=tiles.cells_map_px[few])
+    fast = open_blocks(slide, part)
+    try:
+        data = TileDataset.of(fast or slide, part)
+        started = time.perf_counter()
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            found = [tile for tile in pool.map(data.__getitem__, range(len(data))) if tile is not None]
+        reading_s = (time.perf_counter() - started) / len(data)
+    finally:
+        if fast is not None:
+            fast.close()
+        slide.close()
+    if not found:
+        return Floor(0.0, reading_s)
+    size = engine.batch_size
+    none = np.empty(0, np.int64)
+    batches = [TileBatch(np.stack(found[i : i + size]), none, none) for i in range(0, len(found), size)]
+    started = time.perf_counter()
+    for _ in scored(batches, engine, Timings()):
+        pass
+    return Floor((time.perf_counter() - started) / len(found), reading_s)
+
+
+def read_profile(path: Path) -> list[SlideProfile]:
+    """Read a `profile.json` that this version wrote."""
+    return [SlideProfile(**slide) for slide in json.loads(path.read_text(encoding="utf-8"))["slides"]]
+
+
+def lines_of(profile: SlideProfile) -> list[str]:
+    """Return a slide's profile as lines of text."""
+    lines = [
+        f"{profile.slide_id}: {profile.wall_s:.2f} s, {profile.tissue_mm2 / profile.wall_s:.2f} mm² of tissue a "
+        f"second, {profile.tiles} tiles, {profile.cores} cores; {profile.engine}",
+        f"  {'stage':<22} {'calls':>6} {'busy s':>8} {'cpu s':>8} {'MB':>9} {'of cores':>9}",
+    ]
+    for name, stage in profile.stages.items():
+        used = stage["cpu_s"] / (profile.wall_s * profile.cores)
+        lines.append(
+            f"  {name:<22} {stage['calls']:>6.0f} {stage['busy_s']:>8.3f} {stage['cpu_s']:>8.3f} "
+            f"{stage['bytes'] / 1e6:>9.1f} {used:>8.1%}"
+        )
+    lines.append(
+        f"  floor: network alone {profile.floor_network_s:.2f} s, reading alone {profile.floor_reading_s:.2f} s; "
+        f"{profile.share_of_floor:.0%} of it reached"
+    )
+    return lines
+
+
+def _slide(opened: Opened) -> Slide:
+    assert opened.slide is not None
+    return opened.slide
+
+
+def _mpp(opened: Opened) -> float | None:
+    pyramid = _slide(opened).pyramid
+    return pyramid.mpp_x if pyramid.scale_source == "user" else None

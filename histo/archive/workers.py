@@ -1,0 +1,116 @@
+"""Worker processes: each examines one slide at a time with its share of the cores; only the parent keeps the books."""
+
+import ctypes
+import logging
+import multiprocessing
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from histo.archive.examine import RunOptions, examine, give_up
+from histo.models.bundle import Model
+from histo.models.engine import Engines, device_kind, usable_cores
+from histo.results import SlideResult
+
+log = logging.getLogger("histo")
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """A slide to examine into `folder`; `number` is its place in the run."""
+
+    number: int
+    path: Path
+    slide_id: str
+    folder: Path
+
+
+class Workers:
+    """Runs tasks on processes of their own, so that a slide that kills its process costs that slide alone."""
+
+    def __init__(self, model: Model, options: RunOptions) -> None:
+        self._model, self._options = model, options
+        self._pools: list[ProcessPoolExecutor | None] = [None] * options.workers
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in self._pools:
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, SlideResult]]:
+        """Yield every task with its result, as they are finished."""
+        waiting = iter(tasks)
+        running: dict[Future[SlideResult], tuple[int, Task]] = {}
+        for place in range(len(self._pools)):
+            self._start(place, waiting, running)
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                place, task = running.pop(future)
+                result = self._result(place, task, future)
+                self._start(place, waiting, running)
+                yield task, result
+
+    def _start(self, place: int, waiting: Iterator[Task], running: dict[Future[SlideResult], tuple[int, Task]]) -> None:
+        task = next(waiting, None)
+        if task is None:
+            return
+        pool = self._pools[place] or self._pool(place)
+        self._pools[place] = pool
+        running[pool.submit(_work, task)] = place, task
+
+    def _result(self, place: int, task: Task, future: Future[SlideResult]) -> SlideResult:
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            self._pools[place] = None
+            error = RuntimeError("its worker process was killed, by the system for want of memory or by the file")
+            return give_up(task.path, task.slide_id, task.folder, self._model, self._options, error)
+
+    def _pool(self, place: int) -> ProcessPoolExecutor:
+        options = replace(self._options, device=_device_of(self._options.device, place))
+        cores = max(1, usable_cores() // self._options.workers)
+        return ProcessPoolExecutor(
+            1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin,
+            initargs=(self._model, options, cores, log.getEffectiveLevel()),
+        )
+
+
+class _State:
+    model: Model
+    options: RunOptions
+    engines: Engines
+
+
+def _begin(model: Model, options: RunOptions, cores: int, level: int) -> None:
+    """Prepare a worker: it leaves Ctrl-C to its parent, and ends when its parent does, however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s")
+    _State.model, _State.options = model, options
+    _State.engines = Engines(model, options.engine, options.device, cores)
+
+
+def _work(task: Task) -> SlideResult:
+    return examine(task.path, task.slide_id, task.folder, _State.model, _State.options, _State.engines)
+
+
+def _device_of(device: str, place: int) -> str:
+    """Spread workers over the GPUs, where there are several."""
+    if device not in ("auto", "cuda") or device_kind(device) == "cpu":
+        return device
+    import torch
+
+    return f"cuda:{place % torch.cuda.device_count()}"

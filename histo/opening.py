@@ -1,0 +1,114 @@
+"""All that comes before the network: opening a slide, finding its tissue, laying its tiles, hashing it meanwhile."""
+
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from histo.data.overview import read_overview
+from histo.data.slide import Slide, check_mpp, companions_of, open_slide, sha256_of
+from histo.data.tissue import Tissue, find_tissue
+from histo.errors import SlideError, SlideRefused
+from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for, rebin
+from histo.models.bundle import Model
+from histo.results import Overview
+from histo.timing import Timings
+
+
+@dataclass(eq=False)
+class Opened:
+    """A slide opened, its tissue found and its tiles laid; its hash is on the way. Made by `open_for`.
+
+    `error` says why there is nothing to score; what was found out before it happened is kept.
+    """
+
+    path: Path
+    hashing: "Future[str]"
+    state: object
+    timings: Timings
+    slide: Slide | None = None
+    overview: Overview | None = None
+    tiles: TileGrid | None = None
+    tissue_map: np.ndarray | None = None
+    excluded_map: np.ndarray | None = None
+    error: SlideError | None = None
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """The file's SHA-256, waited for; None when the file cannot be read to its end."""
+        try:
+            return self.hashing.result()
+        except SlideError as error:
+            self.error = self.error or error
+            return None
+
+
+def open_for(path: Path, model: Model, mpp: float | None = None, sha256: str | None = None) -> Opened:
+    """Do all that comes before the network, from any thread; the file is hashed beside it unless `sha256` is known.
+
+    Raises `UsageError` for an impossible `mpp` only: what is wrong with the slide is kept in `error`.
+    """
+    timings = Timings()
+    check_mpp(mpp)
+    opened = Opened(path, _hashing(path, sha256, timings), state_of(path), timings)
+    try:
+        with timings.stage("opening"):
+            slide = opened.slide = open_slide(path, mpp)
+        with timings.stage("overview"):
+            opened.overview, lost = read_overview(slide)
+        with timings.stage("tissue"):
+            tissue = find_tissue(opened.overview, lost)
+            check_tissue(float(tissue.mask.sum()) * opened.overview.grid.cell_mm2, model, path)
+            opened.tiles, opened.tissue_map, opened.excluded_map = lay(slide.pyramid, model, opened.overview, tissue)
+    except SlideError as error:
+        opened.error = error
+    return opened
+
+
+def lay(pyramid: Pyramid, model: Model, overview: Overview, tissue: Tissue) -> tuple[TileGrid, np.ndarray, np.ndarray]:
+    """Return the tiles to read, and what share of every map cell (H, W) is tissue and is excluded."""
+    spec = model.card.tile.spec()
+    grid, _ = map_grid_for(pyramid, spec)
+    tissue_map = rebin(tissue.mask, overview.grid, grid)
+    excluded_map = np.minimum(rebin(tissue.excluded, overview.grid, grid), tissue_map)
+    return lay_tiles(pyramid, spec, tissue_map), tissue_map, excluded_map
+
+
+def check_tissue(tissue_mm2: float, model: Model, path: Path) -> None:
+    """Raise `SlideRefused` for less tissue than the model's rule needs."""
+    least = model.card.rule.least_tissue_mm2
+    if tissue_mm2 < least:
+        found = f"{tissue_mm2:.3f} mm² of tissue" if tissue_mm2 else "no tissue"
+        raise SlideRefused(
+            "too_little_tissue",
+            f"{path} shows {found} and {least:g} mm² is the least; check that it is the right slide and its scale",
+        )
+
+
+def _hashing(path: Path, sha256: str | None, timings: Timings) -> "Future[str]":
+    future: Future[str] = Future()
+    if sha256 is not None:
+        future.set_result(sha256)
+        return future
+
+    def work() -> None:
+        try:
+            with timings.stage("hashing"):
+                future.set_result(sha256_of(path))
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="histo-hash", daemon=True).start()
+    return future
+
+
+def state_of(path: Path) -> object:
+    """Return what changes when the files of a slide are replaced or written to."""
+    try:
+        status = path.stat()
+        return status.st_size, status.st_mtime_ns, status.st_ino, companions_of(path)
+    except (OSError, ValueError):
+        return None

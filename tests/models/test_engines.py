@@ -1,0 +1,285 @@
+"""Engines agree, are chosen openly, and fall back; lanes keep order; a kept export is trusted only while it agrees."""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import nn
+
+from histo.errors import UsageError
+from histo.models import backbones, engine, engine_onnx
+from histo.models.bundle import Model, load_bundle, save_bundle
+from histo.models.classifier import TileClassifier
+from histo.models.engine import Engines, device_kind, has_onnx, scored
+from histo.models.engine_onnx import OnnxEngine, ParityError, made_up_tile
+from histo.models.engine_torch import Scorer, TorchEngine
+from histo.models.onnx_export import reference
+from histo.timing import Timings
+
+needs_onnx = pytest.mark.skipif(not has_onnx(), reason="the extra fast is not installed")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, colour_bundle: Path) -> Model:
+    """A real network with statistics that are not those of a fresh one, for 96 px tiles."""
+    import json
+
+    card = json.loads((colour_bundle / "card.json").read_text())
+    for key in ("golden", "weights_sha256", "schema_version"):
+        del card[key]
+    card["name"] = "small"
+    card["network"] |= {"backbone": "mobilenet_v3_small", "mean": (0.8, 0.6, 0.7), "std": (0.2, 0.3, 0.15)}
+    card["tile"] |= {"size_px": 96, "stride_px": 16, "margin_px": 16}
+    card["calibration"] |= {"temperature": 1.7}
+    torch.manual_seed(1)
+    network = TileClassifier("mobilenet_v3_small", 3, 16, (0.8, 0.6, 0.7), (0.2, 0.3, 0.15))
+    pictures = torch.from_numpy(np.concatenate([made_up_tile(96), made_up_tile(96)[:, ::-1]])).permute(0, 3, 1, 2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics of these pictures, whole
+    with torch.no_grad():
+        network(pictures)
+        spread = network.eval()(pictures).std(dim=(0, 2, 3))
+        network.head.weight /= spread[:, None, None, None]  # so that a wrong border or scale shows
+    folder = tmp_path_factory.mktemp("small")
+    save_bundle(folder, card, network.eval())
+    return load_bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def tiles() -> NDArray[np.uint8]:
+    rng = np.random.default_rng(0)
+    return np.concatenate([made_up_tile(96), rng.integers(0, 256, (3, 96, 96, 3), np.uint8)])
+
+
+def no_sample() -> NDArray[np.uint8]:
+    return np.empty((0, 96, 96, 3), np.uint8)
+
+
+def test_folding_changes_nothing_and_padding_still_means_the_mean_colour(
+    small: Model, tiles: NDArray[np.uint8]
+) -> None:
+    """The border cells are where a folded normalisation goes wrong."""
+    wanted = reference(small, tiles)
+    scorer = Scorer(small.network, 1.7)
+    with torch.inference_mode():
+        found = scorer(torch.from_numpy(tiles)).numpy()
+    assert scorer.scale is None, "the deviation should be in the first convolution"
+    assert np.ptp(wanted) > 0.3, "a flat answer proves nothing"
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in scorer.trunk.modules())
+
+
+def test_a_trunk_that_cannot_take_the_scale_is_scaled_before_it(tiles: NDArray[np.uint8]) -> None:
+    class Squared(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * x
+
+    network = TileClassifier("mobilenet_v3_small", 3, 16, (0.5,) * 3, (0.2,) * 3).eval()
+    network.trunk = nn.Sequential(Squared(), *network.trunk)
+    scorer = Scorer(network, 1.0)
+    assert scorer.scale is not None
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(tiles).permute(0, 3, 1, 2)).softmax(1)
+        np.testing.assert_allclose(scorer(torch.from_numpy(tiles)), wanted, atol=1e-4)
+
+
+@needs_onnx
+def test_engines_agree_on_every_tile_of_a_batch(small: Model, tiles: NDArray[np.uint8], tmp_path: Path) -> None:
+    onnx = OnnxEngine(small, 2, lambda: tiles[1:], cache=tmp_path)
+    on_cpu = TorchEngine(small, torch.device("cpu"), 2)
+    wanted = reference(small, tiles)
+    for one in (onnx, on_cpu):
+        np.testing.assert_allclose(one.score(tiles), wanted, atol=1e-3)
+        np.testing.assert_allclose(one.score(tiles[2:3]), wanted[2:3], atol=1e-3)
+    assert torch.get_num_threads() >= 1
+
+
+@needs_onnx
+def test_the_export_is_kept_and_used_without_the_network(
+    small: Model, tiles: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = OnnxEngine(small, 1, no_sample, cache=tmp_path).score(tiles)
+    assert [p.suffix for p in tmp_path.iterdir()] == [".zip"]
+    again = replace(small)  # its network is not built yet
+    monkeypatch.setattr(OnnxEngine, "_export", lambda *_: pytest.fail("exported again"))
+    np.testing.assert_array_equal(OnnxEngine(again, 1, no_sample, cache=tmp_path).score(tiles), first)
+    assert "network" not in again.__dict__
+
+
+@needs_onnx
+@pytest.mark.parametrize("damage", ["cut", "other answer", "garbage"])
+def test_a_kept_export_that_is_damaged_or_disagrees_is_made_again(damage: str, small: Model, tmp_path: Path) -> None:
+    OnnxEngine(small, 1, no_sample, cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    if damage == "other answer":
+        kept = engine_onnx._read(path)
+        assert kept is not None
+        engine_onnx._keep(path, kept[0], kept[1] + 0.01)
+    else:
+        path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"PK" + bytes(500))
+    OnnxEngine(small, 1, no_sample, cache=tmp_path)
+    kept = engine_onnx._read(path)
+    assert kept is not None
+    np.testing.assert_allclose(kept[1], reference(small, made_up_tile(96)), atol=1e-6)
+
+
+@needs_onnx
+def test_a_cache_that_cannot_be_written_costs_only_time(small: Model, tiles: NDArray[np.uint8], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    one = OnnxEngine(small, 1, no_sample, cache=tmp_path / "file")
+    np.testing.assert_allclose(one.score(tiles), reference(small, tiles), atol=1e-3)
+
+
+@needs_onnx
+def test_an_engine_that_disagrees_on_tiles_of_the_slide_is_not_used(
+    small: Model,
+    tiles: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("histo.models.onnx_export.reference", lambda model, t: reference(model, t) + 0.002)
+    with pytest.raises(ParityError, match=r"more than 0\.001"):
+        OnnxEngine(small, 1, lambda: tiles)
+    with caplog.at_level(logging.WARNING):
+        picked = Engines(small, "auto", "cpu").pick(lambda: tiles)
+    assert picked.name == "torch"
+    assert "see the log" in picked.why
+    assert "differs from torch's" in caplog.text
+    assert not list(tmp_path.rglob("*.zip")), "an export that failed is not kept"
+
+
+def test_without_the_extra_torch_is_used_and_asking_for_onnx_is_an_error(
+    small: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "has_onnx", lambda: False)
+    picked = Engines(small, "auto", "cpu").pick(no_sample)
+    assert picked.name == "torch"
+    assert "histo[fast]" in picked.why
+    with pytest.raises(UsageError, match="histo\\[fast\\]"):
+        Engines(small, "onnx", "cpu")
+
+
+def test_an_unknown_engine_or_device_is_an_error(small: Model) -> None:
+    with pytest.raises(UsageError, match="not an engine"):
+        Engines(small, "fast")
+    with pytest.raises(UsageError, match="not a device"):
+        Engines(small, "auto", "gpu")
+    assert device_kind("cpu") == "cpu"
+
+
+@needs_onnx
+def test_a_network_that_cannot_be_exported_falls_back(small: Model, tmp_path: Path) -> None:
+    class Stubborn(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.eigvals(x[..., :6, :6]).real.mean() + nn.functional.avg_pool2d(x, 16)
+
+    backbones.BACKBONES["stubborn"] = (lambda weights: Stubborn(), lambda net: [net])
+    try:
+        stubborn = replace(small)
+        stubborn.__dict__["network"] = TileClassifier("stubborn", 3, 16, (0.8,) * 3, (0.2,) * 3).eval()
+        with pytest.raises(ParityError, match="cannot be exported"):
+            OnnxEngine(stubborn, 1, no_sample, cache=tmp_path)
+    finally:
+        del backbones.BACKBONES["stubborn"]
+
+
+@dataclass
+class Numbered:
+    rgb: NDArray[np.uint8]
+    number: int
+
+
+class SlowEngine:
+    name, why, device, batch_size = "slow", "a test", "cpu", 1
+
+    def __init__(self, lanes: int, breaks_at: int = -1) -> None:
+        self.lanes, self.breaks_at = lanes, breaks_at
+        self.running = self.most = 0
+        self._lock = threading.Lock()
+
+    def score(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        number = int(tiles[0, 0, 0, 0])
+        time.sleep(0.002 * (number % 3))
+        with self._lock:
+            self.running -= 1
+        if number == self.breaks_at:
+            raise RuntimeError("planted")
+        return np.full((len(tiles), 1, 1, 1), number, np.float32)
+
+
+def numbered(sizes: list[int], pulled: list[int]) -> Iterator[Numbered]:
+    for number, size in enumerate(sizes):
+        pulled.append(number)
+        yield Numbered(np.full((size, 1, 1, 3), number, np.uint8), number)
+
+
+@given(st.lists(st.integers(0, 2), max_size=12), st.integers(1, 3))
+def test_every_batch_comes_once_in_order_with_its_own_scores(sizes: list[int], lanes: int) -> None:
+    one = SlowEngine(lanes)
+    pulled: list[int] = []
+    seen = 0
+    for batch, scores in scored(numbered(sizes, pulled), one, Timings()):
+        assert batch.number == seen
+        assert len(pulled) <= seen + lanes + 2, "more is read than can be scored"
+        assert (scores is None) == (sizes[seen] == 0)
+        assert scores is None or (scores == seen).all()
+        seen += 1
+    assert seen == len(sizes)
+    assert one.most <= lanes
+
+
+def test_an_error_in_a_lane_reaches_the_caller_and_leaves_no_thread() -> None:
+    with pytest.raises(RuntimeError, match="planted"):
+        list(scored(numbered([1] * 9, []), SlowEngine(2, breaks_at=4), Timings()))
+    assert not [t for t in threading.enumerate() if t.name.startswith("histo-lane")]
+
+
+def test_a_gpu_is_one_lane_with_large_batches_and_keeps_the_trunk_as_it_was(
+    small: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a fake device: what is decided for a GPU, without one. The numbers themselves need a real one."""
+    made: dict[str, bool] = {}
+
+    def scorer(network: TileClassifier, temperature: float, fold: bool) -> nn.Module:
+        made["fold"] = fold
+        return nn.Identity()
+
+    monkeypatch.setattr("histo.models.engine_torch.Scorer", scorer)
+    monkeypatch.setattr(nn.Module, "to", lambda self, *args, **kwargs: self)
+    one = TorchEngine(small, torch.device("cuda"), 2, "a test")
+    assert (one.lanes, one.device, made["fold"]) == (1, "cuda", False)
+    assert one.batch_size > 1
+
+
+@needs_onnx
+def test_a_second_start_imports_no_torch(
+    colour_bundle: Path, painted: Path, tmp_path: Path, small: Model, write_tiff: Callable[..., Path]
+) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nimport histo.infer as i\n"
+        "model = i.load_model(sys.argv[1], lazy=True)\n"
+        "result = i.predict_slide(sys.argv[2], model, device='cpu').result\n"
+        "assert result.provenance.engine.startswith('ONNX'), result\n"
+        "print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(small.folder), str(painted)]
+    runs = [subprocess.run(command, capture_output=True, text=True, timeout=300) for _ in range(2)]
+    assert [r.stdout.strip() for r in runs] == ["True", "False"], runs[-1].stderr[-800:]
