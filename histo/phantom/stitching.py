@@ -30,5 +30,8 @@ def stitched(picture: NDArray[Pixels], artefacts: Artefacts, inner: Window, oute
     rows = np.arange(inner.y - outer.y, inner.y - outer.y + inner.h)[:, None]
     columns = np.arange(inner.x - outer.x, inner.x - outer.x + inner.w)[None, :]
     if artefacts.stripes[2]:
-        return picture[rows + offsets_px(artefacts, inner.x, inner.w)[None, :], columns]
-    return picture[rows, columns + offsets_px(artefacts, inner.y, inner.h)[:, None]]
+        rows = rows + offsets_px(artefacts, inner.x, inner.w)[None, :]
+    else:
+        columns = columns + offsets_px(artefacts, inner.y, inner.h)[:, None]
+    moved: NDArray[Pixels] = picture[rows, columns]
+    return moved
