@@ -43,7 +43,7 @@ def milia(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window,
 
 def transepidermal(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window, F32]:
     """Granules and a few milia on their way out through a thick epidermis, at the thick place nearest to the spot."""
-    thick = layout.epidermis
+    thick = np.minimum(layout.epidermis, layout.tissue)  # on glass above the skin the epidermis' distance goes on
     if float(thick.max()) > 0:
         places = np.argwhere(thick > 0.6 * float(np.percentile(thick[thick > 0], 98)))
         cell = layout.frame.cell_um
