@@ -162,15 +162,18 @@ def _sized(draw: Callable[[float], Region], diameter_um: float, cell_um: float) 
 
     Outlines grow with the radius, though not in step: where a part joins, the width jumps, and the nearest is taken.
     """
-    radius = diameter_um / 2.6
+    radius, below, above = diameter_um / 2.6, 0.0, np.inf
     found: list[tuple[float, Region]] = []
-    for _ in range(8):
+    for _ in range(10):
         region = draw(radius)
         wide = widest_um(region.maps.get("outer", region.sdf_um) > 0, cell_um)
         found.append((abs(wide / diameter_um - 1), region))
         if found[-1][0] <= max(_CLOSE, 0.5 * cell_um / diameter_um):
             break
+        below, above = (radius, above) if wide < diameter_um else (below, radius)
         radius *= float(np.clip(diameter_um / max(wide, cell_um), 0.5, 2))
+        if not below < radius < above:
+            radius = float(np.sqrt(below * above))
     off, region = min(found, key=lambda pair: pair[0])
     if off > _FAR:
         raise NoRoom(f"a lesion {diameter_um:g} µm wide")
