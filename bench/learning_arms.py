@@ -143,7 +143,7 @@ def nested(pool: Sequence[SlideRecord], count: int, seed: int) -> list[SlideReco
 
 
 def outlined_first(records: Sequence[SlideRecord], count: int) -> list[SlideRecord]:
-    """Keep the outlines of the first `count` slides only, so that half a set's outlines are those of the smaller set."""
+    """Keep the outlines of the first `count` slides only: half a set has the outlines of the smaller set."""
     return [r if k < count else replace(r, annotation=None) for k, r in enumerate(records)]
 
 

@@ -1,7 +1,7 @@
 """Slide verdicts from colour or texture alone, learnt from the same slides as the network, for bench/learning_curve.py.
 
 Tiles are measured and judged as in bench/phantom_gate.py. A slide is told by the mean of its three strongest tiles of
-each lesion; what that means is learnt from tiles of held-out training slides, so that the baselines are not handicapped.
+each lesion; what that means is learnt from tiles of held-out training slides, so that nobody is handicapped.
 """
 
 from collections.abc import Sequence

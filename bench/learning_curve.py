@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from learning_arms import ARMS, NAMES, WEAK, Arm, Cohorts, training_set, write_manifest
+from learning_arms import ARMS, NAMES, Arm, Cohorts, training_set, write_manifest
 from learning_baselines import verdicts
 from learning_summary import summarise
 from phantom_gate import balanced, interval
@@ -248,7 +248,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     cohorts = Cohorts(given.cohorts / "learning", given.size, given.pool, given.test)
     pool, test = cohorts.make(given.workers)
-    bench = Bench(given.out, cohorts, pool, test, getattr(given, "set"), given.device)
+    bench = Bench(given.out, cohorts, pool, test, given.set, given.device)
     table = given.out / "trainings.csv"
     for seed in given.seeds:
         for name in given.arms:
