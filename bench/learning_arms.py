@@ -85,6 +85,11 @@ class Cohorts:
         """What decides the pixels of both."""
         return f"format {FORMAT}, {self.size_px} px, {self.pool} + {self.test} patients, {POOL_SEED}, {TEST_SEED}"
 
+    @property
+    def inked(self) -> Path:
+        """Where inked copies of the pool's slides are kept."""
+        return self.folder / f"inked-{FORMAT}-{self.pool}-{self.size_px}"
+
     def make(self, workers: int | None) -> tuple[list[SlideRecord], list[SlideRecord]]:
         """Make or find both and return their slides; refuses patients that the shipped model was trained on."""
         found = []
@@ -186,7 +191,7 @@ def _ink(source: Path, target: Path) -> None:
     stroke = np.zeros(image.shape[:2], np.uint8)
     start, end, depth = rng.uniform(0.05, 0.3), rng.uniform(0.6, 0.95), rng.uniform(0.03, 0.06)
     points = [(round(image.shape[1] * x), round(image.shape[0] * depth)) for x in (start, end)]
-    cv2.line(stroke, points[0], points[1], 255, max(1, side // 25))
+    cv2.line(stroke, points[0], points[1], 255, max(1, side // 15))
     cover = cv2.GaussianBlur(stroke, (0, 0), 4).astype(np.float32)[..., None] / 255
     image = (image * (1 - cover * (1 - np.array(INK, np.float32)))).astype(np.uint8)
     with whole(target) as temporary:

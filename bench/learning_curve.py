@@ -147,7 +147,7 @@ def of_held(rows: Sequence[Held]) -> Row:
 
 def do_training(bench: Bench, arm: Arm, seed: int, run: Path) -> Row:
     """Train as a user would, score the test cohort, and return the columns of the row."""
-    records, wrong = training_set(arm, bench.pool, seed, bench.out / "inked")
+    records, wrong = training_set(arm, bench.pool, seed, bench.cohorts.inked)
     manifest = run.with_suffix(".csv")
     write_manifest(manifest, records)
     config = bench.config(arm, seed)
