@@ -72,8 +72,8 @@ def texture(grey: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.stack(out, axis=2).astype(np.float64)
 
 
-def tiles_of(slide: Path, number: int) -> Tiles:
-    """Measure the tiles of one slide."""
+def tiles_of(slide: Path, number: int, every: bool = False) -> Tiles:
+    """Measure the tiles of one slide: chosen by their truth, or `every` tile of tissue, some without a class (-1)."""
     with openslide.OpenSlide(str(slide)) as opened:
         image = np.asarray(opened.read_region((0, 0), 0, opened.dimensions).convert("RGB"))
     truth = blocks(tifffile.imread(slide.with_suffix("").with_suffix(".mask.tif")), TILE_PX // DOWN)
@@ -90,7 +90,7 @@ def tiles_of(slide: Path, number: int) -> Tiles:
         inside[shares[k] > LESION] = k
     colour = np.stack([blocks(image[:, :, c], TILE_PX).mean(axis=2) for c in range(3)], axis=2)
     numbers = texture(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255)
-    kept = choose(label, inside, number)
+    kept = tissue > TISSUE if every else choose(label, inside, number)
     return Tiles(colour[kept], numbers[kept], label[kept], np.full(int(kept.sum()), number), inside[kept])
 
 
@@ -108,14 +108,14 @@ def choose(label: NDArray[np.int64], inside: NDArray[np.int64], number: int) -> 
     return kept
 
 
-def measure(folder: Path) -> Tiles:
-    """Measure all tiles of a cohort, once."""
-    stored = folder / "gate.npz"
+def measure(folder: Path, every: bool = False) -> Tiles:
+    """Measure all tiles of a cohort, once; slides are numbered in the order of their names. See `tiles_of`."""
+    stored = folder / ("gate-every.npz" if every else "gate.npz")
     slides = sorted(folder.glob("*.svs"))
     if stored.is_file() and stored.stat().st_mtime > max(p.stat().st_mtime for p in slides):
         with np.load(stored) as kept:
             return Tiles(*(kept[name] for name in Tiles._fields))
-    parts = [tiles_of(slide, number) for number, slide in enumerate(slides)]
+    parts = [tiles_of(slide, number, every) for number, slide in enumerate(slides)]
     tiles = Tiles(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     np.savez(stored, **tiles._asdict())
     return tiles
