@@ -9,12 +9,11 @@ from histo.console import out, progress, verdict_table
 from histo.infer import load_model
 from histo.phantom import make_slide
 
-# Chosen among twelve phantoms, of which the shipped model has eight right: the demonstration shows what a result
-# looks like. How often the model is right is measured by bench/phantom_truth.py.
+# The first seed of each kind, not chosen. How often the shipped model is right is measured by bench/phantom_truth.py.
 PHANTOMS = (
-    ("phantom-1", "normal", 131),
-    ("phantom-2", "calcinosis_cutis", 122),
-    ("phantom-3", "heterotopic_ossification", 123),
+    ("phantom-1", "normal", 1),
+    ("phantom-2", "calcinosis_cutis", 1),
+    ("phantom-3", "heterotopic_ossification", 1),
 )
 SIZE_PX = (4000, 4000)
 
