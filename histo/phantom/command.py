@@ -114,5 +114,9 @@ def _make_one(folder: Path, cohort: CohortSpec) -> str:
     name = f"{asked['kind'].replace(':', '_')}_{cohort.seed}{twin}"
     if is_made(folder, name, asked):
         return f"{files_of(folder, name, asked['kind']).slide} was made before with the same parameters"
+    if files_of(folder, name, asked["kind"]).json.is_file():
+        raise UsageError(
+            f"{folder} holds another slide {name}, made with other parameters; give each variant a folder of its own"
+        )
     files = make_slide(folder, name, **{k: v for k, v in asked.items() if k != "format"})
     return f"{files.slide} and its truth are made; its label is {files.label}"

@@ -70,7 +70,8 @@ def check_overrides(given: Mapping[str, Any], domain: str) -> dict[str, Setting]
 
 def _checked(name: str, subject: str, key: str, value: Any, domain: str) -> Setting:
     if key == "count" and subject in COUNTS:
-        return int(_number(name, value, 0, COUNTS[subject], whole=True))
+        # A slide whose lesions are taken away is another label: lesions: false says so.
+        return int(_number(name, value, 0 if subject == "confounder" else 1, COUNTS[subject], whole=True))
     if key in _SIZES and subject in ("calcium", "bone"):
         return _number(name, value, 20, 20000)
     if name == "calcium.form":

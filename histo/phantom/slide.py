@@ -216,7 +216,7 @@ def without_effect(overrides: Mapping[str, Any], regions: list[Region]) -> list[
     idle = []
     for name in overrides:
         subject, _, key = name.partition(".")
-        if subject in wide:
+        if subject in wide or key == "count":
             continue
         mine = [r for r in regions if _subject(r) == subject or (subject == "confounder" and r.name in CONFOUNDERS)]
         used = {k for r in mine if isinstance(r.numbers, Numbers) for k in r.numbers.used}

@@ -29,6 +29,13 @@ def test_one_slide_is_named_by_kind_and_seed_and_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "slides.csv").exists()
 
 
+def test_another_slide_of_the_same_name_is_not_overwritten(tmp_path: Path) -> None:
+    """Regression: variants of one kind and seed replaced one another without a word."""
+    run(tmp_path, Options(kind="normal", seed=3, size="1000"))
+    with pytest.raises(UsageError, match="a folder of its own"):
+        run(tmp_path, Options(kind="normal", seed=3, size="1000", set=("confounder.count=0",)))
+
+
 def test_steps_are_told_and_the_manifest_named(tmp_path: Path) -> None:
     ending, said = run(tmp_path, Options(slides=2, size="1000", kind="normal"))
     assert said == ["1/2 slides", "2/2 slides"]

@@ -160,6 +160,7 @@ def test_lacunae_and_giant_cells_can_be_taken_away(scene: Scene) -> None:
         ("calcium.form", "psammoma", "kept from the training domain"),
         ("calcium.diameter_um", 5, "from 20 to 20000"),
         ("calcium.count", 1.5, "whole number"),
+        ("calcium.count", 0, "from 1 to"),
         ("bone.woven", True, "settled together"),
         ("confounder.name", "tophus", "kept from the training domain"),
         ("tophus.dark", 1.0, "kept from the training domain"),
