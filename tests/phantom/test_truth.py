@@ -85,28 +85,23 @@ def test_mask_levels_have_the_slides_shapes_and_shift_nothing(
 def test_mask_pyramid_fits_the_slides_levels(tmp_path: Path) -> None:
     """OpenSlide reads both; a mask level has a slide level's shape, and lesion edges agree to one pixel there."""
     files = make_slide(tmp_path, "a", kind="bone", seed=15, size_px=(2301, 2055))
-    twin = make_slide(tmp_path, "b", kind="bone", seed=15, size_px=(2301, 2055), lesions=False)
     with tifffile.TiffFile(files.mask) as tiff:
         levels = [page.asarray() for page in tiff.pages]
         assert all(page.compression == tifffile.COMPRESSION.ADOBE_DEFLATE for page in tiff.pages)
     with openslide.OpenSlide(str(files.mask)) as mask:
         assert mask.level_count == len(levels) == 2
-    with openslide.OpenSlide(str(files.slide)) as slide, openslide.OpenSlide(str(twin.slide)) as plain:
+    with openslide.OpenSlide(str(files.slide)) as slide:
         assert levels[1].shape[::-1] == slide.level_dimensions[2]
         for k, level in enumerate(levels, start=1):
-            pair = [
-                np.asarray(s.read_region((0, 0), k, s.level_dimensions[k]).convert("RGB"), float)
-                for s in (slide, plain)
-            ]
-            gain = np.abs(pair[0] - pair[1]).sum(axis=2)
-            height, width = gain.shape
-            bone = level[:height, :width] == 2
-            steps = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
-            contrast = {}
-            for step in steps:
-                moved = np.roll(bone, step, (0, 1))
-                contrast[step] = gain[moved].mean() - gain[~moved].mean()
-            best = max(contrast, key=lambda s: contrast[s])
+            picture = np.asarray(slide.read_region((0, 0), k, slide.level_dimensions[k]).convert("L"), np.float32)
+            steepness = np.hypot(cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1))
+            height, width = picture.shape
+            bone = (level[:height, :width] == 2).astype(np.uint8)
+            border = cv2.morphologyEx(bone, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+            # Around bone lie sleeve and marrow, so only its border says where it is: there the picture is steepest.
+            steps = [(dy, dx) for dy in range(-3, 4) for dx in range(-3, 4)]
+            along = {step: steepness[np.roll(border, step, (0, 1))].mean() for step in steps}
+            best = max(along, key=lambda s: along[s])
             assert max(map(abs, best)) <= 1, (k, best)
 
 
