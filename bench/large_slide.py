@@ -20,6 +20,7 @@ import openslide
 import tifffile
 
 from histo.phantom import make_slide
+from histo.phantom.pyramid import call_jpeg
 from histo.results import load_result
 
 TILE = 256
@@ -65,12 +66,12 @@ def make(path: Path, side: int, tissue: int, one_level: bool, folder: Path) -> N
                 shape=(side // down, side // down, 3),
                 dtype=np.uint8,
                 tile=(TILE, TILE),
-                photometric="ycbcr",
-                subsampling=(2, 2),
-                compression="jpeg",
+                photometric="rgb",
+                compression="zlib",
                 description=f"Aperio histo bench |AppMag = 20|MPP = {0.5}",
                 metadata=None,
             )
+    call_jpeg(path)
 
 
 def main() -> None:

@@ -63,8 +63,14 @@ def write_slide(path: Path, image: NDArray[np.uint8], mpp: float, quality: int) 
                 resolution=(1e4 / mpp, 1e4 / mpp),
                 resolutionunit="CENTIMETER",
             )
-    # tifffile takes ready JPEG tiles only where imagecodecs is installed, which this project does not need:
-    # the tiles went in under another name, and the tags are set right here.
+    call_jpeg(path)
+
+
+def call_jpeg(path: Path) -> None:
+    """Say in a TIFF file's tags that its tiles, written as zlib and RGB, are JPEG in YCbCr.
+
+    tifffile takes ready JPEG tiles only where imagecodecs is installed, which this project does not need.
+    """
     with tifffile.TiffFile(path, mode="r+") as made:
         for page in made.pages:
             assert isinstance(page, tifffile.TiffPage)
