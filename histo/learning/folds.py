@@ -1,11 +1,11 @@
 """Cross-validation by patient: every slide is held out once."""
 
-import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 from histo.data.manifest import SlideRecord
+from histo.data.splits import k_folds
 from histo.errors import UsageError
 
 
@@ -26,18 +26,7 @@ def fold_by_patient(records: Sequence[SlideRecord], folds: int, seed: int) -> li
                 "each holds one out and needs one to validate and one to learn; add patients, change "
                 "cross_validation.folds, or set it to 0 for none"
             )
-    rarest = {
-        p: min((len(labels[r.label]), r.label) for r in used if r.patient == p)[1] for p in {r.patient for r in used}
-    }
-    held: dict[str, int] = {}
-    start = 0
-    for label in sorted(labels):
-        patients_of = sorted(p for p, rare in rarest.items() if rare == label)
-        random.Random(f"{seed}/folds/{label}").shuffle(patients_of)
-        for number, patient in enumerate(patients_of, start=start):
-            held[patient] = number % folds
-        start += len(patients_of)
-    return [[r for r in used if held[r.patient] == k] for k in range(folds)]
+    return [list(split.validation) for split in k_folds(used, folds, seed)]
 
 
 def without(records: Sequence[SlideRecord], held: Sequence[SlideRecord]) -> list[SlideRecord]:

@@ -12,7 +12,7 @@ from histo.learning.folds import fold_by_patient, without
 def records(patients, slides_each=1):
     """Return slides of `patients` (label of each)."""
     return [
-        SlideRecord(f"s{i}-{k}", Path("x"), f"p{i}", label)
+        SlideRecord(f"s{i}-{k}", Path(f"s{i}-{k}.svs"), f"p{i}", label)
         for i, label in enumerate(patients)
         for k in range(slides_each)
     ]
@@ -33,7 +33,7 @@ def test_every_slide_is_held_out_once_and_no_patient_is_split(normal, calcium, e
 
 def test_test_patients_are_left_alone():
     slides = records(["normal"] * 4)
-    slides[0] = SlideRecord("t", Path("x"), "p0", "normal", split="test")
+    slides[0] = SlideRecord("t", Path("t.svs"), "p0", "normal", split="test")
     held = fold_by_patient(slides, 3, 0)
     assert "t" not in {r.slide for fold in held for r in fold}
     assert "t" not in {r.slide for r in without(slides, held[0])}
