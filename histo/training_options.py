@@ -59,9 +59,9 @@ class WeakConfig(Strict):
 
 
 class MiningConfig(Strict):
-    """Hard negatives: every `every_epochs` (0: never) the network's false positives on normal tissue are looked up.
+    """Every `every_epochs` (0: never) what the network gets wrong is looked up: false positives and missed lesions.
 
-    On each slide `scored_tiles` are scored and the worst `tiles_per_slide` kept; `share` of the tiles without a lesion
+    On each slide `scored_tiles` of either kind are scored and the worst `tiles_per_slide` kept; `share` of all tiles
     are then drawn around them.
     """
 

@@ -23,7 +23,7 @@ from histo.data.transforms import Augment
 from histo.errors import SlideFailed
 from histo.geometry import round_px
 
-# Map cells (N, 2 as row, column) by slide: false positives of labelled slides, strongest tiles of the others.
+# Map cells (N, 2 as row, column) by slide: mistakes on labelled slides, strongest tiles of the others.
 Cells = Mapping[int, NDArray[np.int64]]
 StepSample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], int]
 LABELLED = -1  # the slide number of a tile that has labels of its own
@@ -40,12 +40,14 @@ class BagTile:
 
 @dataclass(frozen=True)
 class Found:
-    """What the network found on the training slides: `hard` false positives, and `strong` tiles of unoutlined ones.
+    """What the network found on the training slides: its false positives (`hard`), the lesions that it `missed`, and
+    `strong` tiles of unoutlined slides.
 
     `epoch` is the one before which it looked; -1 before the first look.
     """
 
     hard: Cells
+    missed: Cells
     strong: Cells
     epoch: int = -1
 
@@ -62,7 +64,7 @@ def draw_steps(
     count = config.data.tiles_per_epoch // part[1]
     labelled = draw_epoch(slides, count, config.data.lesion_share, part_seed, epoch)
     rng = np.random.default_rng([part_seed, epoch, 1])
-    labelled = _with_hard(labelled, slides, config.mining.share, found.hard, rng)
+    labelled = _with_mined(labelled, slides, config.mining.share, found, rng)
     size = config.optimiser.batch_size
     steps: list[list[Draw | BagTile]] = [list(labelled[i : i + size]) for i in range(0, count - size + 1, size)]
     weak = {s: _tissue_of_tiles(slide) for s, slide in enumerate(slides) if slide.diagnosis_only and len(slide.tiles)}
@@ -74,17 +76,18 @@ def draw_steps(
     return steps
 
 
-def _with_hard(
-    draws: Sequence[Draw], slides: Sequence[LabelledSlide], share: float, hard: Cells, rng: np.random.Generator
+def _with_mined(
+    draws: Sequence[Draw], slides: Sequence[LabelledSlide], share: float, found: Found, rng: np.random.Generator
 ) -> list[Draw]:
-    """Move `share` of the tiles without a lesion to false positives, patients in equal parts."""
-    among = [s for s, cells in hard.items() if len(cells)]
+    """Move `share` of the tiles to mistakes, those with and those without a lesion alike, patients in equal parts."""
+    among = [[s for s, cells in mined.items() if len(cells)] for mined in (found.hard, found.missed)]
     moved = []
     for draw in draws:
-        if among and draw.class_index == 0 and rng.random() < share:
-            s = choose_by_patient(slides, among, rng)
-            row, column = rng.choice(hard[s])
-            draw = Draw(s, place_around(slides[s], int(row), int(column), rng), draw.seed)
+        lesion = draw.class_index > 0
+        if among[lesion] and rng.random() < share:
+            s = choose_by_patient(slides, among[lesion], rng)
+            row, column = rng.choice((found.missed if lesion else found.hard)[s])
+            draw = Draw(s, place_around(slides[s], int(row), int(column), rng), draw.seed, draw.class_index)
         moved.append(draw)
     return moved
 

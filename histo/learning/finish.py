@@ -34,7 +34,7 @@ def settle_batchnorm(
     kept = {name: value.clone() for name, value in network.state_dict().items()}
     augment = build_augmentation(config.augment)
     # The epoch after the last one was never drawn.
-    drawn = draw_steps(slides, config, config.optimiser.epochs, Found({}, {}))[:steps]
+    drawn = draw_steps(slides, config, config.optimiser.epochs, Found({}, {}, {}))[:steps]
 
     def batches() -> Any:
         for step in drawn:

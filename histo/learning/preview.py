@@ -46,7 +46,7 @@ def estimate_run(
     say: Callable[[str], None],
 ) -> Estimate:
     """Read the first steps, draw the first, time reading and learning on a copy of the network, say the estimate."""
-    steps = draw_steps(slides, config, 0, Found({}, {}))
+    steps = draw_steps(slides, config, 0, Found({}, {}, {}))
     augment = build_augmentation(config.augment)
     trial = copy.deepcopy(network).to(device).train()
     objective = Objective(config, slides)

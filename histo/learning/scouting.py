@@ -1,13 +1,15 @@
-"""Looking over the training slides with the network as it is: its false positives, and the strongest tiles of bags."""
+"""Looking over the training slides with the network as it is: what it gets wrong, and the strongest tiles of bags."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from histo.config import TrainConfig
+from histo.data.labels import IGNORED
 from histo.data.sampling import LabelledSlide
 from histo.data.tiles import TileDataset, stream_batches
 from histo.learning.bags import Found
@@ -15,25 +17,25 @@ from histo.learning.presence import presence_of
 from histo.models.classifier import TileClassifier
 
 READERS = 2
-FALSE_ALARM = 0.3  # a normal cell with less lesion probability teaches little
+WRONG = 0.3  # a cell whose true class is more probable than 1 minus this teaches little
 
 
 def nothing_found() -> Found:
     """Return what is known before the first look."""
-    return Found({}, {})
+    return Found({}, {}, {})
 
 
 def look_over(
     network: TileClassifier, slides: Sequence[LabelledSlide], config: TrainConfig, epoch: int, before: Found
 ) -> Found:
-    """Return false positives and strongest tiles as the network sees them now, or `before` where none is due.
+    """Return mistakes and strongest tiles as the network sees them now, or `before` where none is due.
 
     A resumed run may ask for an epoch again that was looked over before: that changes nothing.
     The network is scored in evaluation mode and left in the mode that it was in; no random numbers of torch are used.
     """
     if epoch <= before.epoch:
         return before
-    hard, strong = dict(before.hard), dict(before.strong)
+    hard, missed, strong = dict(before.hard), dict(before.missed), dict(before.strong)
     mine = config.mining.every_epochs > 0 and epoch > 0 and epoch % config.mining.every_epochs == 0
     # The first look of a network that knows nothing would be worse than chance.
     knows = epoch > 0 or config.network.start not in ("random", "imagenet")
@@ -44,9 +46,10 @@ def look_over(
         if slide.diagnosis_only and refresh:
             strong[s] = _strongest(network, slide, config, epoch, s)
         elif not slide.diagnosis_only and mine:
-            hard[s] = _false_positives(network, slide, config, epoch, s)
+            hard[s] = _mistakes(network, slide, config, [config.seed, epoch, s, 3], lesions=False)
+            missed[s] = _mistakes(network, slide, config, [config.seed, epoch, s, 4], lesions=True)
     network.train(was_training)
-    return Found(hard, strong, epoch)
+    return Found(hard, missed, strong, epoch)
 
 
 def _strongest(
@@ -64,23 +67,35 @@ def _strongest(
     return slide.tiles.cells_map_px[chosen[best]]
 
 
-def _false_positives(
-    network: TileClassifier, slide: LabelledSlide, config: TrainConfig, epoch: int, number: int
+def _mistakes(
+    network: TileClassifier, slide: LabelledSlide, config: TrainConfig, seed: Sequence[int], lesions: bool
 ) -> NDArray[np.int64]:
-    """Return the map cells (N, 2), one a tile, that are labelled normal and look most like a lesion."""
-    normal = np.flatnonzero(slide.class_cells[:, 0])
-    chosen = _sample(normal, config.mining.scored_tiles, [config.seed, epoch, number, 3])
+    """Return the map cells (N, 2), one a tile, of lesions or of normal tissue, whose true class looks least probable.
+
+    Cells of a lesion's edge, which hold two classes, are left out: they are uncertain by nature.
+    """
+    here = slide.class_cells[:, 1:].any(axis=1) if lesions else slide.class_cells[:, 0] > 0
+    chosen = _sample(np.flatnonzero(here), config.mining.scored_tiles, seed)
     kept = slide.tiles.spec.kept_cells
+    wanted = _inner_lesions(slide.cells) if lesions else np.where(slide.cells == 0, 0, IGNORED)
     found: list[tuple[float, int, int]] = []
     for indices, probability in _scored(network, slide, chosen):
-        for index, lesion in zip(indices, 1 - probability[:, 0], strict=True):
+        for index, scores in zip(indices, probability, strict=True):
             row, column = (int(v) for v in slide.tiles.cells_map_px[chosen[index]])
-            labels = slide.cells[row : row + kept, column : column + kept]
-            wrong = np.where(labels == 0, lesion[: labels.shape[0], : labels.shape[1]], 0)
+            labels = wanted[row : row + kept, column : column + kept]
+            true = np.where(labels == IGNORED, 0, labels)
+            scores = scores[:, : labels.shape[0], : labels.shape[1]]
+            wrong = np.where(labels == IGNORED, 0, 1 - np.take_along_axis(scores, true[None].astype(int), 0)[0])
             down, right = np.unravel_index(int(wrong.argmax()), wrong.shape)
             found.append((float(wrong.max()), row + int(down), column + int(right)))
-    worst = sorted((f for f in found if f[0] >= FALSE_ALARM), reverse=True)[: config.mining.tiles_per_slide]
+    worst = sorted((f for f in found if f[0] >= WRONG), reverse=True)[: config.mining.tiles_per_slide]
     return np.array([cell for _, *cell in worst], np.int64).reshape(-1, 2)
+
+
+def _inner_lesions(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the lesions' cells whose neighbours have the same label; all others are ignored."""
+    same = ndimage.minimum_filter(cells, 3) == ndimage.maximum_filter(cells, 3)
+    return np.where(same & (cells > 0), cells, IGNORED)
 
 
 def _sample(indices: NDArray[np.int64], count: int, seed: Sequence[int]) -> NDArray[np.int64]:
@@ -106,12 +121,13 @@ def to_state(found: Found) -> dict[str, dict[str, Tensor]]:
     """Return what was found as tensors, for a checkpoint that opens without running code."""
     state = {
         kind: {str(s): torch.from_numpy(np.ascontiguousarray(cells)) for s, cells in part.items()}
-        for kind, part in (("hard", found.hard), ("strong", found.strong))
+        for kind, part in (("hard", found.hard), ("missed", found.missed), ("strong", found.strong))
     }
     return state | {"epoch": {"before": torch.tensor(found.epoch)}}
 
 
 def from_state(state: dict[str, dict[str, Tensor]]) -> Found:
     """Return what `to_state` kept."""
-    hard, strong = ({int(s): cells.numpy() for s, cells in state[kind].items()} for kind in ("hard", "strong"))
-    return Found(hard, strong, int(state["epoch"]["before"]))
+    kinds = ("hard", "missed", "strong")
+    hard, missed, strong = ({int(s): cells.numpy() for s, cells in state[kind].items()} for kind in kinds)
+    return Found(hard, missed, strong, int(state["epoch"]["before"]))

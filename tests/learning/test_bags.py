@@ -10,7 +10,7 @@ from histo.data.transforms import build_augmentation
 from histo.errors import SlideFailed, UsageError
 from histo.learning.bags import LABELLED, BagTile, Found, StepTiles, draw_steps, read_bag_tile
 
-NOTHING = Found({}, {})
+NOTHING = Found({}, {}, {})
 
 
 def test_a_step_holds_labelled_tiles_and_then_bags_of_one_slide(labelled, small_training):
@@ -45,7 +45,7 @@ def test_strong_tiles_and_false_positives_are_drawn_in_their_share(labelled, sma
     weak = next(s for s, slide in enumerate(labelled) if slide.diagnosis_only)
     config = small_training("data.tiles_per_epoch=600", "mining={every_epochs: 1, share: 0.5}", "data.lesion_share=0")
     spot = np.array([[12, 12]])
-    found = Found({0: spot}, {weak: spot})
+    found = Found({0: spot}, {}, {weak: spot})
     steps = draw_steps(labelled, config, 1, found)
     near = [_holds(labelled, t, (12, 12)) for step in steps for t in step if isinstance(t, Draw) and t.slide == 0]
     spread = [

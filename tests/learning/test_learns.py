@@ -23,7 +23,7 @@ def taught(slides, config, epochs):
     objective = Objective(config, slides)
     adam = torch.optim.Adam(network.parameters(), lr=0.2)
     for epoch in range(epochs):
-        for step in draw_steps(slides, config, epoch, Found({}, {})):
+        for step in draw_steps(slides, config, epoch, Found({}, {}, {})):
             tiles = StepTiles(slides, step, config.classes.names, None)
             samples = [tiles[i] for i in range(len(tiles))]
             batch = [torch.from_numpy(np.stack([s[i] for s in samples])) for i in range(3)]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from histo.learning.bags import Found
+from histo.data.sampling import Draw
+from histo.learning.bags import Found, draw_steps
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
 from histo.models.bundle import load_bundle
 
@@ -54,6 +55,22 @@ def test_a_good_network_has_no_false_positives(labelled, small_training, colour_
     assert [len(cells) for cells in found.hard.values()] == [0]
 
 
+def test_missed_lesions_are_found_and_drawn_for_what_they_are(labelled, small_training, colour_network):
+    with torch.no_grad():
+        colour_network.head.bias[0] += 50.0  # everything is normal to it
+    config = small_training("mining={every_epochs: 1, share: 1.0}")
+    found = look_over(colour_network, labelled, config, 1, nothing_found())
+    with torch.no_grad():
+        colour_network.head.bias[0] -= 50.0
+    seen = {s: cells for s, cells in found.missed.items() if len(cells)}
+    assert seen
+    assert all((labelled[s].cells[tuple(cells.T)] > 0).all() for s, cells in seen.items())
+    lesions = [
+        d for step in draw_steps(labelled, config, 1, found) for d in step if isinstance(d, Draw) and d.class_index
+    ]
+    assert {d.slide for d in lesions} <= set(seen)
+
+
 def test_an_epoch_is_looked_over_once_and_only_when_due(labelled, small_training, colour_network):
     every_second = small_training("weak={refresh_epochs: 2}", "mining={every_epochs: 2}")
     first = look_over(colour_network, labelled, every_second, 0, nothing_found())
@@ -68,9 +85,10 @@ def test_an_epoch_is_looked_over_once_and_only_when_due(labelled, small_training
 
 
 def test_what_was_found_survives_a_checkpoint(tmp_path):
-    found = Found({3: np.array([[1, 2]])}, {5: np.empty((0, 2), np.int64)}, 4)
+    found = Found({3: np.array([[1, 2]])}, {4: np.array([[7, 8]])}, {5: np.empty((0, 2), np.int64)}, 4)
     torch.save(to_state(found), tmp_path / "state.pt")
     back = from_state(torch.load(tmp_path / "state.pt", weights_only=True))
     assert back.epoch == 4
     assert back.hard[3].tolist() == [[1, 2]]
+    assert back.missed[4].tolist() == [[7, 8]]
     assert back.strong[5].shape == (0, 2)
