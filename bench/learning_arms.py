@@ -19,7 +19,7 @@ from histo.phantom.cohort import plan_cohort
 from histo.phantom.pyramid import write_slide
 from histo.phantom.recipe import LABELS
 from histo.phantom.slide import FORMAT
-from histo.phantom.spec import spec_from
+from histo.phantom.spec import load_spec, spec_from
 
 # Six patients, two of each label; every training set is a number of whole rounds.
 ROUND = ("normal", "calcinosis_cutis", "heterotopic_ossification", "confounder", "calcinosis_cutis", "mixed")
@@ -27,6 +27,7 @@ NAMES = tuple(dict.fromkeys(LABELS.values()))
 INKED_LABEL, INKED_SHARE = "heterotopic_ossification", 0.9
 INK = (0.15, 0.62, 0.35)  # share of red, green and blue that green ink lets through
 POOL_SEED, TEST_SEED = 4001, 4002
+CONFIGS = Path(__file__).parent.parent / "configs"
 FEW, WEAK = "few_slides.yaml", "weak_labels.yaml"
 
 
@@ -60,11 +61,12 @@ def _arms() -> tuple[Arm, ...]:
         *(Arm(f"outlines-{n}", n, outlined=n) for n in (6, 12, 24)),
         Arm("diagnosis-24", 24, WEAK),
         Arm("half-24", 24, outlined=12),
-        Arm("flipped-5", 24, WEAK, flipped=0.05, cross_validated=True),
-        Arm("flipped-10", 24, WEAK, flipped=0.10, cross_validated=True),
-        Arm("shuffled", 24, WEAK, shuffled=True, cross_validated=True),
         Arm("inked", 24, outlined=24, inked=True),
         *baselines,
+        # The costly ones last: six trainings each.
+        Arm("flipped-10", 24, WEAK, flipped=0.10, cross_validated=True),
+        Arm("flipped-5", 24, WEAK, flipped=0.05, cross_validated=True),
+        Arm("shuffled", 24, WEAK, shuffled=True, cross_validated=True),
     )
 
 
@@ -120,13 +122,18 @@ def cohort_spec(seed: int, domain: str, patients: int, size_px: int) -> CohortSp
 
 
 def refuse_known(spec: CohortSpec) -> None:
-    """Raise `UsageError` when a patient or slide is also in the shipped model's cohort (150 slides, seed 1)."""
-    shipped = spec_from({"seed": 1, "groups": [{"slides": 150, "size_px": ["3000x3000"]}]}, "shipped")
-    ours, theirs = (
-        {job.asked[key] for job in plan_cohort(s) for key in ("seed", "patient_seed")} for s in (spec, shipped)
-    )
-    if ours & theirs:
+    """Raise `UsageError` when a patient or slide is also in a cohort that a shipped model was made from.
+
+    Those are 150 slides of seed 1, and what the recipe beside the configurations says where there is one.
+    """
+    first = spec_from({"seed": 1, "groups": [{"slides": 150, "size_px": ["3000x3000"]}]}, "shipped")
+    shipped = [first, *map(load_spec, CONFIGS.glob("training_cohort.yaml"))]
+    if _drawn(spec) & set().union(*map(_drawn, shipped)):
         raise UsageError("the cohort shares slides or patients with the shipped model's; give it another seed")
+
+
+def _drawn(spec: CohortSpec) -> set[int]:
+    return {job.asked[key] for job in plan_cohort(spec) for key in ("seed", "patient_seed")}
 
 
 def nested(pool: Sequence[SlideRecord], count: int, seed: int) -> list[SlideRecord]:

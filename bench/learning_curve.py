@@ -6,7 +6,8 @@ Draws nested training sets from a pool of train-domain phantoms, trains as confi
 says, and scores every model by `predict_slide` on one shift-domain cohort of other patients. `curve/trainings.csv`
 gets a row a training; call it again and it goes on where it was, epoch included. A row counts only for its
 configuration, slides and starting model. `curve/summary.md` holds all rows of today's configuration against the goals.
-Arms that count wrong labels are cross-validated: six trainings instead of one. `--set` overrides keys of both configs.
+Arms that count wrong labels are cross-validated: six trainings instead of one. `--set` overrides keys of both configs;
+`--epochs` is short for the one that bounds a training's time. After `--minutes` nothing more is begun.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from learning_arms import ARMS, NAMES, Arm, Cohorts, training_set, write_manifest
+from learning_arms import ARMS, CONFIGS, NAMES, Arm, Cohorts, training_set, write_manifest
 from learning_baselines import verdicts
 from learning_summary import summarise
 from phantom_gate import balanced, interval
@@ -36,7 +37,6 @@ from histo.learning.scores import Held, read_held_out, score_held_out, write_hel
 from histo.models.bundle import SHIPPED
 from histo.train import train
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 KEY = ("arm", "seed", "config_digest", "start_digest")
 FIELDS = (
     *KEY, "train_slides", "trainings", "minutes", "unbroken", "load", "n", "balanced", "low", "high", "reviewed",
@@ -209,19 +209,38 @@ def do_arm(bench: Bench, arm: Arm, seed: int, table: Path) -> None:
             print(f"{arm.name}, seed {seed}: {'finished' if mine else 'at work elsewhere'}")
             return
         print(f"{arm.name}, seed {seed}", flush=True)
-        if arm.baseline:
-            row = do_baseline(bench, arm, seed)
-        elif arm.slides:
-            row = do_training(bench, arm, seed, run)
-        else:
-            bundle = start_of(bench.config(arm, seed))
-            if bundle is None:
-                print("  there is no starting model to score")
-                return
-            row = {"train_slides": "0", **of_held(score_test(bundle, bench, run))}
-        row |= dict(zip(KEY, key, strict=True))
-        append_row(table, row)
-        print(f"  balanced accuracy {row['balanced']} ({row['low']} to {row['high']}), n = {row['n']}", flush=True)
+        started = time.monotonic()
+        row = _row(bench, arm, seed, run)
+        if row is None:
+            print("  there is no starting model to score")
+            return
+        append_row(table, row | dict(zip(KEY, key, strict=True)))
+        print(f"  {told(row)}; {(time.monotonic() - started) / 60:.1f} min in all", flush=True)
+
+
+def _row(bench: Bench, arm: Arm, seed: int, run: Path) -> Row | None:
+    if arm.baseline:
+        return do_baseline(bench, arm, seed)
+    if arm.slides:
+        return do_training(bench, arm, seed, run)
+    bundle = start_of(bench.config(arm, seed))
+    return None if bundle is None else {"train_slides": "0", **of_held(score_test(bundle, bench, run))}
+
+
+def told(row: Row) -> str:
+    """Return what a row says, in a line."""
+    parts = [f"balanced accuracy {row['balanced']} ({row['low']} to {row['high']}), n = {row['n']}"]
+    if "reviewed" in row:
+        parts.append(f"{float(row['reviewed']):.0%} of them in review")
+    if "flips" in row:
+        parts.append(f"{row['flips_in_top_fifth']} of {row['flips']} flips among the most suspicious fifth")
+    if "held_balanced" in row:
+        parts.append(f"out of fold {row['held_balanced']} ({row['held_low']} to {row['held_high']})")
+    if "ink_warned" in row:
+        parts.append(f"ink warned of: {row['ink_warned']}")
+    if "minutes" in row:
+        parts.append(f"{row['trainings']} training(s) in {row['minutes']} min")
+    return ", ".join(parts)
 
 
 def seeds_of(arm: Arm, seeds: Sequence[int]) -> Sequence[int]:
@@ -229,8 +248,18 @@ def seeds_of(arm: Arm, seeds: Sequence[int]) -> Sequence[int]:
     return seeds if arm.slides else seeds[:1]
 
 
-def main() -> None:
-    """Make the cohorts, do what is missing, and write the summary."""
+def write_summary(bench: Bench, seeds: Sequence[int], table: Path) -> str:
+    """Write and return the summary of the rows that today's configuration has so far."""
+    rows = read_rows(table)
+    keys = [bench.key(arm, seed) for arm in ARMS.values() for seed in seeds_of(arm, seeds)]
+    current = [row for row in (finished(rows, key) for key in keys) if row]
+    text = summarise(current, bench.cohorts.identity, bench.overrides, len(seeds))
+    write_text(bench.out / "summary.md", text)
+    return text
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM", help=", ".join(ARMS)
@@ -240,27 +269,34 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=60, help="patients to draw training sets from")
     parser.add_argument("--test", type=int, default=60, help="patients of the test cohort")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--epochs", type=int, help="of every training, other than the configurations': a trial")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing more after this time")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cohorts", type=Path, default=Path("cohorts"))
     parser.add_argument("--out", type=Path, default=Path("curve"))
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Make the cohorts, do what is missing, and write the summary."""
+    given, started = parse(), time.monotonic()
     given.out.mkdir(parents=True, exist_ok=True)
+    overrides = given.set + [f"optimiser.epochs={given.epochs}"] * (given.epochs is not None)
     cohorts = Cohorts(given.cohorts / "learning", given.size, given.pool, given.test)
     pool, test = cohorts.make(given.workers)
-    bench = Bench(given.out, cohorts, pool, test, given.set, given.device)
+    bench = Bench(given.out, cohorts, pool, test, overrides, given.device)
     table = given.out / "trainings.csv"
-    for seed in given.seeds:
-        for name in given.arms:
-            for one in seeds_of(ARMS[name], given.seeds):
-                if one == seed:
-                    do_arm(bench, ARMS[name], seed, table)
-    rows = read_rows(table)
-    keys = [bench.key(arm, seed) for arm in ARMS.values() for seed in seeds_of(arm, given.seeds)]
-    current = [row for row in (finished(rows, key) for key in keys) if row]
-    text = summarise(current, cohorts.identity, bench.overrides, len(given.seeds))
-    write_text(given.out / "summary.md", text)
-    print(text)
+    wanted = [(ARMS[name], seed) for seed in given.seeds for name in given.arms]
+    for arm, seed in wanted:
+        if seed not in seeds_of(arm, given.seeds):
+            continue
+        if (time.monotonic() - started) / 60 > given.minutes:
+            print(f"{arm.name}, seed {seed}: not begun after {given.minutes:g} minutes; the same command goes on")
+            continue
+        do_arm(bench, arm, seed, table)
+        write_summary(bench, given.seeds, table)
+    print(write_summary(bench, given.seeds, table))
 
 
 if __name__ == "__main__":

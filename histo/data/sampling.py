@@ -19,7 +19,7 @@ from histo.data.traits import measure_traits
 from histo.data.transforms import Augment
 from histo.errors import SlideFailed, UsageError
 from histo.geometry import TileGrid, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
-from histo.outlines import Outline
+from histo.outlines import Outline, Stencil, stencil
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 
@@ -35,7 +35,7 @@ class LabelledSlide:
 
     record: SlideRecord
     slide: Slide
-    outlines: Mapping[str, list[Outline]]
+    outlines: Mapping[str, list[Stencil]]
     unannotated: int
     tiles: TileGrid
     cells: NDArray[np.uint8]
@@ -85,12 +85,13 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     grid, _ = map_grid_for(slide.pyramid, spec)
     tissue_map = rebin(tissue.mask & ~tissue.excluded, overview.grid, grid)
     tiles = lay_tiles(slide.pyramid, spec, tissue_map)
-    cells = draw_labels(outlines, classes.names, grid, unannotated)
+    stencils = {name: [stencil(o) for o in drawn] for name, drawn in outlines.items()}
+    cells = draw_labels(stencils, classes.names, grid, unannotated)
     cells[tissue_map == 0] = IGNORED
     return LabelledSlide(
         record,
         slide,
-        outlines,
+        stencils,
         unannotated,
         tiles,
         cells,

@@ -29,13 +29,15 @@ def jitter_stain(rgb: NDArray[np.uint8], strength: float, grain: float, seed: in
     shifts = rng.normal(0, strength / 10, 3) * (1, 1, 0.5)
     turned = _STAINS + rng.normal(0, strength / 5, (3, 3)) * np.array([[1.0], [1.0], [0.0]])
     mixing = (_TO_STAINS * gains) @ turned
-    density = _DENSITY[rgb]
+    density = np.asarray(cv2.LUT(rgb, _DENSITY), np.float32)
     if grain:
         density *= _grain(rng, grain, rgb.shape[:2])[..., None]
     # cv2.transform multiplies columns, and its fourth column is added.
     matrix = np.concatenate([mixing.T, (shifts @ _STAINS)[:, None]], axis=1).astype(np.float32)
     light = cv2.exp(-cv2.transform(density, matrix))
-    return np.asarray(np.clip(light * 256 - 0.5, 0, 255), np.uint8)
+    light *= 256
+    light -= 0.5
+    return np.clip(light, 0, 255, out=light).astype(np.uint8)
 
 
 def _grain(rng: np.random.Generator, strength: float, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -43,11 +45,12 @@ def _grain(rng: np.random.Generator, strength: float, shape: tuple[int, int]) ->
     field = _fields()[int(rng.integers(len(GRAIN_SCALES_PX)))]
     amplitude = abs(float(rng.normal(0, strength)))
     down, right = rng.integers(_GRAIN_SIDE_PX, size=2)
-    rows, columns = (
-        (int(start) + np.arange(n)) % _GRAIN_SIDE_PX for start, n in zip((down, right), shape, strict=True)
-    )
-    cut = field[np.ix_(rows, columns)]
-    return np.asarray(np.maximum(1 + amplitude * cut, 0.1), np.float32)
+    rows = (int(down) + np.arange(shape[0])) % _GRAIN_SIDE_PX
+    columns = (int(right) + np.arange(shape[1])) % _GRAIN_SIDE_PX
+    cut = field.take(rows, axis=0).take(columns, axis=1)
+    cut *= amplitude
+    cut += 1
+    return np.maximum(cut, 0.1, out=cut)
 
 
 @cache

@@ -12,11 +12,12 @@ BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH))  # the benches are scripts that import one another
 
 from learning_arms import ARMS, NAMES, cohort_spec, flip, nested, outlined_first, refuse_known, shuffle  # noqa: E402
-from learning_curve import FIELDS, KEY, append_row, figures, finished, flips_found, read_rows  # noqa: E402
+from learning_curve import FIELDS, KEY, append_row, figures, finished, flips_found, of_held, read_rows, told  # noqa: E402
 from learning_summary import checks, goals, summarise  # noqa: E402
 
 from histo.data.manifest import SlideRecord  # noqa: E402
 from histo.errors import UsageError  # noqa: E402
+from histo.learning.scores import Held  # noqa: E402
 from histo.phantom.cohort import plan_cohort  # noqa: E402
 
 seeds = st.integers(0, 10_000)
@@ -101,6 +102,24 @@ def test_balanced_accuracy_weighs_labels_alike_and_takes_no_verdict_for_a_wrong_
     score, low, high = figures(truth, [f"p{k}" for k in range(12)], called)
     assert score == pytest.approx((1 + 0.5 + 0) / 3)
     assert low < score < high
+
+
+def test_verdicts_in_review_count_by_their_label_and_a_line_tells_all():
+    verdicts = [("normal", "done"), ("normal", "review"), ("none", "refused"), ("calcinosis_cutis", "review")]
+    truth = ["normal", "normal", "calcinosis_cutis", "calcinosis_cutis"]
+    held = [
+        Held(f"s{k}", f"p{k}", label, verdict, status, "", "test", {})
+        for k, (label, (verdict, status)) in enumerate(zip(truth, verdicts, strict=True))
+    ]
+    row = of_held(held)
+    assert (row["balanced"], row["reviewed"], row["no_verdict"]) == ("0.7500", "0.5000", "1")
+    line = told(row | {"flips": "2", "flips_in_top_fifth": "1", "minutes": "3.20", "trainings": "6"})
+    for part in ("0.7500", "n = 4", "50% of them in review", "1 of 2 flips", "6 training(s) in 3.20 min"):
+        assert part in line
+
+
+def test_the_costly_arms_come_last():
+    assert [ARMS[name].cross_validated for name in ARMS] == sorted(arm.cross_validated for arm in ARMS.values())
 
 
 def test_flips_count_in_the_first_fifth_of_all_slides_only(tmp_path):

@@ -87,6 +87,16 @@ def test_fractions_add_up_and_weights_are_the_annotated_share(labels: NDArray[np
         assert (fractions[c] * weights).sum() * stride**2 == pytest.approx((labels == c).sum(), rel=1e-4, abs=1e-4)
 
 
+@given(arrays(np.uint8, (48, 48), elements=st.sampled_from([0, 1, 2, IGNORED])), st.sampled_from([1, 3, 6, 16, 24, 48]))
+def test_fractions_are_the_plain_means_to_the_bit(labels: NDArray[np.uint8], stride: int) -> None:
+    side = 48 // stride
+    cells = labels.reshape(side, stride, side, stride)
+    areas = np.stack([(cells == c).mean(axis=(1, 3)) for c in range(3)]).astype(np.float32)
+    fractions, weights = to_fractions(labels, 3, stride)
+    assert weights.tobytes() == areas.sum(axis=0).tobytes()
+    assert fractions.tobytes() == (areas / np.maximum(areas.sum(axis=0), 1e-6)).tobytes()
+
+
 def test_rows_stay_rows() -> None:
     labels = np.zeros((8, 8), np.uint8)
     labels[0:4, 4:8] = 1
