@@ -4,8 +4,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from histo.stress.judge import (
-    Check, area_changes, area_cv, at_least, at_most, balanced_accuracy, change_of_p, flips, number, pairs, percentile,
-    share_words, there, told,
+    Check,
+    area_changes,
+    area_cv,
+    at_least,
+    at_most,
+    balanced_accuracy,
+    change_of_p,
+    flips,
+    number,
+    pairs,
+    percentile,
+    share_words,
+    there,
+    told,
 )  # fmt: skip
 from histo.stress.seen import Seen
 from histo.stress.trial import FLIPS_NEED, Kit, Observed, Trial, Views, clean, seen_through
@@ -95,6 +107,10 @@ def _hue(kit: Kit, seen: Observed) -> list[Check]:
     shy = at_least("abstains", sum(s.abstains for s in turned), len(turned), 0.5, FLIPS_NEED)
     right = at_least("or accuracy", *_accuracy(kit, seen["30"]), 0.9, FLIPS_NEED)
     return [right if right.outcome == "pass" and shy.outcome != "pass" else shy]
+
+
+def _light_views(kit: Kit) -> Views:
+    return _series(kit, "exposure", **{f"{what}{k}": v for what, ways in LIGHTS.items() for k, v in enumerate(ways)})
 
 
 def _light(kit: Kit, seen: Observed) -> list[Check]:
@@ -202,7 +218,7 @@ INVARIANCE: Final = (
     Trial(5, "hue_rotate", "invariance", "hue turned by 30°", "abstains ≥ 50 %, or accuracy ≥ 0.90",
         lambda kit: {"30": seen_through(kit.base(), "hue_rotate", degrees=30.0)}, _hue),
     Trial(6, "light", "invariance", "brightness, white balance ± 10 %, gamma 0.8 to 1.25", "flips ≤ 2 %",
-        lambda kit: _series(kit, "exposure", **{f"{w}{k}": v for w, x in LIGHTS.items() for k, v in enumerate(x)}), _light),
+        _light_views, _light),
     Trial(7, "jpeg", "invariance", "JPEG quality 95, 80, 60, 40, 20",
         "flips ≤ 1 % at ≥ 60, ≤ 3 % at 40; 20 is reported",
         lambda kit: _series(kit, "jpeg", **{f"{q}": {"quality": q} for q in (*QUALITIES, 20)}), _jpeg),

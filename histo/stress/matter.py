@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.stress.picture import GLASS, F32, Picture, density, light, tissue_of
+from histo.stress.picture import F32, GLASS, Picture, density, light, tissue_of
 
 Rng = np.random.Generator
 PENS: Final = {  # optical density of a stroke, red, green, blue

@@ -5,7 +5,17 @@ from typing import Any, Final
 import numpy as np
 
 from histo.stress.judge import (
-    Check, at_least, at_most, false_calls, number, pairs, percentile, psychometric, share_words, there, told,
+    Check,
+    at_least,
+    at_most,
+    false_calls,
+    number,
+    pairs,
+    percentile,
+    psychometric,
+    share_words,
+    there,
+    told,
 )  # fmt: skip
 from histo.stress.negatives import has
 from histo.stress.seen import Seen
@@ -99,7 +109,7 @@ def _pale(kit: Kit, seen: Observed) -> list[Check]:
 
 
 def _company_views(kit: Kit) -> Views:
-    lacking = {
+    lacking: dict[str, dict[str, Any]] = {
         "all": {},
         "giants": {"calcium__giants": 0},
         "cracks": {"calcium__cracks": 0.0},
@@ -111,7 +121,8 @@ def _company_views(kit: Kit) -> Views:
         )
         for name, less in lacking.items()
     }
-    pink = {"calcium__h": 0.03, "calcium__e": 0.45, "calcium__rim": 0.0, "calcium__cracks": 0.0, "calcium__dust": 0.0}
+    pink: dict[str, Any] = {"calcium__h": 0.03, "calcium__e": 0.45, "calcium__dust": 0.0}
+    pink |= {"calcium__rim": 0.0, "calcium__cracks": 0.0}
     alone = {**_SOLID, **pink, "calcium__diameter_um": 80.0, "calcium__giants": 13, "confounder__count": 0}
     views["giants alone"] = clean([kit.source("calcinosis_cutis", "giants", k, **alone) for k in range(kit.n)])
     return views

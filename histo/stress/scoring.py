@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,8 @@ def missing(tasks: Sequence[Task], work: Work) -> list[Task]:
     return left
 
 
-def score_task(task: Task, work: Work, engines: Engines) -> int:
-    """Score every view of one source and keep what was said; return how many.
+def score_task(task: Task, work: Work, engines: Engines, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Score every view of one source and keep what was said; return how many. Ends before a view once `stopped`.
 
     A source without room for what it should hold is left out, as its tests will say.
     """
@@ -79,6 +80,8 @@ def score_task(task: Task, work: Work, engines: Engines) -> int:
     content = sha256_of(made.slide)
     picture: Picture | None = None
     for view in views:
+        if stopped():
+            break
         if view.name == CLEAN:
             prediction = _ask(made.slide, work, engines)
         else:
@@ -141,6 +144,8 @@ def _near_lesions(made: Made, prediction: SlidePrediction) -> np.ndarray:
 def score_all(tasks: Sequence[Task], work: Work, workers: int, done: Done) -> None:
     """Score all tasks in that many processes; `done(views)` is told after each task.
 
+    One source is one task, so that no two processes make the same slide.
+
     Raises `ArchiveError` when a process is killed. What was scored until then is kept.
     """
     if workers == 1:
@@ -149,15 +154,14 @@ def score_all(tasks: Sequence[Task], work: Work, workers: int, done: Done) -> No
             done(score_task(task, work, engines))
         return
     spawn = multiprocessing.get_context("spawn")
-    left = iter(tasks)
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_settle, initargs=(work,))
+    left, stop = iter(tasks), spawn.Event()
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_settle, initargs=(work, stop))
     try:
         running = {pool.submit(_score, task) for task in itertools.islice(left, workers)}
         while running:
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             for count in _results(ended):
                 done(count)
-            # None waits in a queue, so that Ctrl-C costs no more than the slides at work.
             running |= {pool.submit(_score, task) for task in itertools.islice(left, len(ended))}
     except BrokenProcessPool as error:
         raise ArchiveError(
@@ -165,6 +169,7 @@ def score_all(tasks: Sequence[Task], work: Work, workers: int, done: Done) -> No
             "--workers or a smaller --size"
         ) from error
     finally:
+        stop.set()  # so that Ctrl-C costs no more than the views at work
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -176,12 +181,12 @@ def _results(futures: set["Future[int]"]) -> Iterator[int]:
 _STATE: dict[str, Any] = {}
 
 
-def _settle(work: Work) -> None:
+def _settle(work: Work, stop: Event) -> None:
     """Give a process its model and engine, leave Ctrl-C to the parent, and end it with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(work.cores)
-    _STATE.update(work=work, engines=Engines(work.model, "auto", work.device, work.cores))
+    _STATE.update(stopped=stop.is_set, work=work, engines=Engines(work.model, "auto", work.device, work.cores))
 
 
 def _end_with_parent() -> None:
@@ -192,4 +197,4 @@ def _end_with_parent() -> None:
 
 
 def _score(task: Task) -> int:
-    return score_task(task, _STATE["work"], _STATE["engines"])
+    return score_task(task, _STATE["work"], _STATE["engines"], _STATE["stopped"])

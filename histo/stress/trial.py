@@ -68,10 +68,10 @@ class Kit:
         """Return the seed of slide `k` of a series; more slides leave the first ones as they are."""
         return int(hashlib.sha256(f"{self.seed}/{what}/{k}".encode()).hexdigest()[:11], 16)
 
-    def source(self, kind: str, what: str, k: int, lesions: bool = True, **overrides: Any) -> Source:
+    def source(self, kind: str, what: str, k: int, **overrides: Any) -> Source:
         """Return slide `k` of a series; double underscores in the names of overrides stand for dots."""
         named = {name.replace("__", "."): value for name, value in overrides.items()}
-        return Source(kind, self.seed_of(what, k), self.size_px, lesions, numbers_of(**named))
+        return Source(kind, self.seed_of(what, k), self.size_px, True, numbers_of(**named))
 
     def base(self) -> list[Source]:
         """Return the base slides: the shift domain, all kinds in turn."""
