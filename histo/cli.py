@@ -172,6 +172,39 @@ def phantom(
     say(ending)
 
 
+@app.command()
+def stress(
+    out: Out,
+    bundle: Annotated[Path | None, typer.Argument(help="Model bundle; the shipped one if not given.")] = None,
+    slides: Annotated[
+        int | None, typer.Option(min=1, help="Slides a test; as the reference has it if not given.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the phantoms in pixels; 2000 if not given.")] = None,
+    needle_size: Annotated[int | None, typer.Option(help="Side of the needle test's slides; as --size.")] = None,
+    tests: Annotated[
+        str | None, typer.Option(help="Numbers, ranges, names or groups: 1,2,14-26,needle,learning.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same slides.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
+    device: Device = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke run: 4 slides of 1400 px a test.")] = False,
+    learning: Annotated[
+        bool, typer.Option("--learning", help="Also do the trainings of tests 33 to 38: hours.")
+    ] = False,
+) -> None:
+    """Run the forty stress and shortcut tests over a model; the same command again resumes."""
+    from histo.console import out as console
+    from histo.console import progress
+    from histo.stress.command import Options, run_stress
+
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    wanted = Options(slides, size, needle_size, tests, seed, workers, device, quick, learning)
+    with progress("slides") as start:
+        run_stress(bundle, out, wanted, start("stress"), say)
+
+
 @manifest.command("check")
 def manifest_check(
     file: Annotated[Path, typer.Argument(help="A manifest, such as slides.csv.")],

@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
+    "stress*": ("stress*", "phantom*", "infer", "console", *LEAVES, *RECORDS, "__init__"),
     "console": RECORDS,
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),
     "labelling": ("console", "archive*", "infer", "data*", *RECORDS),

@@ -1,5 +1,6 @@
 """Bone: lamellae that follow surfaces or packets, lacunae with osteocytes, canals, marrow, cement lines."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import cv2
@@ -22,15 +23,15 @@ FORMS: Final = {"piece": 0.78, "plate": 0.22}
 AROUND_UM: Final = 60.0  # the sleeve reaches this far outside the piece
 
 
-def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None) -> Region:
-    """Draw one piece of bone, rounded or a plate along the surface."""
+def plan_bone(lot: Lot, layout: Layout, spot: Spot | None = None, given: Mapping[str, Value] | None = None) -> Region:
+    """Draw one piece of bone, rounded or a plate along the surface; `given` numbers stand for drawn ones."""
     rng, frame = lot.rng, layout.frame
     form = str(rng.choice(list(FORMS), p=list(FORMS.values())))
     extent = min(frame.size_px) * frame.mpp
     radius = float(np.clip(np.exp(rng.normal(np.log(520), 0.65)), 90, min(1800, 0.26 * extent)))
     spot = spot or find_spot(rng, layout, radius)
     seed = new_seed(rng)
-    numbers = _numbers(lot)
+    numbers = _numbers(lot) | dict(given or {})
     # A detached fragment was not cut with the specimen and may lie across its edge, on glass.
     margin = -1e3 if numbers["detached_um"] else -5.0
     if form == "plate":

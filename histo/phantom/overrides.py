@@ -34,12 +34,14 @@ _SIZES: Final = ("radius_um", "diameter_um")
 # Settled while the region is planned, with its outline and its cells: too late to set afterwards.
 _SETTLED: Final = {
     "bone": (
-        "woven", "under_decalcified", "marrow_from", "canals_mm2", "straight", "lamella_um", "osteoclasts",
-        "lacunae_mm2", "empty", "cells_mm2", "lining", "retraction_um",
+        "under_decalcified", "marrow_from", "straight", "lamella_um", "osteoclasts", "cells_mm2", "lining",
+        "retraction_um",
     ),
     "confounder": ("packing", "pick", "spread", "clumps", "mix", "turn", "spacing_um", "edge_um", "holes_mm2",
         "shape", "cover", "mean_h"),
 }  # fmt: skip
+# Settled as well, but the region is then planned with them: what a piece of bone can lack.
+PLANNED: Final = {"bone": ("woven", "canals_mm2", "lacunae_mm2", "empty")}
 _LOOSE: Final = ("mean_h", "edge_um", "packing", "turn")  # settled only where cells are placed by them
 
 

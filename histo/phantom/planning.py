@@ -6,6 +6,7 @@ A region with an override is drawn twice, first as it would be without: so all t
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from histo.phantom.confounders import CONFOUNDERS, plan_confounder
 from histo.phantom.kinds import look_alike
 from histo.phantom.layout import Layout
 from histo.phantom.nuclei import join
-from histo.phantom.overrides import INKS, Setting, part
+from histo.phantom.overrides import INKS, PLANNED, Setting, part
 from histo.phantom.reaction import plan_reaction
 from histo.phantom.recipe import Lot, stream
 from histo.phantom.region import Region, Spot, Value
@@ -123,16 +124,18 @@ def _lesion(
     region = planner(lot, layout, spot)
     form, radius, diameter = (set_.pop(k, None) for k in ("form", "radius_um", "diameter_um"))
     lacunae = set_.pop("lacunae", True)
+    planned = {k: set_.pop(k) for k in PLANNED.get(subject, ()) if k in set_}
     set_.pop("count", None)
 
     def again(radius_um: float | None) -> Region:
         rng = _Replay(before, form, skipped=spot is None and radius_um is not None)
         place = spot if radius_um is None else Spot(*_heart_um(region, layout), radius_um)
-        return planner(Lot(rng, lot.domain), layout, place)
+        own = partial(plan_bone, given=planned) if planned else planner
+        return own(Lot(rng, lot.domain), layout, place)
 
     if diameter:
         region = _sized(again, float(diameter), layout.frame.cell_um)
-    elif radius or form:
+    elif radius or form or planned:
         region = again(float(radius) if radius else None)
     if form and region.numbers["form"] != form:
         raise UsageError(f"{subject} of form {form} cannot be drawn in domain {lot.domain}")

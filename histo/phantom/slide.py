@@ -22,7 +22,7 @@ from histo.phantom.confounders import CONFOUNDERS
 from histo.phantom.kinds import IDS, check_domain, check_kind, label_of, look_alike
 from histo.phantom.layout import Frame, frame_for, lay_out
 from histo.phantom.nuclei import bank_of
-from histo.phantom.overrides import check_overrides, put_in
+from histo.phantom.overrides import PLANNED, check_overrides, put_in
 from histo.phantom.planning import NoRoom, Numbers, plan_regions
 from histo.phantom.pyramid import write_slide
 from histo.phantom.recipe import Lot, Stain, draw_stain, draw_tissue, new_seed, stream
@@ -43,7 +43,9 @@ from histo.phantom.truth import (
 )
 
 SMALLEST_PX: Final = 1000
-_SHAPING: Final = {"count", "form", "radius_um", "diameter_um", "name", "colour", "lacunae"}  # used in planning
+_SHAPING: Final = {
+    "count", "form", "radius_um", "diameter_um", "name", "colour", "lacunae", *PLANNED["bone"],
+}  # fmt: skip  # used in planning
 _ATTEMPTS = 20
 _LEAST_MM2: Final = {CALCIUM: 0.008, BONE: 0.03}  # above what the decision rule calls a finding
 _PROMISED: Final = {

@@ -16,7 +16,7 @@ from histo.phantom.calcium import CALCIUM, FORMS, paint_calcium, plan_calcium
 from histo.phantom.canvas import Canvas
 from histo.phantom.confounder_paint import paint_confounder
 from histo.phantom.noise import Window
-from histo.phantom.overrides import check_overrides, settled
+from histo.phantom.overrides import PLANNED, check_overrides, settled
 from histo.phantom.planning import Numbers, plan_regions
 from histo.phantom.recipe import Lot, stream
 from histo.phantom.region import Region
@@ -161,7 +161,7 @@ def test_lacunae_and_giant_cells_can_be_taken_away(scene: Scene) -> None:
         ("calcium.diameter_um", 5, "from 20 to 20000"),
         ("calcium.count", 1.5, "whole number"),
         ("calcium.count", 0, "from 1 to"),
-        ("bone.woven", True, "settled together"),
+        ("bone.marrow_from", 1.0, "settled together"),
         ("confounder.name", "tophus", "kept from the training domain"),
         ("tophus.dark", 1.0, "kept from the training domain"),
         ("nuclei_sheet.mean_h", 1.0, "settled together"),
@@ -217,8 +217,17 @@ def test_what_can_be_set_is_what_painting_uses(scene: Scene) -> None:
     for subject, some in in_planning(scene).items():
         used = set().union(*(painted(scene, r) for r in some))
         names = set(some[0].numbers)
-        idle = names - used - set(settled(subject)) - replanned
+        idle = names - used - set(settled(subject)) - replanned - set(PLANNED.get(subject, ()))
         assert not idle, f"{subject}: {sorted(idle)} are not used in painting"
+
+
+def test_bone_is_planned_with_what_it_lacks(scene: Scene) -> None:
+    (drawn,) = (r for r in regions(scene, "bone", bone__count=1) if r.label == BONE)
+    (bare,) = (r for r in regions(scene, "bone", bone__count=1, bone__empty=1.0) if r.label == BONE)
+    (few,) = (r for r in regions(scene, "bone", bone__count=1, bone__lacunae_mm2=40.0) if r.label == BONE)
+    assert len(drawn.stamps["osteocytes"].yx) > len(bare.stamps["osteocytes"].yx) == 0
+    assert len(bare.stamps["lacunae"].yx) == len(drawn.stamps["lacunae"].yx) > 2 * len(few.stamps["lacunae"].yx)
+    assert np.array_equal(drawn.sdf_um, bare.sdf_um)
 
 
 def test_the_two_plans_of_one_region_agree_with_the_plain_planner(scene: Scene) -> None:

@@ -1,0 +1,96 @@
+"""What `histo stress` makes of its options."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from histo.console import Advance, out
+from histo.errors import ArchiveError, UsageError
+from histo.infer import digest_of, load_model, settings_of
+from histo.models.engine import device_kind, usable_cores
+from histo.phantom.slide import SMALLEST_PX
+from histo.stress.catalogue import select
+from histo.stress.report import summary, table, write_all
+from histo.stress.run import judge_all, lay_out, score
+from histo.stress.seen import Store
+from histo.stress.trial import BONE, CALCIUM, NORMAL, Kit
+
+SIZE_PX: Final = 2000
+QUICK_SLIDES, QUICK_SIZE_PX = 4, 1400
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; None where it was not."""
+
+    slides: int | None = None
+    size_px: int | None = None
+    needle_size_px: int | None = None
+    tests: str | None = None
+    seed: int = 0
+    workers: int | None = None
+    device: str = "auto"
+    quick: bool = False
+    learning: bool = False
+
+
+def kit_of(bundle: Path | None, folder: Path, options: Options) -> Kit:
+    """Return what the tests are laid out with. Raises `UsageError` for a size or a model that they cannot use."""
+    model = load_model(bundle)
+    size = options.size_px or (QUICK_SIZE_PX if options.quick else SIZE_PX)
+    needle = options.needle_size_px or size
+    if min(size, needle) < SMALLEST_PX:
+        raise UsageError(f"slides of {min(size, needle)} px are too small for phantoms; use at least {SMALLEST_PX} px")
+    labels = model.card.classes.labels
+    if set(labels) != {NORMAL, CALCIUM, BONE}:
+        raise UsageError(
+            f"the model {model.card.name} gives the verdicts {', '.join(labels)}; the stress tests know the truth of "
+            f"{NORMAL}, {CALCIUM} and {BONE} only"
+        )
+    settings = digest_of(settings_of(None, device_kind(options.device)))
+    store = Store(folder / "scores" / f"{model.digest[:16]}-{settings[:8]}")
+    slides = options.slides or (QUICK_SLIDES if options.quick else None)
+    return Kit(
+        model, slides, size, needle, options.seed, options.device, store, folder / "phantoms", folder, options.learning
+    )
+
+
+def run_stress(
+    bundle: Path | None, folder: Path, options: Options, advance: Advance, say: Callable[[str], None]
+) -> None:
+    """Run the tests that are asked for, write the report and print the table.
+
+    Raises `UsageError` for what cannot be tested, `ArchiveError` where the folder or the machine stops it.
+    """
+    trials = select(options.tests)
+    kit = kit_of(bundle, folder, options)
+    cores = usable_cores()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        laid = lay_out(kit, trials)
+        score(kit, laid, options.workers or cores, cores, advance, say)
+        judged = judge_all(kit, trials, laid, say)
+        write_all(kit, judged, laid, _typed(bundle, folder, options))
+    except OSError as error:
+        raise ArchiveError(
+            f"the stress tests cannot be written to {folder} ({error.strerror}); make room or give another folder"
+        ) from error
+    out.print(table(judged))
+    out.print(summary(judged), markup=False)
+    out.print(f"Open {folder / 'stress.html'}", markup=False)
+
+
+def _typed(bundle: Path | None, folder: Path, options: Options) -> str:
+    """Return the command line that does the same."""
+    words = ["histo", "stress", *([str(bundle)] if bundle else []), "--out", str(folder), "--seed", str(options.seed)]
+    given = {
+        "--slides": options.slides,
+        "--size": options.size_px,
+        "--needle-size": options.needle_size_px,
+        "--tests": options.tests,
+    }
+    words += [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
+    words += ["--quick"] * options.quick + ["--learning"] * options.learning
+    return shlex.join(words)
