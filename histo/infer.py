@@ -225,9 +225,9 @@ def _examine(
     if mode == "screen":
         screened = screen_slide(slide, opened.tiles, opened.tissue_map, engines, readers, timings)
         opened.tiles, passed_over = screened.tiles, screened.passed_over
-    stitcher, made_by = _score(slide, opened.tiles, model, engines, batch_size, readers, progress, timings)
+    stitcher, engine, fast = _score(slide, opened.tiles, engines, batch_size, readers, progress, timings)
     with timings.stage("waiting for the hash"):
-        empty = replace(empty, sha256=opened.sha256, provenance=replace(empty.provenance, **made_by))
+        empty = replace(empty, sha256=opened.sha256, provenance=_made_by(empty.provenance, engine, fast))
     if opened.sha256 is None and opened.error is not None:
         raise opened.error
     if state_of(opened.path) != opened.state:
@@ -241,15 +241,14 @@ def _examine(
 def _score(
     slide: Slide,
     tiles: TileGrid,
-    model: Model,
     engines: Engines,
     batch_size: int | None,
     readers: int,
     progress: Progress | None,
     timings: Timings,
-) -> tuple[Stitcher, dict[str, str]]:
-    """Show the tiles to the network; return their maps put together, and with what they were read and scored."""
-    stitcher = Stitcher(tiles, len(model.card.classes.names))
+) -> tuple[Stitcher, Engine, bool]:
+    """Show the tiles to the network; return their maps put together, the engine, and whether the fast reader read."""
+    stitcher = Stitcher(tiles, len(engines.model.card.classes.names))
     done = 0
     with timings.stage("checking the reader"):
         fast = open_blocks(slide, tiles)
@@ -268,7 +267,7 @@ def _score(
     finally:
         if fast is not None:
             fast.close()
-    return stitcher, _made_by(engine, fast is not None)
+    return stitcher, engine, fast is not None
 
 
 def _conclude(
@@ -301,9 +300,9 @@ def _versions() -> dict[str, str]:
     return {"histo": histo.__version__, "torch": version("torch"), "numpy": version("numpy"), **Slide.versions}
 
 
-def _made_by(engine: Engine, fast: bool) -> dict[str, str]:
+def _made_by(provenance: Provenance, engine: Engine, fast: bool) -> Provenance:
     reader = f"JPEG blocks by simplejpeg {version('simplejpeg')}, checked against OpenSlide" if fast else "OpenSlide"
-    return {"device": engine.device, "engine": engine.why, "reader": reader}
+    return replace(provenance, device=engine.device, engine=engine.why, reader=reader)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def learn_screen(config: TrainConfig, slides: Sequence[LabelledSlide], folder: P
     torch.manual_seed(config.seed)
     net = _network_config(config)
     network = TileClassifier(net.backbone, LESION + 1, stride, net.mean, net.std)
-    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last).train()
     adam = AdamW(network.parameters(), lr=c.learning_rate, weight_decay=config.optimiser.weight_decay)
     cycle = OneCycleLR(adam, c.learning_rate, total_steps=c.steps, pct_start=0.2)
     total = 0.0
