@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from histo.data.annotations import read_annotations
 from histo.data.slide import open_slide
 from histo.models.bundle import SHIPPED, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
+from histo.outlines import area_px2
 from histo.phantom import make_slide as make_phantom
 from histo.phantom.pyramid import write_slide
 
@@ -40,6 +42,36 @@ def make_slide(folder: Path, source: Path | None, mpp: float | None, mm2: float)
     folder.mkdir(parents=True, exist_ok=True)
     side = int((mm2 * 1e6) ** 0.5 / MPP) // BLOCK * BLOCK
     write_slide(path, picture_of(source, mpp, side, folder.parent), MPP, quality=85)
+    return path
+
+
+def make_typical(folder: Path, mm2: float, seed: int = 4401) -> Path:
+    """Write a slide of about `mm2` with calcium in one place, and return its path; an older one is kept.
+
+    Phantoms of 1.5 x 1.5 mm, five of them without a lesion, are laid side by side, mirrored; the sixth, with calcium, lies
+    in the middle once. Prints the lesion's share of the picture.
+    """
+    path = folder / "typical.svs"
+    if path.exists():
+        return path
+    side, names = 3000, ("normal", "confounder", "normal", "confounder", "confounder", "calcinosis_cutis")
+    pieces, lesion_mm2 = [], 0.0
+    for number, kind in enumerate(names):
+        made = make_phantom(folder / "pieces", f"piece-{number}", kind=kind, seed=seed + number, size_px=(side, side))
+        with open_slide(made.slide) as slide:
+            pieces.append(slide.read((0, 0), 0, (side, side)))
+            if made.label != "normal":
+                outlines = read_annotations(made.geojson, ("normal", "bone", "calcification"), slide.pyramid)
+                lesion_mm2 = sum(area_px2(o) for those in outlines.values() for o in those) * slide.pyramid.pixel_mm2
+    across = max(1, round((mm2 * 1e6) ** 0.5 / (side * MPP)))
+    picture = np.empty((across * side, across * side, 3), np.uint8)
+    for place in range(across * across):
+        row, column = divmod(place, across)
+        piece = pieces[-1] if place == across * across // 2 else pieces[place % 5]
+        turned = piece[:: 1 - 2 * (row % 2), :: 1 - 2 * (column % 2)]
+        picture[row * side : (row + 1) * side, column * side : (column + 1) * side] = turned
+    print(f"{path}: {lesion_mm2:.3f} mm² of calcium on {picture.size / 3 * MPP**2 * 1e-6:.0f} mm²")
+    write_slide(path, picture, MPP, quality=85)
     return path
 
 

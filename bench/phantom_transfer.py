@@ -64,7 +64,13 @@ def main() -> None:
     folder = given.cohorts / f"phantom-{FORMAT}-{given.seed}"
     manifest = make_cohort(folder, slides=SLIDES, seed=given.seed, size_px=(SIZE_PX, SIZE_PX))
     config = load_config(
-        CONFIG, [f"seed={given.seed}", f"data.manifest={manifest.resolve()}", f"optimiser.epochs={EPOCHS}"]
+        CONFIG,
+        [
+            f"seed={given.seed}",
+            f"data.manifest={manifest.resolve()}",
+            f"optimiser.epochs={EPOCHS}",
+            "screen.enabled=false",
+        ],
     )
     runs = given.out / f"transfer-{FORMAT}-{given.seed}"
     bundle = runs / config.name / "bundle"

@@ -2,12 +2,16 @@
 
     python bench/speed.py SCRATCH [--source SLIDE --mpp 0.5] [--mm2 30] [--backbone mobilenet_v3_small] [--rounds 3]
         [--wsinfer PYTHON] [--extra 'tiatoolbox=PYTHON run.py {slide} {model} {out}'] [--only histo,plain]
+    python bench/speed.py SCRATCH --bundle BUNDLE [--mm2 30] [--rounds 3]
 
 Makes one slide (cut and mirrored out of SOURCE, or a phantom) and one network with fixed random weights for 224 px
 tiles at 0.5 µm/px, as a histo bundle and as TorchScript, then runs every command in turn, round by round, on the slide
 and on a small one. Ratios are taken inside a round: on a shared machine times of different rounds say little.
 `--wsinfer` is the Python of an environment with `wsinfer==0.6.1 openslide-python openslide-bin 'zarr<3'`. An extra
 command must write OUT/probs.csv with columns minx, miny and the classes.
+
+With `--bundle` the model is a trained one, and full mode runs against screen mode on a typical slide: phantoms side by
+side, calcium in one place.
 """
 
 import argparse
@@ -24,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from bench_inputs import make_model, make_slide
+from bench_inputs import make_model, make_slide, make_typical
 
 from histo.data.slide import open_slide
 from histo.geometry import plan_read
@@ -100,6 +104,8 @@ def run(command: list[str], log: Path) -> tuple[float, float, float]:
 def commands(given: argparse.Namespace) -> dict[str, str]:
     """Return the commands by name, with {slide}, {folder}, {model} and {out} still to be filled in."""
     infer = f"{sys.executable} -m histo.cli infer {{slide}} --model {{model}} --out {{out}}"
+    if given.bundle:
+        return {"histo": infer, "histo --mode screen": f"{infer} --mode screen"}
     found = {
         "histo": infer,
         "histo --engine torch": f"{infer} --engine torch",
@@ -148,14 +154,18 @@ def main() -> None:
     parser.add_argument("--mm2", type=float, default=30.0)
     parser.add_argument("--backbone", default="mobilenet_v3_small")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bundle", type=Path)
     parser.add_argument("--wsinfer")
     parser.add_argument("--extra", action="append", default=[])
     parser.add_argument("--only")
     given = parser.parse_args()
     given.scratch.mkdir(parents=True, exist_ok=True)
-    large = make_slide(given.scratch / "large", given.source, given.mpp, given.mm2)
     small = make_slide(given.scratch / "small", given.source, given.mpp, 0.5)
-    model = make_model(given.scratch / given.backbone, given.backbone, large)
+    if given.bundle:
+        large, model = make_typical(given.scratch / f"typical-{given.mm2:g}", given.mm2), given.bundle
+    else:
+        large = make_slide(given.scratch / "large", given.source, given.mpp, given.mm2)
+        model = make_model(given.scratch / given.backbone, given.backbone, large)
     measured = {name: Runs() for name in commands(given)}
     outs = {name: given.scratch / "out" / name.replace(" ", "_") for name in measured}
     for round_number in range(-1, given.rounds):  # the first is to fill caches, and counts for nothing
@@ -188,7 +198,7 @@ def report(measured: dict[str, Runs], outs: dict[str, Path], slide: Path, model:
     for name, runs in measured.items():
         other = tiles_of(outs[name])
         result = next((load_result(p) for p in outs[name].glob("slides/*/result.json")), None)
-        area = result.areas.scored_mm2 if result and result.areas else len(other) * TILE_MM2
+        area = result.areas.scored_mm2 + result.areas.screened_mm2 if result and result.areas else len(other) * TILE_MM2
         ratios = [a / b for a, b in zip(runs.wall_s, base.wall_s, strict=True)]
         work = [a / b for a, b in zip(runs.cpu_s, base.cpu_s, strict=True)]
         cells = [

@@ -87,6 +87,9 @@ def infer(
         int, typer.Option(min=1, help="Processes, each on a slide of its own and its share of cores.")
     ] = 1,
     profile: Annotated[bool, typer.Option("--profile", help="Show and save where the time goes.")] = False,
+    mode: Annotated[
+        str, typer.Option("--mode", help="full, or screen: the model's screen picks where the network looks.")
+    ] = "full",
 ) -> None:
     """Examine slides: a verdict, heatmap, lesions and report each. The same command again resumes."""
     from histo.archive.examine import RunOptions
@@ -96,7 +99,7 @@ def infer(
     from histo.infer import load_model
 
     loaded = load_model(model, lazy=True)
-    options = RunOptions(mpp, device, batch_size, readers, engine, workers, profile)
+    options = RunOptions(mpp, device, batch_size, readers, engine, workers, profile, mode)
     with progress("tiles") as start:
         results = run_slides(paths, out, loaded, options, on_step=_say, on_start=start)
     if len(results) <= MAX_TABLE_ROWS:
@@ -137,6 +140,21 @@ def train(
         return
     bundle = run(settings, out, device=device, say=say)
     say(f"The model is in {bundle}; use it with: histo infer SLIDE --model {bundle} --out OUT")
+
+
+@app.command()
+def screen(
+    bundle: Annotated[Path, typer.Argument(help="A model bundle.")],
+    manifest: Annotated[Path, typer.Argument(help="Labelled slides, such as those that the model was trained on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle with its screen.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; 1200 if not given.")] = None,
+) -> None:
+    """Give a model a screen for `histo infer --mode screen`, and say what it misses on validation slides."""
+    from histo.console import out as console
+    from histo.learning.screen_bundle import screen_bundle
+
+    screen_bundle(bundle, manifest, out, steps, lambda line: console.print(line, markup=False))
+    console.print(f"The model is in {out}; use it with: histo infer SLIDE --model {out} --mode screen", markup=False)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from histo.training_options import (
     LossConfig,
     MiningConfig,
     OptimiserConfig,
+    ScreenConfig,
     StopConfig,
     WeakConfig,
 )
@@ -190,6 +191,7 @@ class TrainConfig(Strict):
     stop: StopConfig = StopConfig()
     averaging: AveragingConfig = AveragingConfig()
     cross_validation: CrossValidationConfig = CrossValidationConfig()
+    screen: ScreenConfig = ScreenConfig()
     trainer: dict[str, JsonValue] = Field(default_factory=dict)
     callbacks: tuple[AddOn, ...] = ()
     loggers: tuple[AddOn, ...] = ()

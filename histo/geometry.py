@@ -5,7 +5,8 @@ the space: `_level0_px`, `_read_px` (pixels of the level that is read), `_tile_p
 sees), `_map_px` (cells of the slide map). Arrays are indexed (row, column), that is (y, x).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from math import ceil, floor
 from typing import Literal
 
@@ -206,6 +207,19 @@ def rebin(values: NDArray[np.floating | np.bool_], source: MapGrid, target: MapG
     return np.clip(out, 0, None).astype(np.float32)
 
 
+def look_up(values: NDArray[np.float32], source: MapGrid, target: MapGrid) -> NDArray[np.float32]:
+    """Return for every cell of `target` the value (H, W) of the cell of `source` under its middle.
+
+    Beyond the border of `source` its outermost cells count.
+    """
+    at = []
+    for axis, k in ((0, 1), (1, 0)):  # rows go with y, columns with x
+        middles = target.origin_level0_px[k] + target.cell_level0_px[k] * (np.arange(target.shape[axis]) + 0.5)
+        cells = np.floor((middles - source.origin_level0_px[k]) / source.cell_level0_px[k]).astype(int)
+        at.append(np.clip(cells, 0, source.shape[axis] - 1))
+    return values[np.ix_(*at)]
+
+
 @dataclass(frozen=True, eq=False)
 class TileGrid:
     """The tiles to read: level-0 top-left (N, 2), first kept map cell (N, 2 as row, column), plan and map."""
@@ -218,6 +232,17 @@ class TileGrid:
 
     def __len__(self) -> int:
         return len(self.positions_level0_px)
+
+    def some(self, chosen: NDArray[np.bool_]) -> "TileGrid":
+        """Return the grid of the tiles that are `chosen` (N,)."""
+        positions, cells = self.positions_level0_px[chosen], self.cells_map_px[chosen]
+        return replace(self, positions_level0_px=positions, cells_map_px=cells)
+
+    def kept_boxes(self) -> Iterator[tuple[slice, slice]]:
+        """Yield rows and columns of the map that each tile's kept part covers."""
+        kept = self.spec.kept_cells
+        for row, column in self.cells_map_px.tolist():
+            yield np.s_[row : row + kept, column : column + kept]
 
 
 def map_grid_for(pyramid: Pyramid, spec: TileSpec) -> tuple[MapGrid, ReadPlan]:

@@ -9,16 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
+from typing import Literal, get_args
 
 import histo
 from histo.data.overview import read_overview
 from histo.data.slide import Slide, check_mpp, open_slide
 from histo.data.tiff_blocks import open_blocks
-from histo.data.tiles import TileDataset, stream_batches
+from histo.data.tiles import TileDataset, sample_tiles, stream_batches
 from histo.data.tissue import Tissue, find_tissue
-from histo.errors import SlideError, SlideFailed, SlideRefused
+from histo.errors import SlideError, SlideFailed, SlideRefused, UsageError
 from histo.evidence import show_evidence
 from histo.export.geojson import write_lesions
 from histo.export.heatmap import write_heatmap
@@ -29,7 +28,7 @@ from histo.files import path_text, write_text
 from histo.geometry import Pyramid, TileGrid
 from histo.models.aggregation import account, burdens, decide, find_lesions, review_reasons
 from histo.models.bundle import SHIPPED, Model, load_bundle
-from histo.models.engine import Engine, Engines, device_kind, scored
+from histo.models.engine import Engine, Engines, device_kind, scored, screen_of
 from histo.models.stitching import Stitcher
 from histo.opening import Opened, check_tissue, lay, open_for, state_of
 from histo.results import (
@@ -42,11 +41,13 @@ from histo.results import (
     Status,
     to_json,
 )
+from histo.screening import screen_slide
 from histo.timing import Timings
 
 Progress = Callable[[int, int], None]
 
-SAMPLE_TILES = 3  # real tiles on which engines must agree
+Mode = Literal["full", "screen"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +72,17 @@ def load_model(path: str | os.PathLike[str] | None = None, lazy: bool = False) -
     return load_bundle(SHIPPED if path is None else Path(path), lazy)
 
 
-def settings_of(mpp: float | None, device: str) -> dict[str, str | float | int | None]:
+def check_mode(mode: str, model: Model) -> None:
+    """Raise `UsageError` for an unknown mode, and for `screen` with a model that has no screen."""
+    if mode not in MODES:
+        raise UsageError(f"--mode {mode!r} is not a mode; use {' or '.join(MODES)}")
+    if mode == "screen":
+        screen_of(model)
+
+
+def settings_of(mpp: float | None, device: str, mode: str = "full") -> dict[str, str | float | int | None]:
     """Return the settings that change a result, beside the slide and the model; a GPU computes in half precision."""
-    return {"histo": histo.__version__, "mpp": mpp, "mode": "full", "device": device_kind(device)}
+    return {"histo": histo.__version__, "mpp": mpp, "mode": mode, "device": device_kind(device)}
 
 
 def digest_of(settings: Mapping[str, str | float | int | None]) -> str:
@@ -102,9 +111,11 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
         )
 
 
-def blank_result(path: Path, model: Model, mpp: float | None, slide_id: str, device: str) -> SlideResult:
+def blank_result(
+    path: Path, model: Model, mpp: float | None, slide_id: str, device: str, mode: str = "full"
+) -> SlideResult:
     """Return the result of a slide of which nothing is known yet: `failed`, without reasons."""
-    settings = settings_of(mpp, device)
+    settings = settings_of(mpp, device, mode)
     return SlideResult(
         slide_id=slide_id,
         path=path_text(path),
@@ -129,24 +140,27 @@ def predict_slide(
     progress: Progress | None = None,
     engines: Engines | None = None,
     opened: Opened | None = None,
+    mode: str = "full",
 ) -> SlidePrediction:
     """Examine one slide; a slide that cannot get a verdict gives a result that says so (`refused`, `failed`).
 
     `mpp` (µm per level-0 pixel) overrides the recorded scale. `progress(done, all)` counts tiles. `batch_size` is
     the engine's own unless given. A run over many slides gives its `engines` and the slide `opened` ahead of time.
-    Raises `UsageError` for an impossible `mpp`, `device` or `engine` only.
+    In `mode` screen the network is shown only what the model's screen does not pass over; the rest of the tissue is
+    `screened`. Raises `UsageError` for an impossible `mpp`, `device`, `engine` or `mode` only.
     """
     check_mpp(mpp)
+    check_mode(mode, model)
     path = Path(path)
     engines = engines or Engines(model, engine, device)
-    empty = blank_result(path, model, mpp, slide_id or path_text(path.stem), engines.kind)
+    empty = blank_result(path, model, mpp, slide_id or path_text(path.stem), engines.kind, mode)
     opened = opened or open_for(path, model, mpp)
     if opened.slide is not None:
         empty = replace(empty, pyramid=opened.slide.pyramid)
     try:
         if opened.error is not None:
             raise opened.error
-        return _examine(opened, model, engines, empty, batch_size, readers, progress)
+        return _examine(opened, model, engines, empty, batch_size, readers, progress, mode)
     except SlideError as error:
         status: Status = "refused" if isinstance(error, SlideRefused) else "failed"
         empty = replace(empty, sha256=opened.sha256)
@@ -200,13 +214,41 @@ def _examine(
     batch_size: int | None,
     readers: int,
     progress: Progress | None,
+    mode: str,
 ) -> SlidePrediction:
-    slide, tiles, timings = opened.slide, opened.tiles, opened.timings
+    slide, timings = opened.slide, opened.timings
     assert slide is not None
-    assert tiles is not None
+    assert opened.tiles is not None
     assert opened.tissue_map is not None
     assert opened.excluded_map is not None
-    stitcher = Stitcher(tiles, len(model.card.classes.names))
+    passed_over = None
+    if mode == "screen":
+        screened = screen_slide(slide, opened.tiles, opened.tissue_map, engines, readers, timings)
+        opened.tiles, passed_over = screened.tiles, screened.passed_over
+    stitcher, engine, fast = _score(slide, opened.tiles, engines, batch_size, readers, progress, timings)
+    with timings.stage("waiting for the hash"):
+        empty = replace(empty, sha256=opened.sha256, provenance=_made_by(empty.provenance, engine, fast))
+    if opened.sha256 is None and opened.error is not None:
+        raise opened.error
+    if state_of(opened.path) != opened.state:
+        raise SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
+    maps = opened.tissue_map, opened.excluded_map
+    slide_map = SlideMap(stitcher.probability, *maps, stitcher.valid, opened.tiles.map_grid, passed_over)
+    with timings.stage("concluding"):
+        return _conclude(slide, model, empty, slide_map, opened.overview)
+
+
+def _score(
+    slide: Slide,
+    tiles: TileGrid,
+    engines: Engines,
+    batch_size: int | None,
+    readers: int,
+    progress: Progress | None,
+    timings: Timings,
+) -> tuple[Stitcher, Engine, bool]:
+    """Show the tiles to the network; return their maps put together, the engine, and whether the fast reader read."""
+    stitcher = Stitcher(tiles, len(engines.model.card.classes.names))
     done = 0
     with timings.stage("checking the reader"):
         fast = open_blocks(slide, tiles)
@@ -225,24 +267,7 @@ def _examine(
     finally:
         if fast is not None:
             fast.close()
-    with timings.stage("waiting for the hash"):
-        empty = replace(empty, sha256=opened.sha256, provenance=_made_by(empty.provenance, engine, fast is not None))
-    if opened.sha256 is None and opened.error is not None:
-        raise opened.error
-    if state_of(opened.path) != opened.state:
-        raise SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
-    slide_map = SlideMap(stitcher.probability, opened.tissue_map, opened.excluded_map, stitcher.valid, tiles.map_grid)
-    with timings.stage("concluding"):
-        return _conclude(slide, model, empty, slide_map, opened.overview)
-
-
-def sample_tiles(slide: Slide, tiles: TileGrid) -> np.ndarray:
-    """Read a few tiles from all over the grid, (N, S, S, 3) uint8; damaged ones are left out."""
-    data = TileDataset.of(slide, tiles)
-    wanted = np.unique(np.linspace(0, len(data) - 1, SAMPLE_TILES + 2).astype(int)[1:-1])[: len(data)]
-    side = tiles.plan.size_tile_px
-    found = [tile for i in wanted.tolist() if (tile := data[i]) is not None]
-    return np.stack(found) if found else np.empty((0, side, side, 3), np.uint8)
+    return stitcher, engine, fast is not None
 
 
 def _conclude(

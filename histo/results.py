@@ -36,7 +36,10 @@ class ClassRule:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which model made a result: `classes` in order of precedence, `labels` all verdicts it can give."""
+    """Which model made a result: `classes` in order of precedence, `labels` all verdicts it can give.
+
+    `screen` says what its screen missed where its threshold was chosen; empty without one.
+    """
 
     name: str
     digest: str
@@ -45,6 +48,7 @@ class ModelInfo:
     intended_use: str
     calibration: str
     normal_class: str = "normal"
+    screen: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -93,12 +97,16 @@ class ClassBurden:
 
 @dataclass(frozen=True)
 class Areas:
-    """Tissue accounting in mm²: tissue = scored + unreadable + excluded."""
+    """Tissue accounting in mm²: tissue = scored + unreadable + excluded + screened.
+
+    Screened is what the screen of `--mode screen` saw and the network itself was not shown.
+    """
 
     tissue_mm2: float
     scored_mm2: float
     unreadable_mm2: float
     excluded_mm2: float
+    screened_mm2: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +161,8 @@ class SlideMap:
 
     `probability` (C, H, W) float16, calibrated, the normal class first, zero where nothing was scored;
     `tissue` (H, W) float32 fraction of the cell that is tissue, excluded parts included; `excluded` (H, W)
-    float32 fraction under ink; `valid` (H, W) bool, read and scored.
+    float32 fraction under ink; `valid` (H, W) bool, read and scored; `screened` (H, W) bool, passed over by the screen,
+    None where there was none.
     """
 
     probability: NDArray[np.float16]
@@ -161,6 +170,12 @@ class SlideMap:
     excluded: NDArray[np.float32]
     valid: NDArray[np.bool_]
     grid: MapGrid
+    screened: NDArray[np.bool_] | None = None
+
+    @property
+    def passed_over(self) -> NDArray[np.bool_]:
+        """Cells (H, W) that the screen passed over; none in full mode."""
+        return np.zeros(self.valid.shape, bool) if self.screened is None else self.screened & ~self.valid
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,3 +46,13 @@ class Timings:
             stage.busy_s += busy_s
             stage.cpu_s += cpu_s
             stage.bytes += size_bytes
+
+    def include(self, other: "Timings", prefix: str) -> None:
+        """Add the stages of another collection, their names behind a prefix."""
+        with self._lock:
+            for name, theirs in other.stages.items():
+                stage = self.stages.setdefault(prefix + name, Stage())
+                stage.calls += theirs.calls
+                stage.busy_s += theirs.busy_s
+                stage.cpu_s += theirs.cpu_s
+                stage.bytes += theirs.bytes

@@ -37,6 +37,7 @@ from histo.learning.objective import Objective, make_optimiser
 from histo.learning.preview import Estimate, estimate_run
 from histo.learning.run_folder import LAST, describe_run
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
+from histo.learning.screening import add_to_run
 from histo.learning.start import build_network, keep_frozen_still, moving_average
 from histo.learning.validation import PatientMeter, ValidationSample, ValidationTiles
 from histo.models.classifier import TileClassifier
@@ -48,20 +49,20 @@ Say = Callable[[str], None]
 def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambda line: None) -> Path:
     """Train as the configuration says and return the folder of the bundle, `out/<name>/bundle`.
 
-    `out/<name>/` gets the resolved configuration, the splits, metrics per epoch, pictures, a report, and held-out
-    slides scored by `histo.infer.predict_slide` itself. A run that was stopped goes on from its last epoch; one with
+    `out/<name>/` gets the resolved configuration, splits, metrics per epoch, pictures, a report, and held-out slides
+    scored by `histo.infer.predict_slide` itself. A run that was stopped goes on from its last epoch; one with
     another configuration is refused. `say` gets a line now and then. Raises `UsageError`, `SlideError` or
     `TrainingDiverged`.
     """
     run = out / config.name
     trained, validation = _open(run, config, say)
-    used = [*trained, *validation]
 
     def fit_fold(folder: Path, learn: Sequence[LabelledSlide], validate: Sequence[LabelledSlide]) -> Path:
         return _make_bundle(_Job(folder, config, learn, validate, device, say))
 
-    held = held_out_by_folds(run, config, used, fit_fold, device, say)
+    held = held_out_by_folds(run, config, [*trained, *validation], fit_fold, device, say)
     bundle = _make_bundle(_Job(run, config, trained, validation, device, say))
+    add_to_run(bundle, config, trained, validation, say)
     conclude(run, config, trained, validation, held, device, say)
     return bundle
 
@@ -236,9 +237,8 @@ class _WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint so that a kill leaves the old one or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole(target) as temporary:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with whole(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
 

@@ -98,6 +98,25 @@ class CrossValidationConfig(Strict):
         return self
 
 
+class ScreenConfig(Strict):
+    """The screen of `histo infer --mode screen`: a small network at a coarse scale, trained after the main one.
+
+    It learns for `steps` of `batch_size` tiles whether a cell of `stride_px` holds any lesion; such cells weigh
+    `lesion_weight` times the others. Its threshold is the highest that misses at most `most_missed` of the outlined
+    lesion area of the validation slides and no deposit of 200 µm or more, each slide seen in `stains` other stains too.
+    """
+
+    enabled: bool = False
+    mpp: float = Field(4.0, ge=1, le=5)
+    stride_px: int = Field(8, ge=4)
+    steps: int = Field(1200, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    lesion_weight: float = Field(4.0, gt=0)
+    most_missed: Share = 0.005
+    stains: int = Field(3, ge=0)
+
+
 class AddOn(Strict):
     """A Lightning callback or logger by its dotted path, such as `pytorch_lightning.callbacks.LearningRateMonitor`."""
 

@@ -182,6 +182,43 @@ def colour_model(colour_bundle: Path) -> Model:
     return load_bundle(colour_bundle)
 
 
+SCREEN_MISSED = {
+    "slides": 8, "patients": 2, "lesion_mm2": 0.1, "missed_share": 0.0, "missed_share_interval": (0.0, 0.0),
+    "deposit_um": 200.0, "deposits": 8, "deposits_missed": 0, "deposits_missed_interval": (0.0, 0.37),
+    "shown_share": 0.5,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def screen_section(mean_colour_backbone: str) -> dict[str, object]:
+    """The card's section of a screen that calls whatever absorbs more green than dermis, in cells of 64 µm."""
+    return {
+        "tile": TileConfig(size_px=64, mpp=4.0, stride_px=16, margin_px=16).model_dump(),
+        "network": NetworkConfig(backbone=mean_colour_backbone).model_dump() | {"mean": (0, 0, 0), "std": (1, 1, 1)},
+        "threshold": 0.2,
+        "spread_cells": 0,
+        "fitted_on": "Fitted on nothing: a test.",
+        "missed": SCREEN_MISSED,
+    }
+
+
+@pytest.fixture(scope="session")
+def screened_bundle(
+    tmp_path_factory: pytest.TempPathFactory, colour_bundle: Path, screen_section: dict[str, object]
+) -> Path:
+    """The bundle of `colour_bundle` with a screen."""
+    folder = tmp_path_factory.mktemp("model") / "screened"
+    network = TileClassifier("mean_colour", 2, 16, (0, 0, 0), (1, 1, 1)).eval()
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.weight[1, 1] = -20
+        network.head.bias.copy_(torch.tensor([0.0, 10.4]))
+    model = load_bundle(colour_bundle)
+    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
+    save_bundle(folder, card | {"screen": screen_section}, model.network, network)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def painted_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A manifest of nine painted slides of nine patients, three a label; of each two lesion slides one has outlines."""
@@ -228,6 +265,7 @@ SMALL = (
     "mining={every_epochs: 1}",
     "averaging={ema: 0.5, batchnorm_steps: 2}",
     "rule.least_tissue_mm2=0.02",
+    "screen.enabled=false",
 )
 
 

@@ -18,6 +18,7 @@ from histo.geometry import (
     cover,
     is_credible_mpp,
     lay_tiles,
+    look_up,
     map_grid_for,
     plan_read,
     rebin,
@@ -370,3 +371,31 @@ def test_rebin_outside_the_source_is_zero() -> None:
     assert not rebin(np.ones((4, 4)), source, MapGrid((10, 10), (2, 2), (3, 3), (2, 2))).any()
     half = rebin(np.ones((4, 4)), source, MapGrid((2, 0), (4, 4), (1, 1), (4, 4)))
     assert half.tolist() == [[0.5]]
+
+
+@given(lattices(-40, 40), lattices(-40, 40), st.integers(0, 2**32))
+def test_look_up_finds_the_cell_under_the_middle(a: MapGrid, b: MapGrid, seed: int) -> None:
+    values = np.random.default_rng(seed).random(a.shape).astype(np.float32)
+    found = look_up(values, a, b)
+    assert found.shape == b.shape
+    rows, columns = np.indices(b.shape)
+    middles = b.to_level0_px(np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=1))
+    x, y = a.to_map_px(middles).T
+    # A middle on a border may count to either side.
+    near = (np.abs(x - np.round(x)) > 1e-6) & (np.abs(y - np.round(y)) > 1e-6)
+    x, y = np.clip(np.floor(x).astype(int), 0, a.shape[1] - 1), np.clip(np.floor(y).astype(int), 0, a.shape[0] - 1)
+    assert np.array_equal(found.ravel()[near], values[y, x][near])
+
+
+def test_some_tiles_keep_their_places_and_their_kept_parts_cover_the_map_once() -> None:
+    grid, _ = map_grid_for(pyramid(), SPEC)
+    tiles = lay_tiles(pyramid(), SPEC, np.ones(grid.shape))
+    covered = np.zeros(grid.shape, int)
+    for box in tiles.kept_boxes():
+        covered[box] += 1
+    assert (covered == 1).all()
+    chosen = np.arange(len(tiles)) % 2 == 1
+    some = tiles.some(chosen)
+    assert len(some) == chosen.sum()
+    assert np.array_equal(some.positions_level0_px, tiles.positions_level0_px[chosen])
+    assert list(some.kept_boxes()) == list(tiles.kept_boxes())[1::2]

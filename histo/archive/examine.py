@@ -19,6 +19,7 @@ log = logging.getLogger("histo")
 class RunOptions:
     """Options of a run over many slides, see `histo.infer.predict_slide`.
 
+    `mode` is full, or screen: the network is shown what the model's screen picks.
     `workers` processes share the cores, and the GPUs when there are some. `profile` measures where the time goes.
     """
 
@@ -29,6 +30,7 @@ class RunOptions:
     engine: str = "auto"
     workers: int = 1
     profile: bool = False
+    mode: str = "full"
 
 
 def examine(
@@ -58,6 +60,7 @@ def examine(
             progress=progress,
             engines=engines,
             opened=opened,
+            mode=options.mode,
         )
         return write_outputs(prediction, folder, opened.timings)
     except (HistoError, OSError):
@@ -76,5 +79,5 @@ def give_up(
     is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's own
     code = "out_of_memory" if is_memory else "internal_error"
     what = f"{path} could not be examined ({type(error).__name__}: {error}); please report this with the log"
-    blank = blank_result(path, model, options.mpp, slide_id, options.device)
+    blank = blank_result(path, model, options.mpp, slide_id, options.device, options.mode)
     return write_outputs(SlidePrediction(replace(blank, reasons=(Reason(code, what),))), folder)

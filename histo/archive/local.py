@@ -25,7 +25,7 @@ from histo.errors import ArchiveError, HistoError, SlideFailed, UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
 from histo.files import sync, write_text
-from histo.infer import Progress, digest_of, settings_of
+from histo.infer import Progress, check_mode, digest_of, settings_of
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.opening import Opened, open_for
@@ -62,6 +62,7 @@ def run_slides(
     Every slide gets its folder under `slides/`, its ledger row, and its line in `slides.csv` and `index.html`.
     Raises `ArchiveError` when the folder, the disk or the ledger stops the run, or another run owns the folder.
     """
+    check_mode(options.mode, model)
     if options.profile and options.workers > 1:
         raise UsageError("--profile measures one process; leave out --workers")
     if any(os.path.isdir(p) and os.path.realpath(p) == os.path.realpath(out) for p in paths):
@@ -192,7 +193,7 @@ class _Run:
 
     @property
     def _settings_digest(self) -> str:
-        return digest_of(settings_of(self.options.mpp, self.options.device))
+        return digest_of(settings_of(self.options.mpp, self.options.device, self.options.mode))
 
     def _kept(self, entry: Entry | None, key: str) -> SlideResult | None:
         if entry is None or not key or entry.key != key or entry.status not in FINAL:
@@ -247,7 +248,7 @@ class _Run:
         info = {
             "model": self.model.card.name,
             "model_digest": self.model.digest,
-            "settings": settings_of(self.options.mpp, self.options.device),
+            "settings": settings_of(self.options.mpp, self.options.device, self.options.mode),
             "device": self.options.device,
         }
         write_text(self.out / "run.json", json.dumps(info, indent=1) + "\n")

@@ -10,9 +10,8 @@ import numpy as np
 
 from histo.data.slide import Slide
 from histo.data.tiff_blocks import open_blocks
-from histo.data.tiles import TileBatch, TileDataset
+from histo.data.tiles import TileBatch, TileDataset, sample_tiles
 from histo.files import write_text
-from histo.infer import sample_tiles
 from histo.models.bundle import Model
 from histo.models.engine import Engine, Engines, scored, usable_cores
 from histo.opening import Opened, open_for
@@ -33,7 +32,8 @@ class Floor:
 class SlideProfile:
     """One slide: `stages` by name, wall time in all, tiles and tissue, and the share of the floor that was reached.
 
-    The floor is the network alone plus the reading alone for as many tiles, measured right after the slide.
+    The floor is the network alone plus the reading alone for as many tiles, measured right after the slide. The tissue
+    is all of it, in screen mode too, where the tiles are those that the network was shown.
     """
 
     slide_id: str
@@ -58,10 +58,10 @@ class RunProfile:
     def add(self, slide_id: str, opened: Opened, model: Model, engines: Engines, wall_s: float) -> None:
         """Add a slide that was scored; measures the floor on some of its tiles, which takes a second or so."""
         tiles = opened.tiles
-        if tiles is None or opened.tissue_map is None or not len(tiles):
+        if tiles is None or opened.tissue_map is None:
             return
         engine = engines.pick(lambda: sample_tiles(_slide(opened), tiles))
-        floor = measure_floor(opened, model, engine)
+        floor = measure_floor(opened, model, engine) if len(tiles) else Floor(0.0, 0.0)
         network_s, reading_s = floor.network_s * len(tiles), floor.reading_s * len(tiles)
         self.slides.append(
             SlideProfile(
@@ -84,9 +84,9 @@ class RunProfile:
 
 
 def measure_floor(opened: Opened, model: Model, engine: Engine) -> Floor:
-    """Time the reading alone and then the network alone, on neighbouring tiles of an opened slide."""
+    """Time the reading alone and then the network alone, on neighbouring tiles of those that the network was shown."""
     again = open_for(opened.path, model, _mpp(opened), sha256="")
-    slide, tiles = _slide(again), again.tiles
+    slide, tiles = _slide(again), opened.tiles
     assert tiles is not None
     first = max(0, len(tiles) // 2 - FLOOR_TILES // 2)
     few = np.arange(first, min(first + FLOOR_TILES, len(tiles)))

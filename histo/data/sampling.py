@@ -18,7 +18,7 @@ from histo.data.tissue import find_tissue
 from histo.data.traits import measure_traits
 from histo.data.transforms import Augment
 from histo.errors import SlideFailed, UsageError
-from histo.geometry import TileGrid, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
+from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
 from histo.outlines import Outline, Stencil, stencil
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
@@ -86,8 +86,7 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     tissue_map = rebin(tissue.mask & ~tissue.excluded, overview.grid, grid)
     tiles = lay_tiles(slide.pyramid, spec, tissue_map)
     stencils = {name: [stencil(o) for o in drawn] for name, drawn in outlines.items()}
-    cells = draw_labels(stencils, classes.names, grid, unannotated)
-    cells[tissue_map == 0] = IGNORED
+    cells = _cells(stencils, classes.names, tiles, tissue_map, unannotated)
     return LabelledSlide(
         record,
         slide,
@@ -100,6 +99,28 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
         diagnosis_only,
         measure_traits(record.path, slide.pyramid, overview, tissue),
     )
+
+
+def with_tiles(slide: LabelledSlide, spec: TileSpec, classes: Sequence[str]) -> LabelledSlide:
+    """Return a slide as it is for tiles of another size, scale or stride; nothing is read for that."""
+    grid, _ = map_grid_for(slide.slide.pyramid, spec)
+    tissue = rebin(slide.tissue, slide.tiles.map_grid, grid)
+    tiles = lay_tiles(slide.slide.pyramid, spec, tissue)
+    cells = _cells(slide.outlines, classes, tiles, tissue, slide.unannotated)
+    counts = _count(cells, tiles, len(classes))
+    return replace(slide, tiles=tiles, cells=cells, class_cells=counts, tissue=tissue, decoded=None)
+
+
+def _cells(
+    outlines: Mapping[str, list[Stencil]],
+    classes: Sequence[str],
+    tiles: TileGrid,
+    tissue: NDArray[np.float32],
+    unannotated: int,
+) -> NDArray[np.uint8]:
+    cells = draw_labels(outlines, classes, tiles.map_grid, unannotated)
+    cells[tissue == 0] = IGNORED
+    return cells
 
 
 def _check_agreement(record: SlideRecord, outlines: Mapping[str, list[Outline]], config: TrainConfig) -> None:

@@ -14,6 +14,7 @@ from histo.geometry import ReadPlan, TileGrid
 from histo.timing import Timings
 
 READ_AHEAD_BATCHES = 3
+SAMPLE_TILES = 3  # real tiles on which engines must agree
 
 
 class Reader(Protocol):
@@ -49,6 +50,15 @@ class TileDataset:
             return self.slide.read_tile((x, y), self.plan)
         except SlideFailed:
             return None
+
+
+def sample_tiles(slide: Reader, tiles: TileGrid) -> NDArray[np.uint8]:
+    """Read a few tiles from all over the grid, (N, S, S, 3) uint8; damaged ones are left out."""
+    data = TileDataset.of(slide, tiles)
+    wanted = np.unique(np.linspace(0, len(data) - 1, SAMPLE_TILES + 2).astype(int)[1:-1])[: len(data)]
+    side = tiles.plan.size_tile_px
+    found = [tile for i in wanted.tolist() if (tile := data[i]) is not None]
+    return np.stack(found) if found else np.empty((0, side, side, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

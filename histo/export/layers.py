@@ -19,9 +19,11 @@ from histo.results import Lesion, ModelInfo, Overview, SlideMap
 
 UNREADABLE: Colour = (60, 66, 76)
 EXCLUDED: Colour = (120, 130, 145)
+SCREENED: Colour = (38, 120, 106)
 HALO: Colour = (22, 24, 30)
 MOST_MARKS = 40
 _HATCH_PX = 11
+_DOT_EVERY_PX, _DOT_PX = 9, 2
 _SUBPIXEL_BITS = 8
 _GREYED = 0.55
 
@@ -65,12 +67,14 @@ def add_heat(rgb: NDArray[np.uint8], slide_map: SlideMap, model: ModelInfo, canv
     return rgb
 
 
-def unscored_masks(slide_map: SlideMap, canvas: MapGrid) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return where on the canvas tissue could not be read, and where it was excluded, both (H, W)."""
-    usable = slide_map.tissue - slide_map.excluded
-    lost = _mostly(np.where(slide_map.valid, 0, usable).clip(0), slide_map.grid, canvas)
+def unscored_masks(slide_map: SlideMap, canvas: MapGrid) -> tuple[NDArray[np.bool_], ...]:
+    """Return where on the canvas tissue could not be read, was excluded and was screened only, all (H, W)."""
+    usable = (slide_map.tissue - slide_map.excluded).clip(0)
+    passed_over = slide_map.passed_over
+    lost = _mostly(np.where(slide_map.valid | passed_over, 0, usable), slide_map.grid, canvas)
+    screened = _mostly(np.where(passed_over, usable, 0), slide_map.grid, canvas)
     excluded = _mostly(slide_map.excluded, slide_map.grid, canvas)
-    return lost & ~excluded, excluded
+    return lost & ~excluded, excluded, screened & ~excluded & ~lost
 
 
 def _mostly(share: NDArray[np.float32], grid: MapGrid, canvas: MapGrid) -> NDArray[np.bool_]:
@@ -93,6 +97,15 @@ def hatch(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour, cross
     out[mask & lines] = colour
     edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     out[edge] = colour
+    return out
+
+
+def dot(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour) -> NDArray[np.uint8]:
+    """Dot the masked area, which may be most of a slide: the tissue stays in sight."""
+    y, x = np.arange(mask.shape[0])[:, None], np.arange(mask.shape[1])
+    staggered = (x + y // _DOT_EVERY_PX % 2 * (_DOT_EVERY_PX // 2)) % _DOT_EVERY_PX < _DOT_PX
+    out = rgb.copy()
+    out[mask & staggered & (y % _DOT_EVERY_PX < _DOT_PX)] = colour
     return out
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from histo.export.colour import Colour, colour_bar
-from histo.export.layers import EXCLUDED, UNREADABLE, hatch
+from histo.export.layers import EXCLUDED, SCREENED, UNREADABLE, dot, hatch
 from histo.export.lettering import GREY, PAPER, WARNING, put_scale_bar, put_text, shortened, text_width
 from histo.export.words import pretty
 from histo.results import SlidePrediction
@@ -25,12 +25,16 @@ class Swatch:
 
     label: str
     colour: Colour
-    crossed: bool
+    crossed: bool = False
+    dotted: bool = False
 
     def picture(self, width_px: int, height_px: int) -> NDArray[np.uint8]:
         """Return a piece of the marking (H, W, 3)."""
         paper = np.full((height_px, width_px, 3), 235, np.uint8)
-        return hatch(paper, np.ones((height_px, width_px), bool), self.colour, self.crossed)
+        everywhere = np.ones((height_px, width_px), bool)
+        return (
+            dot(paper, everywhere, self.colour) if self.dotted else hatch(paper, everywhere, self.colour, self.crossed)
+        )
 
 
 def swatches(prediction: SlidePrediction) -> list[Swatch]:
@@ -38,9 +42,10 @@ def swatches(prediction: SlidePrediction) -> list[Swatch]:
     areas = prediction.result.areas
     if prediction.slide_map is None or areas is None:
         return []
-    unreadable = [Swatch("Could not be read", UNREADABLE, False)] if areas.unreadable_mm2 > 0 else []
-    excluded = [Swatch("Left out (ink)", EXCLUDED, True)] if areas.excluded_mm2 > 0 else []
-    return unreadable + excluded
+    unreadable = [Swatch("Could not be read", UNREADABLE)] if areas.unreadable_mm2 > 0 else []
+    excluded = [Swatch("Left out (ink)", EXCLUDED, crossed=True)] if areas.excluded_mm2 > 0 else []
+    screened = [Swatch("Screened, not scored", SCREENED, dotted=True)] if areas.screened_mm2 > 0 else []
+    return unreadable + excluded + screened
 
 
 def render_legend(prediction: SlidePrediction, width_px: int, px_per_mm: float | None = None) -> Image.Image:

@@ -10,9 +10,11 @@ from PIL.PngImagePlugin import PngInfo
 from histo.export.layers import (
     EXCLUDED,
     MOST_MARKS,
+    SCREENED,
     UNREADABLE,
     add_heat,
     canvas_grid,
+    dot,
     draw_outlines,
     greyed,
     hatch,
@@ -66,7 +68,8 @@ def render_overlay(prediction: SlidePrediction, room_px: Room = (LONGEST_PX, LON
     rgb = greyed(tissue_layer(overview, canvas))
     if slide_map is not None:
         rgb = add_heat(rgb, slide_map, result.model, canvas)
-        lost, excluded = unscored_masks(slide_map, canvas)
+        lost, excluded, screened = unscored_masks(slide_map, canvas)
+        rgb = dot(rgb, screened, SCREENED)
         rgb = hatch(rgb, excluded, EXCLUDED, crossed=True)
         rgb = hatch(rgb, lost, UNREADABLE, crossed=False)
     rgb = draw_outlines(rgb, result.lesions, {c.name: c.colour for c in result.model.classes}, canvas)

@@ -70,8 +70,9 @@ def _slide_columns(labels: Sequence[str], classes: Sequence[str]) -> list[str]:
         *(f"prob_{label}" for label in labels),
         *(f"area_mm2_{name}" for name in classes),
         *(f"count_{name}" for name in classes),
-        *("tissue_mm2", "scored_mm2", "unreadable_mm2", "excluded_mm2", "mpp_x", "mpp_y", "scale_source"),
-        *("seconds", "sha256", "model", "model_digest", "research_use"),
+        *("tissue_mm2", "scored_mm2", "unreadable_mm2", "excluded_mm2", "screened_mm2"),
+        *("mpp_x", "mpp_y", "scale_source", "mode", "seconds", "sha256"),
+        *("model", "model_digest", "research_use"),
     ]
 
 
@@ -85,6 +86,7 @@ def _slide_row(
         "reason_codes": ";".join(r.code for r in result.reasons),
         "reasons": "; ".join(r.message for r in result.reasons),
         "seconds": seconds if seconds is None else round(seconds, 2),
+        "mode": result.provenance.settings.get("mode"),
         "sha256": result.sha256,
         "model": result.model.name,
         "model_digest": result.model.digest,
@@ -100,6 +102,7 @@ def _slide_row(
         areas = result.areas
         row |= {"tissue_mm2": areas.tissue_mm2, "scored_mm2": areas.scored_mm2}
         row |= {"unreadable_mm2": areas.unreadable_mm2, "excluded_mm2": areas.excluded_mm2}
+        row |= {"screened_mm2": areas.screened_mm2}
     if result.pyramid:
         pyramid = result.pyramid
         row |= {"mpp_x": pyramid.mpp_x, "mpp_y": pyramid.mpp_y, "scale_source": pyramid.scale_source}

@@ -56,7 +56,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Return what the card says of how the model was made; no paths, which could name patients."""
     start = config.network.start
-    sections = ("augment", "optimiser", "loss", "weak", "mining", "stop", "averaging", "trainer")
+    sections = ("augment", "optimiser", "loss", "weak", "mining", "stop", "averaging", "screen", "trainer")
     return {
         "histo": histo.__version__,
         "torch": torch.__version__,

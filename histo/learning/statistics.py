@@ -19,6 +19,24 @@ def clopper_pearson(right: int, count: int, level: float = 0.95) -> tuple[float,
     return low, high
 
 
+def share_by_group(
+    part: NDArray[np.floating], whole: NDArray[np.floating], groups: Sequence[str], rounds: int, seed: int
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of sum(part) / sum(whole), each (N,), with whole groups drawn again.
+
+    Cluster bootstrap: rows of one patient stay together. (0, 1) where there is nothing to share.
+    """
+    _, number = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(number.max(initial=-1)) + 1
+    parts, wholes = (np.bincount(number, weights=values, minlength=count) for values in (part, whole))
+    if not wholes.sum() > 0:
+        return 0.0, 1.0
+    drawn = np.random.default_rng(seed).integers(count, size=(rounds, count))
+    top, bottom = parts[drawn].sum(axis=1), wholes[drawn].sum(axis=1)
+    low, high = np.percentile((top / np.maximum(bottom, 1e-12))[bottom > 0], [2.5, 97.5])
+    return float(low), float(high)
+
+
 def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
     """Return the probability that a positive scores above a negative, ties counted half; 0.5 where one side is empty.
 

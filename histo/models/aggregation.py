@@ -31,13 +31,14 @@ class ClassFindings:
 
 
 def account(slide_map: SlideMap) -> Areas:
-    """Return the tissue accounting in mm²; every bit of tissue is scored, unreadable or excluded."""
+    """Return the tissue accounting in mm²; every bit of tissue is scored, unreadable, excluded or screened."""
     cell = slide_map.grid.cell_mm2
-    usable = slide_map.tissue - slide_map.excluded
+    usable, passed_over = slide_map.tissue - slide_map.excluded, slide_map.passed_over
     scored = float(usable[slide_map.valid].sum(dtype=np.float64)) * cell
-    unreadable = float(usable[~slide_map.valid].sum(dtype=np.float64)) * cell
+    screened = float(usable[passed_over].sum(dtype=np.float64)) * cell
+    unreadable = float(usable[~slide_map.valid & ~passed_over].sum(dtype=np.float64)) * cell
     excluded = float(slide_map.excluded.sum(dtype=np.float64)) * cell
-    return Areas(scored + unreadable + excluded, scored, unreadable, excluded)
+    return Areas(scored + unreadable + excluded + screened, scored, unreadable, excluded, screened)
 
 
 def find_lesions(
@@ -117,8 +118,9 @@ def review_reasons(
     if areas.excluded_mm2 > config.max_excluded_share * areas.tissue_mm2:
         text = f"{areas.excluded_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue lies under ink."
         reasons.append(Reason("ink_over_tissue", text))
-    if areas.scored_mm2 < config.enough_tissue_mm2:
-        text = f"Only {areas.scored_mm2:.3f} mm² of tissue was scored; {config.enough_tissue_mm2:g} mm² is the least."
+    seen = areas.scored_mm2 + areas.screened_mm2
+    if seen < config.enough_tissue_mm2:
+        text = f"Only {seen:.3f} mm² of tissue was scored; {config.enough_tissue_mm2:g} mm² is the least."
         reasons.append(Reason("little_tissue", text))
     return tuple(reasons)
 

@@ -1,8 +1,10 @@
 """Model bundles: a folder with card.json (the contract) and weights.safetensors, nothing executable.
 
+A model may have a screen, a second network in screen.safetensors with a section of the card.
+
 The card names the SHA-256 of the weights, the weights name the SHA-256 of the card's contract (classes, tile, network,
-rule, calibration), and the model's digest is the SHA-256 of the card: one number pins both, and a card edited after the
-fact is refused. A golden tile, scored at loading, shows that this machine computes what the maker's did.
+rule, calibration, screen), and the model's digest is the SHA-256 of the card: one number pins both, and a card edited
+after the fact is refused. A golden tile, scored at loading, shows that this machine computes what the maker's did.
 """
 
 import hashlib
@@ -15,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from histo.config import ClassesConfig, NetworkConfig, RuleConfig, TileConfig, explain
+from histo.config import ClassConfig, ClassesConfig, NetworkConfig, RuleConfig, TileConfig, explain
 from histo.errors import ModelError, UsageError
 from histo.files import whole, write_text
+from histo.models.screen import ScreenCard
 from histo.results import ClassRule, ModelInfo
 from histo.schema import Strict
 
@@ -26,9 +29,11 @@ if TYPE_CHECKING:  # torch is slow to import, and an engine with a kept export n
 
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+SCREEN = "screen.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 GOLDEN_TOLERANCE = 1e-3
-CONTRACT = ("classes", "tile", "network", "rule", "calibration")
+CONTRACT = ("classes", "tile", "network", "rule", "calibration", "screen")
+LATER = ("screen",)  # sections of the contract that bundles may lack
 
 
 class Calibration(Strict):
@@ -49,6 +54,7 @@ class ModelCard(Strict):
     network: NetworkConfig
     rule: RuleConfig
     calibration: Calibration
+    screen: ScreenCard | None = None
     training: dict[str, Any]
     golden: tuple[float, ...]
     weights_sha256: str
@@ -56,19 +62,28 @@ class ModelCard(Strict):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model: its card and digest, and its network when it is first asked for."""
+    """A loaded model: its card and digest, and its network, in the file `weights`, when it is first asked for."""
 
     card: ModelCard
     digest: str
     folder: Path
+    weights: str = WEIGHTS
 
     @cached_property
     def network(self) -> "TileClassifier":
         """The network in evaluation mode, built from `folder` and checked. Raises `ModelError`."""
-        return _build(self.folder, self.card)
+        return _build(self.folder, self.card, self.weights)
+
+    @cached_property
+    def screen(self) -> "Model | None":
+        """The screen as a model of its own, with the classes normal and any lesion; None where there is none."""
+        if self.card.screen is None:
+            return None
+        digest = hashlib.sha256(f"screen of {self.digest}".encode()).hexdigest()
+        return Model(_card_of_screen(self.card, self.card.screen), digest, self.folder, SCREEN)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"card": self.card, "digest": self.digest, "folder": self.folder}
+        return {"card": self.card, "digest": self.digest, "folder": self.folder, "weights": self.weights}
 
     @property
     def info(self) -> ModelInfo:
@@ -82,21 +97,55 @@ class Model:
             intended_use=self.card.intended_use,
             calibration=self.card.calibration.fitted_on,
             normal_class=classes.normal,
+            screen=self.card.screen.fitted_on if self.card.screen else "",
         )
 
 
-def save_bundle(folder: Path, card: dict[str, Any], network: "TileClassifier") -> None:
-    """Write a bundle; `card` holds all keys of `ModelCard` but `golden` and `weights_sha256`."""
+def save_bundle(
+    folder: Path, card: dict[str, Any], network: "TileClassifier", screen: "TileClassifier | None" = None
+) -> None:
+    """Write a bundle; `card` holds all keys of `ModelCard` but `golden` and `weights_sha256`, its `screen` too.
+
+    `screen` is the network of the card's section `screen`, see `Model.screen`; without it the file that the section
+    names must lie in the folder already. Raises `ModelError` when it does not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if screen is not None:
+        digest = _save_weights(folder / SCREEN, screen, {})
+        card = {**card, "screen": {**card["screen"], "golden": _golden(screen), "weights_sha256": digest}}
+    elif card.get("screen") is not None:
+        _check_digest(folder / SCREEN, _read(folder / SCREEN), card["screen"]["weights_sha256"])
+    full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": ""})
+    digest = _save_weights(folder / WEIGHTS, network, {"contract": _contract(full)})
+    unset = {name for name in LATER if getattr(full, name) is None}
+    text = full.model_dump(mode="json", exclude=unset) | {"weights_sha256": digest}
+    write_text(folder / CARD, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
+
+
+def _save_weights(path: Path, network: "TileClassifier", metadata: dict[str, str]) -> str:
     import safetensors.torch
 
-    folder.mkdir(parents=True, exist_ok=True)
-    full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": ""})
     state = {k: v.contiguous() for k, v in network.state_dict().items()}
-    with whole(folder / WEIGHTS) as temporary:
-        safetensors.torch.save_file(state, temporary, metadata={"contract": _contract(full)})
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    text = json.dumps(full.model_dump(mode="json") | {"weights_sha256": digest}, indent=1, ensure_ascii=False)
-    write_text(folder / CARD, text + "\n")
+    with whole(path) as temporary:
+        safetensors.torch.save_file(state, temporary, metadata=metadata)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _card_of_screen(card: ModelCard, screen: ScreenCard) -> ModelCard:
+    """Return the card of the screen as a model: what engines need, and nothing that a verdict could be made from."""
+    lesion = ClassConfig(name="any_lesion", colour=(0, 0, 0), min_area_mm2=1, verdict="any_lesion")
+    return ModelCard(
+        name=f"{card.name} (screen)",
+        intended_use=card.intended_use,
+        classes=ClassesConfig(normal=card.classes.normal, normal_label=card.classes.normal_label, lesions=(lesion,)),
+        tile=screen.tile,
+        network=screen.network,
+        rule=card.rule,
+        calibration=Calibration(temperature=1.0, fitted_on="Not fitted."),
+        training={},
+        golden=screen.golden,
+        weights_sha256=screen.weights_sha256,
+    )
 
 
 def load_bundle(folder: Path, lazy: bool = False) -> Model:
@@ -113,10 +162,13 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
         card = ModelCard.model_validate_json(card_bytes)
     except ValidationError as error:
         raise ModelError(f"{folder / CARD} is not a valid card: {'; '.join(explain(error))}") from error
-    _check_digest(folder, weight_bytes, card)
+    _check_digest(folder / WEIGHTS, weight_bytes, card.weights_sha256)
+    if card.screen is not None:
+        _check_digest(folder / SCREEN, _read(folder / SCREEN), card.screen.weights_sha256)
     model = Model(card, hashlib.sha256(card_bytes).hexdigest(), folder)
-    if not lazy:
-        _ = model.network  # built here, so that a bad bundle is told at once
+    for one in (model, model.screen):
+        if one is not None and not lazy:
+            _ = one.network  # built here, so that a bad bundle is told at once
     # Told last: a bundle that is broken as well as edited is broken.
     if _made_for(folder, weight_bytes) != _contract(card):
         raise ModelError(
@@ -125,13 +177,14 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
     return model
 
 
-def _build(folder: Path, card: ModelCard) -> "TileClassifier":
+def _build(folder: Path, card: ModelCard, weights: str) -> "TileClassifier":
     import safetensors.torch
     import torch
     from safetensors import SafetensorError
 
-    weight_bytes = _read(folder / WEIGHTS)
-    _check_digest(folder, weight_bytes, card)
+    path = folder / weights
+    weight_bytes = _read(path)
+    _check_digest(path, weight_bytes, card.weights_sha256)
     try:
         network = _network(card)
         state = safetensors.torch.load(weight_bytes)
@@ -139,9 +192,9 @@ def _build(folder: Path, card: ModelCard) -> "TileClassifier":
     except UsageError as error:
         raise ModelError(f"{folder / CARD} describes no network that exists: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        raise ModelError(f"{folder / WEIGHTS} does not fit the network of its card: {str(error)[:300]}") from error
+        raise ModelError(f"{path} does not fit the network of its card: {str(error)[:300]}") from error
     if not all(bool(torch.isfinite(v).all()) for v in state.values()):
-        raise ModelError(f"{folder / WEIGHTS} holds weights that are not numbers; ask for the model again")
+        raise ModelError(f"{path} holds weights that are not numbers; ask for the model again")
     golden = _golden(network)
     if len(golden) != len(card.golden) or not np.allclose(golden, card.golden, atol=GOLDEN_TOLERANCE):
         raise ModelError(
@@ -150,14 +203,15 @@ def _build(folder: Path, card: ModelCard) -> "TileClassifier":
     return network.eval()
 
 
-def _check_digest(folder: Path, weight_bytes: bytes, card: ModelCard) -> None:
-    if hashlib.sha256(weight_bytes).hexdigest() != card.weights_sha256:
-        raise ModelError(f"{folder / WEIGHTS} is not the file that its card names (SHA-256 differs); copy it again")
+def _check_digest(path: Path, weight_bytes: bytes, wanted: str) -> None:
+    if hashlib.sha256(weight_bytes).hexdigest() != wanted:
+        raise ModelError(f"{path} is not the file that its card names (SHA-256 differs); copy it again")
 
 
 def _contract(card: ModelCard) -> str:
-    """Return the SHA-256 of what inference takes from a card."""
-    text = json.dumps(card.model_dump(mode="json", include=set(CONTRACT)), sort_keys=True)
+    """Return the SHA-256 of what inference takes from a card; sections that came later count where they are set."""
+    unset = {name for name in LATER if getattr(card, name) is None}
+    text = json.dumps(card.model_dump(mode="json", include=set(CONTRACT) - unset), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -183,7 +237,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}); a model is a folder with both files") from error
+        raise ModelError(f"{path} cannot be read ({error.strerror}); a model is a folder with all its files") from error
 
 
 def _golden(network: "TileClassifier") -> list[float]:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol, TypeVar, get_args
 
 import numpy as np
@@ -76,12 +77,27 @@ class Engines:
             raise UsageError("--engine onnx needs ONNX Runtime; install histo[fast], or use --engine torch")
         self.kind = device_kind(self.device)
 
+    @cached_property
+    def of_screen(self) -> "Engines":
+        """The engine of the model's screen. Raises `UsageError` when the model has none."""
+        return Engines(screen_of(self.model), self.wanted, self.device, self.cores)
+
     def pick(self, sample: Sample) -> Engine:
         """Return the engine; `sample` reads a few tiles of the slide for the test that engines agree."""
         if self._picked is None:
             self._picked = _pick(self, sample)
             log.info("engine: %s", self._picked.why)
         return self._picked
+
+
+def screen_of(model: Model) -> Model:
+    """Return the model's screen. Raises `UsageError` when it has none."""
+    if model.screen is None:
+        raise UsageError(
+            f"the model {model.card.name} has no screen, so --mode screen has nothing to skip by; use --mode full, or "
+            "add a screen with `histo screen`"
+        )
+    return model.screen
 
 
 def has_onnx() -> bool:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histo.export.layers import MOST_MARKS, canvas_grid
+from histo.export.layers import MOST_MARKS, SCREENED, canvas_grid, unscored_masks
+from histo.export.legend import swatches
 from histo.export.overlay import LONGEST_PX, render_overlay, render_sheet, write_overlay
 from histo.geometry import MapGrid
 from histo.outlines import paint
@@ -101,6 +102,19 @@ def test_unreadable_tissue_is_hatched_and_ink_is_marked(prediction):
         xy = canvas.to_map_px(slide_map.grid.to_level0_px(cells)).astype(int)
         drawn = (rgb[xy[:, 1], xy[:, 0]] < 200).any(axis=1)
         assert 0.05 < drawn.mean() < 0.6
+
+
+def test_screened_tissue_is_dotted_not_hatched_and_stands_in_the_legend(prediction):
+    areas = replace(prediction.result.areas, unreadable_mm2=0.0, screened_mm2=prediction.result.areas.unreadable_mm2)
+    screened = replace(prediction.slide_map, screened=~prediction.slide_map.valid)
+    seen = replace(prediction, slide_map=screened, result=replace(prediction.result, lesions=(), areas=areas))
+    assert [s.label for s in swatches(seen)] == ["Left out (ink)", "Screened, not scored"]
+    canvas = canvas_grid(prediction.overview.grid, ROOM)
+    lost, _, passed_over = unscored_masks(screened, canvas)
+    assert not lost.any()
+    rgb = render_overlay(_bare(seen), ROOM)[passed_over]
+    dotted = (rgb == SCREENED).all(axis=1).mean()
+    assert 0.02 < dotted < 0.1
 
 
 def test_marks_are_left_out_when_there_are_too_many(prediction):

@@ -204,6 +204,16 @@ def test_tissue_is_scored_unreadable_or_excluded_to_the_last_bit(slide_map: Slid
     assert min(areas.scored_mm2, areas.unreadable_mm2, areas.excluded_mm2) >= 0
 
 
+def test_what_a_screen_passed_over_is_neither_scored_nor_unreadable(make_map: MakeMap) -> None:
+    valid, screened = np.zeros((60, 80), bool), np.zeros((60, 80), bool)
+    valid[:10], screened[:40] = True, True  # what was scored after all counts as scored
+    slide_map, _ = make_map(changes={"valid": valid, "screened": screened})
+    areas = account(slide_map)
+    row = 80 * CELL_MM2
+    assert (areas.scored_mm2, areas.screened_mm2) == pytest.approx((10 * row, 30 * row))
+    assert (areas.unreadable_mm2, areas.tissue_mm2) == pytest.approx((20 * row, 60 * row))
+
+
 # Where lesions lie
 
 

@@ -1,0 +1,59 @@
+"""`histo screen`: gives a model that was made before, or elsewhere, a screen learnt from a manifest."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from histo.config import TrainConfig
+from histo.data.manifest import read_manifest, split_by_patient
+from histo.data.sampling import open_labelled
+from histo.errors import ModelError, UsageError
+from histo.learning.screening import add_screen
+from histo.models.bundle import ModelCard, load_bundle
+
+Say = Callable[[str], None]
+
+
+def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = None, say: Say = lambda s: None) -> None:
+    """Train a screen for the model in `bundle` on the slides of a manifest, and save both as the bundle `out`.
+
+    Patients are dealt as in the model's own training (its seed and share), and classes, stains and aliases are its too.
+    Raises `UsageError`, `ModelError`, `SlideError` or `TrainingDiverged`.
+    """
+    model = load_bundle(bundle)
+    config = config_of(model.card, manifest, steps)
+    records = read_manifest(manifest, config.classes.labels)
+    learn, validate = (
+        [open_labelled(r, config) for r in side]
+        for side in split_by_patient(records, config.data.validation_share, config.seed)
+    )
+    say(f"{len(learn)} slides to train the screen on, {len(validate)} to choose its threshold by")
+    out.mkdir(parents=True, exist_ok=True)
+    if add_screen(model, out, config, learn, validate, say) is None:
+        raise UsageError(
+            f"{manifest} outlines no lesion on the slides to train on or on those to validate on, so no screen can be "
+            "made; outline some lesions, or name the slides in the column split"
+        )
+
+
+def config_of(card: ModelCard, manifest: Path, steps: int | None = None) -> TrainConfig:
+    """Return the configuration that the card's training had, as far as a screen needs it. Raises `ModelError`."""
+    told = card.training
+    data = {k: v for k, v in told.get("data", {}).items() if k in ("aliases", "unannotated", "validation_share")}
+    screen: dict[str, Any] = {**told.get("screen", {}), "enabled": True} | ({"steps": steps} if steps else {})
+    try:
+        return TrainConfig.model_validate(
+            {
+                "name": "screen",
+                "seed": told.get("seed", 0),
+                "intended_use": card.intended_use,
+                "classes": card.classes.model_dump(),
+                "data": {**data, "manifest": manifest, "loaders": 1},
+                "tile": card.tile.model_dump(),
+                "network": card.network.model_dump(),
+                "augment": told.get("augment", {}),
+                "screen": screen,
+            }
+        )
+    except ValueError as error:
+        raise ModelError(f"the card of {card.name} tells of a training unknown to this version: {error}") from error

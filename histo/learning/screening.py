@@ -1,0 +1,189 @@
+"""The screen of a model: trained on the same slides at a coarse scale, its threshold chosen on the validation slides.
+
+It is trained anew whenever it is asked for: a stopped run costs the few minutes that it takes. The same slides,
+configuration and number of threads give the same screen.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
+
+from histo.config import NetworkConfig, TileConfig, TrainConfig
+from histo.data.sampling import DrawnTiles, LabelledSlide, draw_epoch, keep_decoded, with_tiles
+from histo.data.stain import jitter_stain
+from histo.data.tiles import TileDataset, stream_batches
+from histo.data.transforms import build_augmentation
+from histo.errors import TrainingDiverged
+from histo.geometry import TileSpec, lay_tiles, map_grid_for, rebin
+from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
+from histo.models.bundle import Model, load_bundle, save_bundle
+from histo.models.classifier import TileClassifier
+from histo.models.engine_torch import flushed_denormals
+from histo.models.screen import LESION, Missed, strongest
+from histo.models.stitching import Stitcher
+
+Say = Callable[[str], None]
+
+BACKBONE = "compact"
+TRAIN_CELLS, TRAIN_MARGIN_CELLS = 24, 3  # of a training tile
+SIZE_CELLS, MARGIN_CELLS = 64, 6  # of a tile of inference; the margin is half of what a cell of `compact` sees
+SPREAD_CELLS = 1
+SPECK = 0.02  # a cell with less of a lesion need not be found
+TOLD_EVERY = 200
+
+
+def add_screen(
+    model: Model, out: Path, config: TrainConfig, learn: Sequence[LabelledSlide], validate: Sequence[LabelledSlide],
+    say: Say = lambda line: None,
+) -> Missed | None:  # fmt: skip
+    """Train a screen, choose its threshold, and save the model with it as the bundle `out`.
+
+    Returns what the threshold misses on `validate`, or None, with a line for `say`, where no lesion is outlined to learn
+    from or to choose by: a screen of unknown miss rate is none. Raises `TrainingDiverged`.
+    """
+    outlined = [[s for s in side if not s.diagnosis_only] for side in (learn, validate)]
+    if not all(any(s.class_cells[:, 1:].any() for s in side) for side in outlined):
+        say("no screen: no lesion is outlined on the slides to train on, or none on those to validate on")
+        return None
+    learn, validate = outlined
+    with flushed_denormals():
+        network = learn_screen(config, learn, out.parent, say)
+        threshold, missed = fit_threshold(network, config, validate)
+    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
+    card["screen"] = {
+        "tile": inference_tile(config).model_dump(),
+        "network": _network_config(config).model_dump(),
+        "threshold": threshold,
+        "spread_cells": SPREAD_CELLS,
+        "fitted_on": words_of(missed, config.screen.stains),
+        "missed": missed.model_dump(),
+    }
+    save_bundle(out, card, model.network, network)
+    say(card["screen"]["fitted_on"])
+    return missed
+
+
+def add_to_run(
+    bundle: Path, config: TrainConfig, learn: Sequence[LabelledSlide], validate: Sequence[LabelledSlide], say: Say
+) -> None:
+    """Give the bundle of a run its screen, if the configuration asks for one."""
+    if config.screen.enabled:
+        say(f"training the screen: {config.screen.steps} steps at {config.screen.mpp:g} µm per pixel")
+        add_screen(load_bundle(bundle), bundle, config, learn, validate, say)
+
+
+def words_of(missed: Missed, stains: int) -> str:
+    """Return what the threshold was fitted on and what it misses there, as one sentence or two."""
+    (low, high), (least, most) = missed.missed_share_interval, missed.deposits_missed_interval
+    return (
+        f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as it "
+        f"is and in {stains} other stains: {missed.missed_share:.2%} of {missed.lesion_mm2:.2f} mm² of lesion missed "
+        f"(95 % interval {low:.2%} to {high:.2%} by patient), {missed.deposits_missed} of {missed.deposits} deposits of "
+        f"{missed.deposit_um:g} µm or more ({least:.1%} to {most:.1%}), {missed.shown_share:.0%} of the tissue scored. "
+        "The threshold was chosen on these slides: they are no test set."
+    )
+
+
+def inference_tile(config: TrainConfig) -> TileConfig:
+    """Return the tiles that the screen is shown at inference."""
+    stride = config.screen.stride_px
+    return TileConfig(
+        size_px=SIZE_CELLS * stride, mpp=config.screen.mpp, stride_px=stride, margin_px=MARGIN_CELLS * stride
+    )
+
+
+def learn_screen(config: TrainConfig, slides: Sequence[LabelledSlide], folder: Path, say: Say) -> TileClassifier:
+    """Train the network of a screen; returns it in evaluation mode. Raises `TrainingDiverged`."""
+    c, stride = config.screen, config.screen.stride_px
+    spec = TileSpec(TRAIN_CELLS * stride, c.mpp, stride, TRAIN_MARGIN_CELLS * stride)
+    coarse = keep_decoded([with_tiles(s, spec, config.classes.names) for s in slides], folder, config.data.cache_gb)
+    torch.manual_seed(config.seed)
+    net = _network_config(config)
+    network = TileClassifier(net.backbone, LESION + 1, stride, net.mean, net.std)
+    network = network.to(memory_format=torch.channels_last).train()
+    adam = AdamW(network.parameters(), lr=c.learning_rate, weight_decay=config.optimiser.weight_decay)
+    cycle = OneCycleLR(adam, c.learning_rate, total_steps=c.steps, pct_start=0.2)
+    total = 0.0
+    for step, (tiles, fractions, weights) in enumerate(_batches(coarse, config), start=1):
+        loss = screen_loss(network(tiles.permute(0, 3, 1, 2)), fractions, weights, c.lesion_weight)
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(f"the screen's loss became {loss.item()}; lower screen.learning_rate")
+        adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimiser.gradient_clip)
+        adam.step()
+        cycle.step()
+        total += float(loss.detach())
+        if step % TOLD_EVERY == 0:
+            say(f"screen: step {step}/{c.steps}, loss {total / TOLD_EVERY:.4f}")
+            total = 0.0
+    return network.eval()
+
+
+def screen_loss(logits: Tensor, fractions: Tensor, weights: Tensor, lesion_weight: float) -> Tensor:
+    """Cross-entropy of logits (B, 2, h, w) against whether a cell holds any lesion; such cells weigh `lesion_weight`.
+
+    `fractions` (B, C, h, w) are those of the model's classes, the normal one first; `weights` (B, h, w).
+    """
+    wanted = (1 - fractions[:, 0] >= SPECK).long()
+    loss = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="none")
+    weights = weights * (1 + (lesion_weight - 1) * wanted)
+    return (loss * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def fit_threshold(
+    network: TileClassifier, config: TrainConfig, slides: Sequence[LabelledSlide]
+) -> tuple[float, Missed]:
+    """Return the threshold of a screen and what it misses on slides, each seen as it is and in other stains."""
+    c = config.screen
+    stakes: list[Stake] = []
+    scores: list[NDArray[np.float32]] = []
+    for number, slide in enumerate(slides):
+        laid = with_tiles(slide, config.tile.spec(), config.classes.names)
+        stake = stake_of(laid, config.classes)
+        for view in range(c.stains + 1):
+            seed = (config.seed * 1009 + number) * 101 + view if view else None
+            stakes.append(stake)
+            scores.append(scores_of(network, laid, inference_tile(config).spec(), config, seed))
+    threshold = choose_threshold(stakes, scores, c.most_missed)
+    return threshold, measure(stakes, scores, threshold, config.seed)
+
+
+def scores_of(
+    network: TileClassifier, slide: LabelledSlide, spec: TileSpec, config: TrainConfig, stain_seed: int | None
+) -> NDArray[np.float32]:
+    """Return what the screen says of every tile (N,) of a slide, in another stain where a seed is given."""
+    grid, _ = map_grid_for(slide.slide.pyramid, spec)
+    coarse = lay_tiles(slide.slide.pyramid, spec, rebin(slide.tissue, slide.tiles.map_grid, grid))
+    stitcher = Stitcher(coarse, LESION + 1)
+    a = config.augment
+    for batch in stream_batches(TileDataset.of(slide.slide, coarse), 1, 2):
+        rgb = batch.rgb
+        if stain_seed is not None:
+            rgb = np.array([jitter_stain(tile, a.stain, a.grain, stain_seed) for tile in rgb], np.uint8)
+        if len(rgb):
+            with torch.inference_mode():
+                probability = network(torch.from_numpy(rgb).permute(0, 3, 1, 2)).float().softmax(dim=1)
+            stitcher.add(batch.indices, probability.numpy())
+    return strongest(stitcher.probability[LESION], stitcher.valid, grid, SPREAD_CELLS, slide.tiles, slide.tissue)
+
+
+def _network_config(config: TrainConfig) -> NetworkConfig:
+    return NetworkConfig(backbone=BACKBONE, mean=config.network.mean, std=config.network.std)
+
+
+def _batches(slides: Sequence[LabelledSlide], config: TrainConfig) -> "DataLoader[Any]":
+    c = config.screen
+    draws = draw_epoch(slides, c.steps * c.batch_size, config.data.lesion_share, config.seed, 0)
+    tiles: Any = DrawnTiles(slides, draws, config.classes.names, build_augmentation(config.augment))
+    loaders = config.data.loaders
+    context = "fork" if loaders else None  # the store of decoded pixels is shared by fork
+    return DataLoader(tiles, c.batch_size, num_workers=loaders, multiprocessing_context=context)

@@ -1,0 +1,126 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from histo.data.sampling import open_labelled, with_tiles
+from histo.geometry import TileSpec
+from histo.infer import predict_slide
+from histo.learning.screen_bundle import config_of
+from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
+from histo.learning.screening import add_screen, screen_loss
+from histo.learning.statistics import share_by_group
+from histo.models.bundle import load_bundle
+from histo.outlines import area_px2
+
+
+@st.composite
+def slides_at_stake(draw):
+    stakes, scores = [], []
+    for number in range(draw(st.integers(1, 4))):
+        n = draw(st.integers(1, 12))
+        lesion = np.array(draw(st.lists(st.sampled_from([0, 0, 0.001, 0.01, 0.2]), min_size=n, max_size=n)), float)
+        under = draw(st.lists(st.lists(st.integers(0, n - 1), min_size=1, max_size=3), max_size=3))
+        deposits = tuple(np.array(u, np.int64) for u in under)
+        stakes.append(Stake(f"p{number % 2}", np.full(n, 0.2), lesion, deposits))
+        scores.append(np.array(draw(st.lists(st.floats(0, 1, width=32), min_size=n, max_size=n)), np.float32))
+    return stakes, scores
+
+
+@given(slides_at_stake(), st.sampled_from([0.0, 0.005, 0.1]))
+def test_a_threshold_misses_no_deposit_and_little_area_and_is_no_lower_than_it_must(drawn, most):
+    stakes, scores = drawn
+    threshold = choose_threshold(stakes, scores, most)
+    missed = measure(stakes, scores, threshold, 0)
+    assert missed.missed_share <= most + 1e-9
+    assert missed.deposits_missed == 0
+    higher = measure(stakes, scores, threshold + 0.0021, 0)
+    assert threshold > 0.99 or higher.missed_share > most or higher.deposits_missed or not any(
+        s.lesion_mm2.any() or s.deposits for s in stakes
+    )  # fmt: skip
+
+
+def test_what_is_missed_is_counted_by_area_and_by_deposit():
+    stakes = [
+        Stake("a", np.array([0.2, 0.2]), np.array([0.1, 0.0]), (np.array([0]),)),
+        Stake("b", np.array([0.2, 0.2]), np.array([0.1, 0.2]), (np.array([0]), np.array([0, 1]))),
+    ]
+    missed = measure(stakes, [np.array([0.9, 0.1]), np.array([0.3, 0.6])], 0.5, 0)
+    assert missed.missed_share == pytest.approx(0.25)
+    assert (missed.deposits, missed.deposits_missed) == (3, 1)
+    assert missed.shown_share == pytest.approx(0.5)
+    assert missed.missed_share_interval == pytest.approx((0, 1 / 3))
+    assert missed.patients == 2
+
+
+def test_a_share_is_resampled_by_group():
+    part, whole = np.array([1.0, 0.0, 0.0]), np.array([1.0, 1.0, 1.0])
+    assert share_by_group(part, whole, ["a", "a", "a"], 50, 0) == pytest.approx((1 / 3, 1 / 3))
+    low, high = share_by_group(part, whole, ["a", "b", "c"], 2000, 0)
+    assert (low, high) == pytest.approx((0, 1), abs=0.34)
+    assert share_by_group(part * 0, whole * 0, ["a", "b", "c"], 50, 0) == (0, 1)
+
+
+def test_outlines_stand_on_the_tiles_that_they_lie_on(labelled, small_training):
+    config = small_training()
+    slide = labelled[4]
+    stake = stake_of(with_tiles(slide, config.tile.spec(), config.classes.names), config.classes)
+    outline = slide.outlines["calcification"][0]
+    assert stake.lesion_mm2.sum() == pytest.approx(area_px2(outline) * slide.slide.pyramid.pixel_mm2, rel=0.05)
+    assert len(stake.deposits) == 1
+    assert set(np.flatnonzero(stake.lesion_mm2 > 0.002)) <= set(stake.deposits[0].tolist())
+    assert stake.tissue_mm2.sum() == pytest.approx(slide.tissue.sum() * slide.tiles.map_grid.cell_mm2, rel=1e-4)
+
+
+def test_a_slide_laid_anew_is_the_slide_opened_so(labelled, small_training):
+    config = small_training("tile={size_px: 96, mpp: 2.0, stride_px: 16, margin_px: 0}")
+    opened = open_labelled(labelled[4].record, config)
+    laid = with_tiles(labelled[4], TileSpec(96, 2.0, 16, 0), config.classes.names)
+    assert laid.cells.shape == opened.cells.shape
+    assert (laid.cells == opened.cells).mean() > 0.97  # cells with a trace of tissue may differ
+    np.testing.assert_allclose(laid.tissue, opened.tissue, atol=0.26)
+    assert laid.tissue.mean() == pytest.approx(opened.tissue.mean(), rel=0.01)
+    assert laid.decoded is None
+
+
+def test_a_cell_with_a_lesion_weighs_more():
+    logits = torch.zeros(1, 2, 1, 2)
+    logits[0, 1, 0, 0] = -3.0  # a lesion not seen
+    fractions = torch.tensor([[[[0.5, 1.0]], [[0.5, 0.0]]]])
+    weights = torch.ones(1, 1, 2)
+    light, heavy = (float(screen_loss(logits, fractions, weights, w)) for w in (1.0, 9.0))
+    assert heavy > light > 0
+    assert float(screen_loss(logits, fractions, weights * 0, 4.0)) == 0
+
+
+def test_a_screen_learns_what_colour_tells(labelled, small_training, colour_model, tmp_path, painted):
+    """From nine painted slides to a bundle whose screen mode finds what full mode finds."""
+    config = small_training("screen={enabled: true, steps: 60, batch_size: 4, stains: 1}", "augment={stain: 0.1}")
+    said = []
+    missed = add_screen(colour_model, tmp_path / "bundle", config, labelled[:6], labelled[6:], said.append)
+    assert missed.missed_share <= 0.005
+    assert missed.deposits >= 2
+    assert missed.deposits_missed == 0
+    model = load_bundle(tmp_path / "bundle")
+    assert model.card.screen.missed == missed
+    assert said[-1] == model.card.screen.fitted_on
+    full, coarse = (predict_slide(painted, model, mode=mode).result for mode in ("full", "screen"))
+    assert coarse.verdict == full.verdict
+
+
+def test_without_outlines_there_is_no_screen(labelled, small_training, colour_model, tmp_path):
+    config, said = small_training("screen={enabled: true, steps: 1}"), []
+    bare = [replace(s, diagnosis_only=True) for s in labelled]
+    assert add_screen(colour_model, tmp_path / "bundle", config, labelled, bare, said.append) is None
+    assert said[0].startswith("no screen")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_tells_how_its_screen_is_to_be_trained(colour_model, painted_cohort):
+    config = config_of(colour_model.card, painted_cohort, 7)
+    assert (config.screen.enabled, config.screen.steps) == (True, 7)
+    assert config.classes == colour_model.card.classes
+    assert config.tile == colour_model.card.tile

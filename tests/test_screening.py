@@ -1,0 +1,89 @@
+"""Coarse to fine: what is skipped is accounted for, what is shown is scored as in full mode."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histo.archive.examine import RunOptions
+from histo.archive.local import run_slides
+from histo.errors import UsageError
+from histo.infer import load_model, predict_slide
+from histo.models.bundle import Model, load_bundle
+
+
+@pytest.fixture
+def screened(screened_bundle: Path) -> Model:
+    return load_bundle(screened_bundle)
+
+
+def test_what_is_shown_has_the_numbers_of_full_mode_and_the_rest_is_screened(painted, screened):
+    full, coarse = (predict_slide(painted, screened, mode=mode) for mode in ("full", "screen"))
+    areas = coarse.result.areas
+    assert areas.screened_mm2 > 0.1 * areas.tissue_mm2
+    assert areas.unreadable_mm2 == 0
+    parts = areas.scored_mm2 + areas.unreadable_mm2 + areas.excluded_mm2 + areas.screened_mm2
+    assert areas.tissue_mm2 == pytest.approx(parts, abs=1e-9)
+    assert areas.tissue_mm2 == pytest.approx(full.result.areas.tissue_mm2, rel=1e-6)
+    seen = coarse.slide_map.valid
+    np.testing.assert_array_equal(coarse.slide_map.probability[:, seen], full.slide_map.probability[:, seen])
+    assert not coarse.slide_map.probability[:, ~seen].any()
+    assert not (coarse.slide_map.screened & seen).any()
+    assert coarse.result.verdict == full.result.verdict
+    assert coarse.result.lesions == full.result.lesions
+    assert full.result.areas.screened_mm2 == 0
+    assert full.slide_map.screened is None
+
+
+def test_the_mode_is_one_of_the_settings(painted, screened):
+    full, coarse = (predict_slide(painted, screened, mode=mode).result.provenance for mode in ("full", "screen"))
+    assert (full.settings["mode"], coarse.settings["mode"]) == ("full", "screen")
+    assert full.settings_digest != coarse.settings_digest
+
+
+def test_a_slide_without_anything_to_look_at_is_normal_and_wholly_screened(write_tiff, tmp_path, screened):
+    image = np.full((1536, 2048, 3), (244, 243, 245), np.uint8)
+    image[200:1300, 200:1800] = (225, 170, 195)
+    prediction = predict_slide(write_tiff(tmp_path / "plain.svs", [image]), screened, mode="screen")
+    result = prediction.result
+    assert (result.status, result.verdict.label, result.lesions) == ("done", "normal", ())
+    assert result.areas.scored_mm2 == 0
+    assert result.areas.screened_mm2 == pytest.approx(result.areas.tissue_mm2)
+    assert prediction.evidence == ()
+
+
+def test_what_the_screen_cannot_read_is_left_to_the_network(paint_slide, write_tiff, tmp_path, screened):
+    """A damaged spot of plain dermis is unreadable, never screened."""
+    path = write_tiff(tmp_path / "hurt.svs", [paint_slide()], faults={7 * 6 + 1: b"\xff\xd8garbage"})
+    full, coarse = (predict_slide(path, screened, mode=mode).result.areas for mode in ("full", "screen"))
+    assert full.unreadable_mm2 > 0
+    assert coarse.unreadable_mm2 == pytest.approx(full.unreadable_mm2)
+    assert coarse.screened_mm2 > 0
+
+
+def test_a_model_without_a_screen_refuses_to_screen(painted, colour_model, tmp_path):
+    with pytest.raises(UsageError, match=r"mean-colour has no screen.*--mode full"):
+        predict_slide(painted, colour_model, mode="screen")
+    with pytest.raises(UsageError, match="has no screen"):
+        run_slides([painted], tmp_path / "out", colour_model, RunOptions(mode="screen"))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="'fast' is not a mode; use full or screen"):
+        predict_slide(painted, colour_model, mode="fast")
+
+
+def test_a_run_in_another_mode_computes_anew_and_says_its_mode(painted, screened_bundle, tmp_path):
+    folder, out = tmp_path / "slides", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(painted, folder / "a.svs")
+    model, kept = load_model(screened_bundle, lazy=True), []
+    for mode in ("full", "screen", "screen"):
+        run_slides(
+            [folder], out, model, RunOptions(mode=mode, profile=True), on_step=lambda step: kept.append(step.kept)
+        )
+    assert kept == [False, False, True]
+    header, row = (line.split(",") for line in (out / "slides.csv").read_text().splitlines()[:2])
+    assert row[header.index("mode")] == "screen"
+    assert float(row[header.index("screened_mm2")]) > 0
+    assert "Screened, not scored" in (out / "slides" / "a" / "report.html").read_text(encoding="utf-8")
+    assert "Fitted on nothing: a test." in (out / "slides" / "a" / "report.html").read_text(encoding="utf-8")
