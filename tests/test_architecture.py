@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "infer": ("evidence", "opening", *LEAVES, *RECORDS, "__init__"),
     "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
+    "calibrate": ("archive*", "learning.presence", "infer", "data*", "models*", *RECORDS),
     "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "console": RECORDS,
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),
