@@ -158,6 +158,37 @@ def screen(
 
 
 @app.command()
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="The model to calibrate.")],
+    slides: Annotated[Path, typer.Argument(help="A manifest of labelled slides that it was not trained on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the calibrated model.")],
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Folder of an earlier infer --out; OUT_results if not given.")
+    ] = None,
+    device: Device = "auto",
+    engine: EngineName = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each on a slide of its own.")] = 1,
+    other_persons: Annotated[
+        bool, typer.Option("--other-persons", help="Patients named as in training are other persons.")
+    ] = False,
+) -> None:
+    """Make a model's slide probabilities mean what they say, on slides kept aside; write a new bundle."""
+    from histo.archive.examine import RunOptions
+    from histo.calibrate import CalibrateOptions
+    from histo.calibrate import calibrate as run
+    from histo.console import out as console
+    from histo.console import progress
+
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    options = CalibrateOptions(results, RunOptions(device=device, engine=engine, workers=workers), other_persons)
+    with progress("tiles") as start:
+        run(bundle, slides, out, options, say, _say, start)
+    say(f"The calibrated model is in {out}; use it with: histo infer SLIDE --model {out} --out OUT")
+
+
+@app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Folder for the slides and their truth; a cohort's gets slides.csv.")],
     slides: Annotated[

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from histo.data.slide import Slide
 from histo.errors import SlideFailed
 from histo.geometry import plan_read, round_px
-from histo.models.aggregation import NOT_EXCLUDED, ClassFindings
+from histo.models.lesions import ClassFindings
+from histo.models.verdict import NOT_EXCLUDED
 from histo.results import EvidenceField
 
 MAX_EVIDENCE = 8
@@ -14,7 +15,7 @@ NEAR_MPP, FAR_MPP = 0.5, 2.5
 
 
 def show_evidence(slide: Slide, findings: Sequence[ClassFindings]) -> tuple[EvidenceField, ...]:
-    """Show the largest lesions of every class in turn, so that a rare class is not crowded out.
+    """Show the lesions of every class in turn, by their contribution, so that a rare class is not crowded out.
 
     A class without a lesion shows its strongest field instead, if that is not next to nothing: the reviewer
     sees what was not counted.

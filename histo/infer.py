@@ -26,10 +26,12 @@ from histo.export.report import write_report
 from histo.export.tables import write_tiles
 from histo.files import path_text, write_text
 from histo.geometry import Pyramid, TileGrid
-from histo.models.aggregation import account, burdens, decide, find_lesions, review_reasons
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.engine import Engine, Engines, device_kind, scored, screen_of
+from histo.models.lesions import account, burdens, find_lesions
+from histo.models.placement import locate
 from histo.models.stitching import Stitcher
+from histo.models.verdict import decide, review_reasons
 from histo.opening import Opened, check_tissue, lay, open_for, state_of
 from histo.results import (
     Overview,
@@ -281,8 +283,11 @@ def _conclude(
             f"{slide.path}: {areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue cannot be read, too "
             "much for a verdict; copy or scan the slide again",
         )
-    findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, empty.sha256 or empty.slide_id)
-    verdict = decide(findings, info)
+    slides, conformal = model.card.calibration.slides, model.card.calibration.conformal
+    identity, curves = empty.sha256 or empty.slide_id, slides.classes if slides else None
+    findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)
+    findings = locate(findings, slide_map)
+    verdict = decide(findings, info, conformal)
     reasons = review_reasons(findings, verdict, areas, rule)
     result = replace(
         empty,

@@ -71,7 +71,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class Lesion:
-    """One connected region of one class; coordinates in level-0 px, probabilities calibrated."""
+    """One connected region of one class; coordinates in level-0 px, probabilities calibrated.
+
+    `contribution` is its share of the expected area of its class, `edge_mm` its distance to the nearest edge of the
+    tissue.
+    """
 
     lesion_id: str
     name: str
@@ -82,17 +86,23 @@ class Lesion:
     probability_mean: float
     probability_max: float
     peak_level0_px: tuple[float, float]
+    contribution: float | None = None
+    edge_mm: float | None = None
 
 
 @dataclass(frozen=True)
 class ClassBurden:
-    """How much of one class a slide holds; `presence` is the probability that it holds any."""
+    """How much of one class a slide holds.
+
+    `presence` is the probability that it holds any, `evidence` the log-odds that this was computed from.
+    """
 
     class_name: str
     area_mm2: float
     count: int
     largest_feret_mm: float
     presence: float
+    evidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +121,16 @@ class Areas:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The slide's label, the probability per label, the labels that are not excluded, and what else is there."""
+    """The slide's label, the probability per label, the labels that are not excluded, and what else is there.
+
+    `level` is how often, at least, the right label is among those not excluded; None where that is not certified.
+    """
 
     label: str
     probability: Mapping[str, float]
     not_excluded: tuple[str, ...]
     also: tuple[str, ...] = ()
+    level: float | None = None
 
 
 @dataclass(frozen=True)

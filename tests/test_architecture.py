@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "infer": ("evidence", "opening", "screening", *LEAVES, *RECORDS, "__init__"),
     "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "screening", "data*", "models*", *RECORDS, "__init__"),
+    "calibrate": ("archive*", "learning.presence", "infer", "data*", "models*", *RECORDS),
     "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "stress*": ("stress*", "phantom*", "infer", "console", *LEAVES, *RECORDS, "__init__"),
     "console": RECORDS,

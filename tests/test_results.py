@@ -133,3 +133,26 @@ def test_a_slide_id_that_is_not_utf8_can_still_be_read_back(result: SlideResult,
     path = tmp_path / "result.json"
     write_text(path, to_json(replace(result, slide_id=Path("n\udcff.svs").stem)))
     assert load_result(path).status == "review"
+
+
+def test_a_result_from_before_contributions_and_levels_can_still_be_read(result: SlideResult, tmp_path: Path) -> None:
+    tree = json.loads(to_json(result))
+    for lesion in tree["lesions"]:
+        del lesion["contribution"], lesion["edge_mm"]
+    for burden in tree["burdens"]:
+        del burden["evidence"]
+    del tree["verdict"]["level"]
+    (tmp_path / "result.json").write_text(json.dumps(tree))
+    old = load_result(tmp_path / "result.json")
+    assert (old.lesions[0].contribution, old.burdens[0].evidence, old.verdict and old.verdict.level) == (
+        None,
+        None,
+        None,
+    )
+
+
+def test_what_is_said_of_a_lesion_s_place_comes_back(result: SlideResult, tmp_path: Path) -> None:
+    lesion = replace(result.lesions[0], contribution=0.5, edge_mm=0.1)
+    placed = replace(result, lesions=(lesion,))
+    write_text(tmp_path / "result.json", to_json(placed))
+    assert load_result(tmp_path / "result.json") == placed

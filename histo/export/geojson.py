@@ -51,6 +51,8 @@ def _feature(
         "feret_mm": lesion.feret_mm,
         "prob_mean": lesion.probability_mean,
         "prob_max": lesion.probability_max,
+        "contribution": lesion.contribution,
+        "edge_mm": lesion.edge_mm,
     }
     return {
         "type": "Feature",
@@ -63,7 +65,7 @@ def _feature(
             "classification": {"name": lesion.class_name, "color": colours.get(lesion.class_name, [128, 128, 128])},
             "isLocked": False,
             # QuPath refuses a file with NaN in it.
-            "measurements": {k: float(f"{v:.6g}") for k, v in measurements.items() if np.isfinite(v)},
+            "measurements": {k: float(f"{v:.6g}") for k, v in measurements.items() if v is not None and np.isfinite(v)},
             "metadata": {
                 "model": printable(result.model.name),
                 "model_digest": result.model.digest,

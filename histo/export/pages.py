@@ -14,7 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from histo.export.words import area_words, pretty, printable, probability_words, share_words
+from histo.export.words import (
+    area_words,
+    length_words,
+    pretty,
+    printable,
+    probability_words,
+    share_of_one,
+    share_words,
+)
 from histo.results import SlideResult
 
 _JPEG_QUALITY = 88
@@ -35,6 +43,8 @@ def _environment() -> Environment:
         "pretty": pretty,
         "probability": probability_words,
         "area": area_words,
+        "length_mm": length_words,
+        "share_of_one": share_of_one,
         "href": href,
     }
     environment.globals |= {"share": share_words}

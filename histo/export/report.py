@@ -28,7 +28,7 @@ _WIDE = 0.6  # flatter pictures stand one above the other, so that both fit on t
 def write_report(prediction: SlidePrediction, path: Path) -> None:
     """Write the report; slides without a verdict get one too, with the reason and what to do."""
     result = prediction.result
-    lesions = sorted(result.lesions, key=lambda one: -one.area_mm2)
+    lesions = sorted(result.lesions, key=_rank)
     page = render(
         "report.html.j2",
         result=result,
@@ -42,6 +42,11 @@ def write_report(prediction: SlidePrediction, path: Path) -> None:
         marks_drawn=0 < len(lesions) <= MOST_MARKS,
     )
     write_text(path, page)
+
+
+def _rank(lesion: Lesion) -> tuple[float, float]:
+    """Order lesions by their share of the evidence of their class; older results do not say, and go by area."""
+    return -(lesion.contribution or 0.0), -lesion.area_mm2
 
 
 def _figure(prediction: SlidePrediction) -> dict[str, object] | None:

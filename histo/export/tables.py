@@ -66,10 +66,11 @@ def write_slides(results: Iterable[SlideResult], path: Path, seconds: Mapping[st
 
 def _slide_columns(labels: Sequence[str], classes: Sequence[str]) -> list[str]:
     return [
-        *("slide_id", "path", "status", "reason_codes", "reasons", "verdict", "also"),
+        *("slide_id", "path", "status", "reason_codes", "reasons", "verdict", "also", "not_excluded", "certified"),
         *(f"prob_{label}" for label in labels),
         *(f"area_mm2_{name}" for name in classes),
         *(f"count_{name}" for name in classes),
+        *(f"prob_any_{name}" for name in classes),
         *("tissue_mm2", "scored_mm2", "unreadable_mm2", "excluded_mm2", "screened_mm2"),
         *("mpp_x", "mpp_y", "scale_source", "mode", "seconds", "sha256"),
         *("model", "model_digest", "research_use"),
@@ -94,10 +95,12 @@ def _slide_row(
     }
     if result.verdict:
         row |= {"verdict": result.verdict.label, "also": ";".join(result.verdict.also)}
+        row |= {"not_excluded": ";".join(result.verdict.not_excluded), "certified": result.verdict.level}
         row |= {f"prob_{name}": result.verdict.probability.get(name) for name in labels}
     burdens = {b.class_name: b for b in result.burdens}
     for name in (n for n in classes if n in burdens):
         row |= {f"area_mm2_{name}": burdens[name].area_mm2, f"count_{name}": burdens[name].count}
+        row |= {f"prob_any_{name}": burdens[name].presence}
     if result.areas:
         areas = result.areas
         row |= {"tissue_mm2": areas.tissue_mm2, "scored_mm2": areas.scored_mm2}

@@ -63,6 +63,26 @@ def share_words(part: float, whole: float) -> str:
     return "0 %" if percent == 0 else "< 0.1 %" if percent < 0.05 else f"{percent:.1f} %"
 
 
+def share_of_one(value: float | None) -> str:
+    """Return a share in percent, a dash where there is none.
+
+    >>> share_of_one(0.125), share_of_one(1.0), share_of_one(None)
+    ('12.5 %', '100.0 %', '–')
+    """
+    return "–" if value is None else share_words(value, 1.0)
+
+
+def length_words(value: float | None) -> str:
+    """Return a length in mm with two decimals, a dash where it is not known.
+
+    >>> length_words(1.234), length_words(0.001), length_words(None)
+    ('1.23', '< 0.01', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    return "0" if value == 0 else "< 0.01" if value < 0.005 else f"{value:.2f}"
+
+
 def short_digest(digest: str) -> str:
     """Return the part of a digest that is enough to tell models apart on a picture."""
     return printable(digest.removeprefix("sha256:"))[:SHORT_DIGEST]

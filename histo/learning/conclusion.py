@@ -6,10 +6,13 @@ from typing import Any
 
 import histo
 from histo.config import TrainConfig
-from histo.data.manifest import split_by_patient
+from histo.data.identities import LEARNT_FROM, identities
+from histo.data.manifest import SlideRecord, split_by_patient
 from histo.data.sampling import LabelledSlide
+from histo.data.slide import sha256_of
 from histo.infer import load_model
 from histo.learning.audit import Audit, audit
+from histo.learning.calibration import calibrate_out_of_fold
 from histo.learning.folds import fold_by_patient, without
 from histo.learning.pages import Section, write_pages
 from histo.learning.pictures import draw_confusion, draw_curves
@@ -72,9 +75,11 @@ def conclude(
 ) -> None:
     """Score the validation slides, note the counts in the card, and write tables, pictures and the report."""
     labels = config.classes.labels
+    for line in calibrate_out_of_fold(run / "bundle", out_of_fold):
+        say(line)
     checked = score_held_out(run / "bundle", [s.record for s in validation], device, VALIDATION)
     write_held_out(run / "validation.csv", checked, labels)
-    _note(run / "bundle", checked)
+    _note(run / "bundle", checked, [s.record for s in [*trained, *validation]])
     in_review = sum(r.status == "review" for r in checked)
     say(f"validation: {sum(r.right for r in checked)} of {len(checked)} verdicts right, {in_review} in review")
     held = out_of_fold or checked
@@ -102,8 +107,8 @@ def conclude(
     say(f"The report is {run / 'report.html'}")
 
 
-def _note(bundle: Path, rows: Sequence[Held]) -> None:
-    """Write the validation counts into the card."""
+def _note(bundle: Path, rows: Sequence[Held], records: Sequence[SlideRecord]) -> None:
+    """Write the validation counts and the slides and patients that were used into the card."""
     model = load_model(bundle)
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
     card["training"]["validation"] = {
@@ -112,6 +117,7 @@ def _note(bundle: Path, rows: Sequence[Held]) -> None:
         "in_review": sum(r.status == "review" for r in rows),
         "note": "These slides chose the best epoch and the temperature; they are no test set.",
     }
+    card["training"][LEARNT_FROM] = identities([sha256_of(r.path) for r in records], [r.patient for r in records])
     save_bundle(bundle, card, model.network)
 
 

@@ -56,16 +56,15 @@ def _channels_first(rgb: np.ndarray) -> Tensor:
 
 def temperature_of(found: Examined, slides: int) -> dict[str, Any]:
     """Return the card's calibration: fitted on labelled cells of validation slides, 1 where none holds a lesion."""
-    note = "slide-level probabilities are not calibrated."
     if not found.shows_lesions:
         return {
             "temperature": 1.0,
-            "fitted_on": f"Not fitted: no lesion is outlined on the {slides} validation slides; {note}",
+            "fitted_on": f"Not fitted: no lesion is outlined on the {slides} validation slides.",
         }
     temperature = round(fit_temperature(found.logits, found.fractions), 4)
     return {
         "temperature": temperature,
-        "fitted_on": f"Temperature fitted on map cells of {slides} validation slides; {note}",
+        "fitted_on": f"Temperature fitted on map cells of {slides} validation slides.",
     }
 
 

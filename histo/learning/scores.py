@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from histo.data.manifest import SlideRecord
@@ -10,6 +10,7 @@ from histo.files import write_table
 from histo.infer import load_model, predict_slide
 
 COLUMNS = ("slide", "patient", "label", "verdict", "status", "reasons", "held_out_by")
+EVIDENCE = "evidence_"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Held:
     reasons: str
     held_out_by: str
     probability: dict[str, float]
+    evidence: dict[str, float] = field(default_factory=dict)
 
     @property
     def right(self) -> bool:
@@ -40,15 +42,24 @@ def score_held_out(bundle: Path, records: Sequence[SlideRecord], device: str, he
         found = result.verdict.label if result.verdict else "none"
         probability = dict(result.verdict.probability) if result.verdict else dict.fromkeys(model.info.labels, 0.0)
         reasons = ";".join(x.code for x in result.reasons)
-        rows.append(Held(r.slide, r.patient, r.label, found, result.status, reasons, held_out_by, probability))
+        evidence = {b.class_name: b.evidence for b in result.burdens if b.evidence is not None}
+        rows.append(
+            Held(r.slide, r.patient, r.label, found, result.status, reasons, held_out_by, probability, evidence)
+        )
     return rows
 
 
 def write_held_out(path: Path, rows: Sequence[Held], labels: Sequence[str]) -> None:
-    """Write a row a slide with the probability of every label."""
-    header = [*COLUMNS, *(f"probability_{label}" for label in labels)]
+    """Write a row a slide with the probability of every label and the evidence of every class."""
+    classes = list(dict.fromkeys(name for r in rows for name in r.evidence))
+    header = [*COLUMNS, *(f"probability_{label}" for label in labels), *(f"{EVIDENCE}{name}" for name in classes)]
     cells = [
-        [*(str(getattr(r, c)) for c in COLUMNS), *(f"{r.probability[label]:.6f}" for label in labels)] for r in rows
+        [
+            *(str(getattr(r, c)) for c in COLUMNS),
+            *(f"{r.probability[label]:.6f}" for label in labels),
+            *(f"{r.evidence[name]:.6f}" if name in r.evidence else "" for name in classes),
+        ]
+        for r in rows
     ]
     write_table(path, header, cells)
 
@@ -60,6 +71,7 @@ def read_held_out(path: Path, labels: Sequence[str]) -> list[Held]:
             Held(
                 **{c: row[c] for c in COLUMNS},
                 probability={label: float(row[f"probability_{label}"]) for label in labels},
+                evidence={c.removeprefix(EVIDENCE): float(v) for c, v in row.items() if c.startswith(EVIDENCE) and v},
             )
             for row in csv.DictReader(file)
         ]

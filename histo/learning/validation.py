@@ -66,7 +66,7 @@ class PatientMeter:
     """Collects score maps of validation slides and measures how well they tell what is on each patient.
 
     The presence of a class on a slide is the mean probability over its strongest cells that make up the smallest area
-    that counts, as in `histo.models.aggregation`; a patient has the most of his slides.
+    that counts, wherever on the slide they lie; a patient has the most of his slides.
     """
 
     def __init__(self, slides: Sequence[LabelledSlide], classes: ClassesConfig) -> None:

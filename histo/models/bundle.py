@@ -9,6 +9,7 @@ after the fact is refused. A golden tile, scored at loading, shows that this mac
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,9 @@ from pydantic import Field, ValidationError
 from histo.config import ClassConfig, ClassesConfig, NetworkConfig, RuleConfig, TileConfig, explain
 from histo.errors import ModelError, UsageError
 from histo.files import whole, write_text
+from histo.models.conformal import Conformal
 from histo.models.screen import ScreenCard
+from histo.models.slide_scores import SlideCalibration
 from histo.results import ClassRule, ModelInfo
 from histo.schema import Strict
 
@@ -32,15 +35,24 @@ WEIGHTS = "weights.safetensors"
 SCREEN = "screen.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 GOLDEN_TOLERANCE = 1e-3
+NOT_CALIBRATED = "slide-level probabilities are not calibrated."
 CONTRACT = ("classes", "tile", "network", "rule", "calibration", "screen")
-LATER = ("screen",)  # sections of the contract that bundles may lack
 
 
 class Calibration(Strict):
-    """How logits become probabilities, and what that was fitted on."""
+    """How logits become probabilities, and what that was fitted on; and the same for slides, where that was done."""
 
     temperature: float = Field(gt=0)
     fitted_on: str
+    slides: SlideCalibration | None = None
+    conformal: Conformal | None = None
+
+    @property
+    def in_words(self) -> str:
+        """What a report says of it."""
+        if self.slides is None:
+            return self.fitted_on if NOT_CALIBRATED in self.fitted_on else f"{self.fitted_on} S{NOT_CALIBRATED[1:]}"
+        return " ".join([self.fitted_on, *self.slides.in_words, *(self.conformal.in_words if self.conformal else ())])
 
 
 class ModelCard(Strict):
@@ -95,7 +107,7 @@ class Model:
             classes=tuple(ClassRule(c.name, c.colour, c.min_area_mm2, c.verdict) for c in classes.lesions),
             normal_label=classes.normal_label,
             intended_use=self.card.intended_use,
-            calibration=self.card.calibration.fitted_on,
+            calibration=self.card.calibration.in_words,
             normal_class=classes.normal,
             screen=self.card.screen.fitted_on if self.card.screen else "",
         )
@@ -117,8 +129,8 @@ def save_bundle(
         _check_digest(folder / SCREEN, _read(folder / SCREEN), card["screen"]["weights_sha256"])
     full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": ""})
     digest = _save_weights(folder / WEIGHTS, network, {"contract": _contract(full)})
-    unset = {name for name in LATER if getattr(full, name) is None}
-    text = full.model_dump(mode="json", exclude=unset) | {"weights_sha256": digest}
+    text = full.model_dump(mode="json", exclude={"screen"} if full.screen is None else set())
+    text["weights_sha256"] = digest
     write_text(folder / CARD, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -146,6 +158,28 @@ def _card_of_screen(card: ModelCard, screen: ScreenCard) -> ModelCard:
         golden=screen.golden,
         weights_sha256=screen.weights_sha256,
     )
+
+
+def save_calibrated(
+    folder: Path,
+    model: Model,
+    slides: SlideCalibration,
+    conformal: Conformal | None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model with another calibration of its slide scores into `folder`, which may be its own.
+
+    `training` is added to what the card says of how the model was made.
+    """
+    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
+    card["training"] |= training or {}
+    # Models made before slide scores could be calibrated say in the same sentence that they are not.
+    fitted_on = model.card.calibration.fitted_on.replace(f"; {NOT_CALIBRATED}", ".")
+    calibration = Calibration(
+        temperature=model.card.calibration.temperature, fitted_on=fitted_on, slides=slides, conformal=conformal
+    )
+    card["calibration"] = calibration.model_dump(mode="json")
+    save_bundle(folder, card, model.network, model.screen.network if model.screen else None)
 
 
 def load_bundle(folder: Path, lazy: bool = False) -> Model:
@@ -209,9 +243,8 @@ def _check_digest(path: Path, weight_bytes: bytes, wanted: str) -> None:
 
 
 def _contract(card: ModelCard) -> str:
-    """Return the SHA-256 of what inference takes from a card; sections that came later count where they are set."""
-    unset = {name for name in LATER if getattr(card, name) is None}
-    text = json.dumps(card.model_dump(mode="json", include=set(CONTRACT) - unset), sort_keys=True)
+    """Return the SHA-256 of what inference takes from a card; sections that are not set count for nothing."""
+    text = json.dumps(card.model_dump(mode="json", include=set(CONTRACT), exclude_none=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -97,6 +97,8 @@ def _lesions(slide_map: SlideMap, pyramid: Pyramid) -> tuple[Lesion, ...]:
                     probability_mean=0.81,
                     probability_max=0.97,
                     peak_level0_px=(float(centre[0]), float(centre[1])),
+                    contribution=0.75 if number == 1 else 0.25,
+                    edge_mm=0.42,
                 )
             )
     return tuple(found)

@@ -41,7 +41,8 @@ def test_features_follow_the_rules_of_qupath(prediction, tmp_path):
         assert properties["name"] == lesion.name
         assert properties["classification"] == {"name": lesion.class_name, "color": colours[lesion.class_name]}
         assert properties["isLocked"] is False
-        assert set(properties["measurements"]) == {"area_mm2", "feret_mm", "prob_mean", "prob_max"}
+        names = {"area_mm2", "feret_mm", "prob_mean", "prob_max", "contribution", "edge_mm"}
+        assert set(properties["measurements"]) == names
         assert properties["metadata"] == {
             "model": prediction.result.model.name,
             "model_digest": prediction.result.model.digest,

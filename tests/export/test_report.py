@@ -62,6 +62,8 @@ def test_the_report_says_what_a_pathologist_asks(prediction, tmp_path):
         assert words in text
     for lesion in result.lesions:
         assert f"{lesion.area_mm2:.3f}" in text
+    for words in ("75.0 %", "25.0 %", "0.42"):
+        assert words in text
     assert "nan" not in text.lower().split()
 
 
@@ -118,3 +120,25 @@ def test_the_same_prediction_gives_the_same_bytes(prediction, tmp_path):
     for name in ("a", "b"):
         write_report(prediction, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_set_of_diagnoses_is_said_with_its_level_and_may_be_empty(make, tmp_path):
+    prediction = make()
+    verdict = prediction.result.verdict
+    said = {
+        (verdict.label,): "No other diagnosis remains open at 95 % certainty.",
+        (): "No diagnosis fits as it should.",
+        ("normal",): "That is excluded by its probability. Not excluded: normal.",
+        (verdict.label, "normal"): "Not excluded: normal.",
+    }
+    for left, words in said.items():
+        result = replace(prediction.result, verdict=replace(verdict, not_excluded=left, level=0.95))
+        text = " ".join(_page(replace(prediction, result=result), tmp_path).text.split())
+        assert words in text
+
+
+def test_lesions_of_results_from_before_contributions_are_shown_too(make, tmp_path):
+    prediction = make()
+    bare = [replace(x, contribution=None, edge_mm=None) for x in prediction.result.lesions]
+    text = _page(replace(prediction, result=replace(prediction.result, lesions=tuple(bare))), tmp_path).text
+    assert all(f"{x.area_mm2:.3f}" in text for x in bare)

@@ -66,6 +66,8 @@ def test_every_slide_has_a_row_whatever_its_status(make, tmp_path):
     assert list(rows) == ["done", "review", "refused", "failed"]
     done = rows["done"]
     assert (done["verdict"], done["also"], done["seconds"]) == ("heterotopic_ossification", "calcification", "12.35")
+    assert done["not_excluded"] == "heterotopic_ossification;calcinosis_cutis"
+    assert (done["certified"], done["prob_any_bone"]) == ("", "0.94")
     assert float(done["area_mm2_bone"]) == pytest.approx(results[0].burdens[0].area_mm2, rel=1e-5)
     assert done["count_calcification"] == "2"
     total = sum(float(done[f"{k}_mm2"]) for k in ("scored", "unreadable", "excluded"))

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from histo.export.words import area_words, marks, probability_words, short_digest
+from histo.export.words import area_words, length_words, marks, probability_words, share_of_one, short_digest
 
 
 def test_marks_use_the_number_of_the_lesions_name(prediction):
@@ -26,3 +26,8 @@ def test_nothing_is_certain_and_nothing_that_is_there_reads_as_zero():
 
 def test_digests_are_shortened_without_their_kind():
     assert short_digest("sha256:" + "ab" * 32) == "ab" * 6
+
+
+def test_what_is_not_known_of_a_lesion_is_a_dash_and_what_is_there_never_reads_as_zero():
+    assert (length_words(None), length_words(0.0), length_words(0.003)) == ("–", "0", "< 0.01")
+    assert (share_of_one(None), share_of_one(0.0001)) == ("–", "< 0.1 %")

@@ -1,7 +1,6 @@
-"""From map to verdict: the pathologist's rule, areas that add up, and every reason to look again."""
+"""From map to lesions: where regions lie, what they measure, what speaks for them, and areas that add up."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,100 +12,25 @@ from numpy.typing import NDArray
 
 from histo.config import RuleConfig
 from histo.geometry import MapGrid, Pyramid
-from histo.models.aggregation import (
-    NOT_EXCLUDED,
-    ClassFindings,
-    account,
-    burdens,
-    decide,
-    find_lesions,
-    review_reasons,
-)
+from histo.models.lesions import ClassFindings, account, burdens, find_lesions, log_odds, pooled
+from histo.models.reliability import measure_reliability
+from histo.models.slide_scores import ClassCalibration
 from histo.outlines import to_polygon
-from histo.results import Areas, ClassRule, Lesion, ModelInfo, SlideMap, Verdict
+from histo.results import ClassRule, Lesion, SlideMap
 
 BONE = ClassRule("bone", (1, 2, 3), 0.02, "heterotopic_ossification")  # 78.1 cells of 16 µm
 CALCIUM = ClassRule("calcification", (4, 5, 6), 0.005, "calcinosis_cutis")  # 19.5 cells
-INFO = ModelInfo("m", "0" * 64, (BONE, CALCIUM), "normal", "Tests.", "None.")
 RULE = RuleConfig()
 CELL_MM2 = 0.016**2
-HO, CC = "heterotopic_ossification", "calcinosis_cutis"
 
 MakeMap = Callable[..., tuple[SlideMap, Pyramid]]
 
 
-def found(rule: ClassRule, lesions: tuple[Lesion, ...], dropped_mm2: float, presence: float) -> ClassFindings:
-    return ClassFindings(rule, lesions, dropped_mm2, presence, (0.0, 0.0), presence)
+def find(case: tuple[SlideMap, Pyramid], identity: str = "id") -> tuple[ClassFindings, ...]:
+    return find_lesions(*case, (BONE, CALCIUM), RULE, identity)
 
 
-def find(case: tuple[SlideMap, Pyramid], rule: RuleConfig = RULE, identity: str = "id") -> tuple[ClassFindings, ...]:
-    return find_lesions(*case, INFO.classes, rule, identity)
-
-
-def judge(case: tuple[SlideMap, Pyramid], rule: RuleConfig = RULE) -> tuple[Verdict, list[str]]:
-    findings = find(case, rule)
-    verdict = decide(findings, INFO)
-    return verdict, [r.code for r in review_reasons(findings, verdict, account(case[0]), rule)]
-
-
-# The rule
-
-
-def test_bone_anywhere_is_heterotopic_ossification_and_calcium_is_said_too(make_map: MakeMap) -> None:
-    verdict, reasons = judge(make_map(bone=((5, 5, 14, 14, 0.97),), calcium=((30, 30, 20, 30, 0.99),)))
-    assert (verdict.label, verdict.also) == (HO, ("calcification",))
-    assert reasons == []
-
-
-def test_calcium_alone_is_calcinosis_cutis(make_map: MakeMap) -> None:
-    verdict, reasons = judge(make_map(calcium=((30, 30, 10, 10, 0.97),)))
-    assert (verdict.label, verdict.also, reasons) == (CC, (), [])
-
-
-def test_neither_is_normal(make_map: MakeMap) -> None:
-    verdict, reasons = judge(make_map())
-    assert (verdict.label, verdict.also, reasons) == ("normal", (), [])
-    assert verdict.not_excluded == ("normal",)
-
-
-def test_bone_too_small_to_count_leaves_calcinosis(make_map: MakeMap) -> None:
-    verdict, _ = judge(make_map(bone=((5, 5, 5, 5, 0.97),), calcium=((30, 30, 10, 10, 0.97),)))
-    assert (verdict.label, verdict.also) == (CC, ())
-
-
-def test_a_model_whose_first_class_is_another_follows_its_own_order(make_map: MakeMap) -> None:
-    case = make_map(bone=((5, 5, 14, 14, 0.97),), calcium=((30, 30, 20, 30, 0.99),))
-    findings = find(case)
-    turned = replace(INFO, classes=(CALCIUM, BONE))
-    verdict = decide((findings[1], findings[0]), turned)
-    assert (verdict.label, verdict.also) == (CC, ("bone",))
-
-
-# Probabilities
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=2), st.booleans(), st.booleans())
-def test_label_probabilities_add_up_to_one(presence: list[float], bone: bool, calcium: bool) -> None:
-    lesion = Lesion("i", "n", "c", (((0, 0), (1, 0), (1, 1), (0, 0)),), 1.0, 1.0, 1.0, 1.0, (0, 0))
-    findings = tuple(
-        found(rule, (lesion,) if has else (), 0.0, p)
-        for rule, has, p in zip(INFO.classes, (bone, calcium), presence, strict=True)
-    )
-    verdict = decide(findings, INFO)
-    assert sum(verdict.probability.values()) == pytest.approx(1)
-    assert set(verdict.probability) == set(INFO.labels)
-    assert verdict.label in verdict.not_excluded
-    for name, p in verdict.probability.items():
-        assert (p >= NOT_EXCLUDED or name == verdict.label) == (name in verdict.not_excluded)
-    assert verdict.probability[HO] == pytest.approx(presence[0])
-    assert verdict.probability[CC] == pytest.approx((1 - presence[0]) * presence[1])
-
-
-def test_two_classes_may_lead_to_the_same_label() -> None:
-    marrow = replace(BONE, name="marrow")
-    info = replace(INFO, classes=(BONE, marrow))
-    verdict = decide((found(BONE, (), 0, 0.5), found(marrow, (), 0, 0.5)), info)
-    assert verdict.probability == pytest.approx({"normal": 0.25, HO: 0.75})
+# Evidence
 
 
 def test_presence_is_the_mean_over_the_smallest_area_that_counts(make_map: MakeMap) -> None:
@@ -121,6 +45,43 @@ def test_presence_is_the_mean_over_the_smallest_area_that_counts(make_map: MakeM
 def test_presence_on_a_map_smaller_than_the_least_area_is_low(make_map: MakeMap) -> None:
     small = find(make_map(bone=((0, 0, 5, 5, 1.0),), shape=(5, 5)))[0].presence
     assert small == pytest.approx(25 / 79)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=60), st.integers(1, 30))
+def test_pooled_is_the_mean_of_the_strongest_cells_and_missing_ones_count_as_nothing(p: list[float], n: int) -> None:
+    expected = sum(sorted(p)[-n:]) / n
+    assert pooled(np.array(p, np.float32), n) == pytest.approx(min(1, expected), abs=1e-6)
+
+
+def test_specks_all_over_the_slide_do_not_add_up_to_a_lesion(make_map: MakeMap) -> None:
+    specks = tuple((r, c, 3, 3, 1.0) for r in range(5, 55, 6) for c in range(5, 75, 6))  # 108 specks of 9 cells
+    scattered = find(make_map(calcium=specks))[1]
+    together = find(make_map(calcium=((20, 20, 6, 6, 1.0),)))[1]
+    assert scattered.presence < 0.5 < 0.99 < together.presence
+    assert scattered.evidence < 0 < together.evidence
+
+
+def test_a_map_without_any_region_still_has_an_order(make_map: MakeMap) -> None:
+    weak, weaker = (find(make_map(bone=((10, 10, 12, 12, p),)))[0] for p in (0.45, 0.3))
+    assert weak.lesions == weaker.lesions == ()
+    assert 0.5 > weak.presence > weaker.presence > 0.2
+
+
+@pytest.mark.parametrize(("c", "found"), [(0.0, 2), (-1.5, 1), (-5.0, 0)])
+def test_with_a_calibration_a_region_counts_where_its_evidence_makes_the_class_likely(
+    c: float, found: int, make_map: MakeMap
+) -> None:
+    case = make_map(bone=((5, 5, 12, 12, 0.7), (30, 30, 14, 14, 0.9)))
+    reliability = measure_reliability(np.array([0.5]), np.array([True]))
+    curve = ClassCalibration(
+        method="platt", a=1, b=1, c=c, before=reliability, after=reliability,
+        patients_with=10, patients_without=10, slides_with=10, slides_without=10,
+    )  # fmt: skip
+    bone, _ = find_lesions(*case, (BONE, CALCIUM), RULE, "id", {"bone": curve})
+    assert len(bone.lesions) == found
+    assert (bone.presence >= 0.5) == (found > 0)
+    assert bone.presence == pytest.approx(curve.probability(bone.evidence))
+    assert bone.evidence == find(case)[0].evidence  # what is fitted does not hang on what was fitted before
 
 
 # Hysteresis
@@ -169,7 +130,7 @@ def test_a_ring_with_an_island_is_two_lesions_and_the_hole_is_not_counted(make_m
 def test_the_smallest_area_that_counts(side: int, found: int, make_map: MakeMap) -> None:
     findings = find(make_map(bone=((10, 10, side, side, 1.0),)))[0]
     assert len(findings.lesions) == found
-    assert (findings.largest_dropped_mm2 > 0) == (found == 0)
+    assert (findings.dropped_mm2 > 0) == (found == 0)
 
 
 def test_each_class_has_its_own_smallest_area(make_map: MakeMap) -> None:
@@ -300,62 +261,6 @@ def test_the_tissue_s_edge_does_not_dilute_a_lesion_beside_it(make_map: MakeMap)
     assert lesion.area_mm2 == pytest.approx(400 * CELL_MM2, rel=0.08)
 
 
-def codes(case: tuple[SlideMap, Pyramid], rule: RuleConfig = RULE) -> list[str]:
-    return judge(case, rule)[1]
-
-
-def test_unreadable_tissue_is_a_reason_and_unreadable_glass_is_none(make_map: MakeMap) -> None:
-    lost = part(0, 0, 3, 3)
-    assert codes(make_map(changes={"valid": ~lost})) == ["unreadable_tissue"]
-    no_tissue = {"valid": ~lost, "tissue": (~lost).astype(np.float32)}
-    assert codes(make_map(changes=no_tissue)) == []
-
-
-@pytest.mark.parametrize(("rows", "expected"), [(5, []), (7, ["ink_over_tissue"])])
-def test_more_than_a_tenth_of_the_tissue_under_ink_is_a_reason(
-    rows: int, expected: list[str], make_map: MakeMap
-) -> None:
-    ink = part(0, 0, rows, 80).astype(np.float32)
-    assert codes(make_map(changes={"excluded": ink})) == expected
-
-
-def test_ink_is_no_reason_for_unreadable_tissue(make_map: MakeMap) -> None:
-    ink = part(0, 0, 5, 80)
-    assert codes(make_map(changes={"excluded": ink.astype(np.float32), "valid": ~ink})) == []
-
-
-def test_little_tissue_is_a_reason(make_map: MakeMap) -> None:
-    assert codes(make_map(shape=(40, 40))) == ["little_tissue"]  # 0.41 mm²
-    assert codes(make_map(shape=(64, 64))) == []  # 1.05 mm²
-
-
-def test_a_verdict_below_the_certain_probability_is_a_reason(make_map: MakeMap) -> None:
-    case = make_map(bone=((10, 10, 4, 4, 0.99), (30, 10, 20, 40, 0.7), (35, 20, 3, 3, 0.99)))
-    verdict, reasons = judge(case)
-    assert verdict.label == HO
-    assert verdict.probability[HO] < 0.8
-    assert "uncertain" in reasons
-
-
-def test_an_area_little_above_the_least_is_a_reason(make_map: MakeMap) -> None:
-    assert "borderline_area" in codes(make_map(bone=((10, 10, 10, 10, 1.0),)))
-    assert "borderline_area" not in codes(make_map(bone=((10, 10, 13, 13, 1.0),)))
-
-
-def test_a_region_just_too_small_is_a_reason_and_a_speck_is_not(make_map: MakeMap) -> None:
-    assert "borderline_area" in codes(make_map(bone=((10, 10, 8, 8, 1.0),)))
-    assert "borderline_area" not in codes(make_map(bone=((10, 10, 4, 4, 1.0),)))
-
-
-def test_every_reason_says_what_and_how_much() -> None:
-    findings = (found(BONE, (), 0.015, 0.3), found(CALCIUM, (), 0.0, 0.0))
-    reasons = review_reasons(findings, decide(findings, INFO), Areas(0.9, 0.5, 0.2, 0.2), RULE)
-    assert [r.code for r in reasons] == [
-        "uncertain", "borderline_area", "unreadable_tissue", "ink_over_tissue", "little_tissue"
-    ]  # fmt: skip
-    assert all(r.message.endswith(".") and any(c.isdigit() for c in r.message) for r in reasons)
-
-
 # Any map at all
 
 
@@ -383,8 +288,10 @@ def test_whatever_the_map_lesions_are_valid_apart_large_enough_and_seeded(case: 
     for findings in find(case):
         lesions: Sequence[Lesion] = findings.lesions
         assert 0 <= findings.presence <= 1
-        assert findings.largest_dropped_mm2 < findings.rule.min_area_mm2
-        assert all(a.area_mm2 >= b.area_mm2 for a, b in pairwise(lesions))
+        assert findings.evidence == pytest.approx(log_odds(findings.presence))
+        shares = [x.contribution or 0 for x in lesions]
+        assert all(a >= b > 0 for a, b in pairwise(shares))
+        assert sum(shares) == pytest.approx(1 if lesions else 0)
         polygons = [to_polygon(x.outline) for x in lesions]
         for lesion, polygon in zip(lesions, polygons, strict=True):
             assert polygon.is_valid

@@ -1,0 +1,148 @@
+"""Calibrating a model on labelled slides that it was not trained on: `histo calibrate`."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+
+from histo.archive.examine import RunOptions
+from histo.archive.local import Step, run_slides
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, hashed_patient, identities, seen
+from histo.data.manifest import SlideRecord, read_manifest
+from histo.data.slide import sha256_of
+from histo.errors import UsageError
+from histo.infer import Progress, load_model
+from histo.learning.presence import known_classes
+from histo.models.bundle import CARD, Model, load_bundle, save_calibrated
+from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides
+from histo.models.slide_scores import Reliability
+from histo.results import SlideResult
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Where the slides' results are kept, how they are made, and what is known of the patients' names.
+
+    `results` is the folder of an earlier `histo infer --out`, whose slides are not scored again where slide, model and
+    settings are the same. With `other_persons` patients may be called as in training and be others.
+    """
+
+    results: Path | None = None
+    run: RunOptions = field(default_factory=RunOptions)
+    other_persons: bool = False
+    sizes: SampleSizes = SIZES
+
+
+def calibrate(
+    bundle: Path,
+    manifest: Path,
+    out: Path,
+    options: CalibrateOptions,
+    say: Say = lambda line: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_start: Callable[[str], Progress | None] = lambda slide_id: None,
+) -> Model:
+    """Score the slides of a manifest, fit slide scores and sets of diagnoses on them, and write a new bundle to `out`.
+
+    Raises `UsageError` for a wrong manifest, for slides or patients that the model was trained on, for an `out` that
+    exists, and when there are too few patients to fit anything; `ModelError` for a bundle that is none.
+    """
+    if (out / CARD).exists():
+        raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
+    model = load_model(bundle)
+    records = read_manifest(manifest, model.card.classes.labels)
+    checked = _refuse_known(records, model, options.other_persons)
+    say(checked)
+    folder = options.results or out.with_name(f"{out.name}_results")
+    _refuse_other_model(folder, model)
+    results = _score(records, folder, model, options.run, on_step, on_start)
+    used = [(r, found) for r, found in zip(records, results, strict=True) if found.verdict is not None]
+    left_out = len(records) - len(used)
+    if left_out:
+        say(f"{left_out} of {len(records)} slides have no verdict and are left out; {folder / 'index.html'} says why")
+    scored = [_scored(record, found, model, folder) for record, found in used]
+    slides, conformal = fit_slides(
+        scored, model.info.classes, model.info.normal_label, f"slides kept aside; {checked}", options.sizes
+    )
+    if not slides.classes:
+        raise UsageError(f"{manifest} calibrates nothing: {' '.join(slides.refused)} Add slides of more patients")
+    kept = identities([found.sha256 or "" for _, found in used], [r.patient for r, _ in used])
+    save_calibrated(out, model, slides, conformal, {CALIBRATED_ON: kept})
+    for name, one in slides.classes.items():
+        say(f"{name}: {one.method}, {one.slides_with} slides with and {one.slides_without} without it")
+        say(f"  before {_figures(one.before)}")
+        say(f"  after  {_figures(one.after)}")
+    for line in (*slides.refused, *(conformal.in_words if conformal else ())):
+        say(line)
+    return load_bundle(out)
+
+
+def _figures(found: Reliability) -> str:
+    return (
+        f"Brier {found.brier:.4f}, calibration error {found.ece:.3f} (by chance {found.ece_floor:.3f}, above chance "
+        f"{found.ece_debiased:.3f}), slope {found.slope:.2f}, intercept {found.intercept:.2f}"
+    )
+
+
+def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: bool) -> str:
+    """Return a sentence on what was checked; raise `UsageError` for slides or patients that the model learnt from."""
+    kept = model.card.training.get(LEARNT_FROM)
+    if not isinstance(kept, dict):
+        return "the card does not say which slides the model was trained on, so that they are others is not checked."
+    patients = sorted({r.patient for r in records})
+    known = [] if other_persons else seen(patients, [hashed_patient(p) for p in patients], kept)
+    if known:
+        raise UsageError(
+            f"{_some(known)} of the manifest {'was' if len(known) == 1 else 'were'} in the training of this model; "
+            "calibrate on other patients, or say --other-persons where only the names are the same"
+        )
+    slides = seen([r.slide for r in records], [sha256_of(r.path) for r in records], kept)
+    if slides:
+        raise UsageError(f"{_some(slides)} of the manifest: the model was trained on the same file; leave it out")
+    return f"none of the {'slides' if other_persons else 'slides and patients'} was in the training."
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _refuse_other_model(folder: Path, model: Model) -> None:
+    """Raise `UsageError` for a folder with another model's results: scoring would put new ones in their place."""
+    try:
+        made_by = json.loads((folder / "run.json").read_text(encoding="utf-8"))["model_digest"]
+    except OSError:
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder / 'run.json'} is not histo's; give another --results") from error
+    if made_by != model.digest:
+        raise UsageError(f"{folder} holds results of another model; give the model that made them, or other --results")
+
+
+def _score(
+    records: Sequence[SlideRecord],
+    folder: Path,
+    model: Model,
+    options: RunOptions,
+    on_step: Callable[[Step], None],
+    on_start: Callable[[str], Progress | None],
+) -> list[SlideResult]:
+    """Examine every slide into `folder`, as `histo infer` does; return the results in the order of the records."""
+    by_scale = sorted(range(len(records)), key=lambda k: records[k].mpp or 0.0)
+    results: dict[int, SlideResult] = {}
+    for mpp, group in groupby(by_scale, key=lambda k: records[k].mpp):
+        numbers = list(group)
+        paths = [records[k].path for k in numbers]
+        found = run_slides(paths, folder, model, replace(options, mpp=mpp), on_step, on_start)
+        results |= dict(zip(numbers, found, strict=True))
+    return [results[k] for k in range(len(records))]
+
+
+def _scored(record: SlideRecord, found: SlideResult, model: Model, folder: Path) -> ScoredSlide:
+    evidence = {b.class_name: b.evidence for b in found.burdens if b.evidence is not None}
+    if len(evidence) < len(model.info.classes):
+        raise UsageError(f"{folder} holds results of an earlier histo without evidence; give another --results")
+    return ScoredSlide(record.patient, record.label, evidence, known_classes(record.label, model.card.classes))

@@ -1,0 +1,35 @@
+"""Which slides and patients a model has seen, so that nobody tests or calibrates on them by mistake."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# Keys of a card's training section.
+LEARNT_FROM = "learnt_from"
+CALIBRATED_ON = "calibrated_on"
+
+
+def hashed_patient(patient: str) -> str:
+    """Return the SHA-256 of a patient's name: a card tells whether a name is known, and doesn't list names.
+
+    Someone who can guess names can still look for them; cards of real patients stay in the house.
+    """
+    return hashlib.sha256(f"histo patient {patient}".encode()).hexdigest()
+
+
+def identities(slides_sha256: Iterable[str], patients: Iterable[str]) -> dict[str, list[str]]:
+    """Return what a card keeps of the slides and patients that something was fitted on."""
+    return {
+        "slides_sha256": sorted(set(slides_sha256)),
+        "patients_sha256": sorted({hashed_patient(p) for p in patients}),
+    }
+
+
+def seen(names: Sequence[str], sha256: Sequence[str], kept: Mapping[str, Any]) -> list[str]:
+    """Return those `names` whose SHA-256, at the same place, is in a list that a card kept under one key.
+
+    >>> seen(["a", "b"], ["00", "11"], {"slides_sha256": ["11"]})
+    ['b']
+    """
+    known = {digest for some in kept.values() for digest in some}
+    return [name for name, digest in zip(names, sha256, strict=True) if digest in known]

@@ -1,0 +1,83 @@
+"""What a card holds of calibrated slide scores: how evidence becomes a probability, and how well that was measured."""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.special import expit
+
+from histo.schema import Share, Strict
+
+Method = Literal["platt", "beta"]
+
+
+class Bin(Strict):
+    """Slides of similar probability: how many, their mean probability, and the share that has the class."""
+
+    low: Share
+    high: Share
+    slides: int = Field(ge=0)
+    mean_probability: Share | None
+    share_present: Share | None
+
+
+class Reliability(Strict):
+    """How far probabilities can be believed, measured on slides that they were not fitted on.
+
+    `ece` is the expected calibration error, `ece_floor` what a perfect model shows of it on that many slides by chance,
+    `ece_debiased` their difference, at least 0. A perfect `slope` is 1, a perfect `intercept` 0.
+    """
+
+    slides: int = Field(ge=1)
+    brier: Share
+    ece: Share
+    ece_floor: Share
+    ece_debiased: Share
+    slope: float
+    intercept: float
+    bins: tuple[Bin, ...]
+
+
+class ClassCalibration(Strict):
+    """Evidence of one class to its probability: logit p = a ln s - b ln(1 - s) + c, s the pooled probability.
+
+    Beta calibration, Kull, Silva Filho and Flach, AISTATS 2017; with a = b it is Platt scaling of the log-odds,
+    Platt 1999.
+    """
+
+    method: Method
+    a: float = Field(ge=0)
+    b: float = Field(ge=0)
+    c: float
+    patients_with: int = Field(ge=0)
+    patients_without: int = Field(ge=0)
+    slides_with: int = Field(ge=0)
+    slides_without: int = Field(ge=0)
+    before: Reliability
+    after: Reliability
+
+    def probability(self, evidence: float) -> float:
+        """Return the probability of the class at an evidence, in log-odds."""
+        return float(expit(self.a * -np.logaddexp(0, -evidence) + self.b * np.logaddexp(0, evidence) + self.c))
+
+
+class SlideCalibration(Strict):
+    """Calibrated slide scores by class, what they were fitted on, and sentences on what was refused."""
+
+    source: str
+    slides: int = Field(ge=1)
+    patients: int = Field(ge=1)
+    classes: dict[str, ClassCalibration]
+    refused: tuple[str, ...] = ()
+
+    @property
+    def in_words(self) -> tuple[str, ...]:
+        """What a report says of it: sentences."""
+        told = tuple(
+            f"{name}: {c.method} calibration, {c.patients_with} patients with and {c.patients_without} without it, "
+            f"calibration error {c.after.ece_debiased:.3f} above chance."
+            for name, c in self.classes.items()
+        )
+        what = "Slide probabilities fitted" if self.classes else "No slide probability could be fitted"
+        head = f"{what} on {self.slides} slides of {self.patients} patients ({self.source})."
+        return (head, *told, *self.refused)

@@ -1,0 +1,103 @@
+"""From lesions to the verdict: the pathologist's rule, the probability of each diagnosis, and reasons to look again."""
+
+import math
+from collections.abc import Sequence
+
+from histo.config import RuleConfig
+from histo.models.conformal import Conformal
+from histo.models.lesions import PRESENT, ClassFindings
+from histo.results import Areas, ClassRule, ModelInfo, Reason, Verdict
+
+NOT_EXCLUDED = 0.05  # without conformal bounds a label less probable than this counts as excluded
+
+
+def label_probability(presence: Sequence[float], rules: Sequence[ClassRule], normal_label: str) -> dict[str, float]:
+    """Return the probability of every label from the presence of each class, in order of precedence, as independent."""
+    probability = {normal_label: 0.0} | {rule.verdict: 0.0 for rule in rules}
+    nothing_before = 1.0
+    for p, rule in zip(presence, rules, strict=True):
+        probability[rule.verdict] += nothing_before * float(p)
+        nothing_before *= 1 - float(p)
+    probability[normal_label] += nothing_before
+    return probability
+
+
+def decide(findings: Sequence[ClassFindings], info: ModelInfo, conformal: Conformal | None = None) -> Verdict:
+    """Return the verdict: the first class, in order of precedence, that has a lesion; the normal label without one.
+
+    What is not excluded comes from the conformal bounds where the model has them, and may then be nothing.
+    """
+    found = [f.rule for f in findings if f.lesions]
+    label = found[0].verdict if found else info.normal_label
+    probability = label_probability([f.presence for f in findings], [f.rule for f in findings], info.normal_label)
+    also = tuple(rule.name for rule in found[1:])
+    if conformal is not None:
+        return Verdict(label, probability, conformal.not_excluded(probability), also, conformal.level)
+    not_excluded = tuple(name for name, p in probability.items() if p >= NOT_EXCLUDED or name == label)
+    return Verdict(label, probability, not_excluded, also)
+
+
+def review_reasons(
+    findings: Sequence[ClassFindings], verdict: Verdict, areas: Areas, config: RuleConfig
+) -> tuple[Reason, ...]:
+    """Return every reason for which a pathologist must look before this verdict may be used."""
+    borderline = _borderline(findings, verdict, config)
+    reasons = [*_certainty(verdict, config), *borderline]
+    likeliest = max(verdict.probability, key=lambda name: verdict.probability[name])
+    if likeliest != verdict.label and not borderline:
+        p, sure = verdict.probability[likeliest], verdict.probability[verdict.label]
+        numbers = f"{p:.2f} against {sure:.2f}"
+        text = f"By its lesions the slide is {verdict.label}, by its probability {likeliest} ({numbers})."
+        reasons.append(Reason("contradiction", text))
+    if areas.unreadable_mm2 > 0:
+        text = f"{areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue could not be read."
+        reasons.append(Reason("unreadable_tissue", text))
+    if areas.excluded_mm2 > config.max_excluded_share * areas.tissue_mm2:
+        text = f"{areas.excluded_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue lies under ink."
+        reasons.append(Reason("ink_over_tissue", text))
+    seen = areas.scored_mm2 + areas.screened_mm2
+    if seen < config.enough_tissue_mm2:
+        text = f"Only {seen:.3f} mm² of tissue was scored; {config.enough_tissue_mm2:g} mm² is the least."
+        reasons.append(Reason("little_tissue", text))
+    return tuple(reasons)
+
+
+def _certainty(verdict: Verdict, config: RuleConfig) -> list[Reason]:
+    """Judge the set of diagnoses where it is certified, else the probability of the verdict alone."""
+    sure = verdict.probability[verdict.label]
+    if verdict.level is None:
+        if sure >= config.certain:
+            return []
+        return [Reason("uncertain", f"The probability of the verdict is {sure:.2f}, below {config.certain:g}.")]
+    level = f"{100 * verdict.level:.3g} %"
+    if not verdict.not_excluded:
+        text = f"No diagnosis is as probable as it is on {level} of the calibration slides that have it."
+        return [Reason("no_diagnosis", text)]
+    if len(verdict.not_excluded) > 1:
+        text = f"At {level} certainty more than one diagnosis remains: {', '.join(verdict.not_excluded)}."
+        return [Reason("several_diagnoses", text)]
+    if verdict.label not in verdict.not_excluded:
+        only = verdict.not_excluded[0]
+        text = f"By its lesions the slide is {verdict.label}, and at {level} certainty {only} alone remains."
+        return [Reason("contradiction", text)]
+    return []
+
+
+def _borderline(findings: Sequence[ClassFindings], verdict: Verdict, config: RuleConfig) -> list[Reason]:
+    """Return the areas that decide the verdict and lie so near to the smallest that counts that they might not."""
+    for f in findings:
+        least = f.rule.min_area_mm2
+        if f.lesions:
+            # The first class with a lesion decides; what comes after it cannot change the verdict.
+            area = math.fsum(lesion.area_mm2 for lesion in f.lesions)
+            if area >= config.borderline * least:
+                return []
+            text = f"{area:.4f} mm² of {f.rule.name} is little more than the least that counts ({least:g} mm²)."
+            return [Reason("borderline_area", text)]
+        if f.presence >= PRESENT and 0 < f.dropped_mm2 < least and f.rule.verdict != verdict.label:
+            text = (
+                f"A region of {f.dropped_mm2:.4f} mm² like {f.rule.name} is just too small to count ({least:g} mm² is "
+                f"the least), and the probability that there is any is {f.presence:.2f}."
+            )
+            return [Reason("borderline_area", text)]
+    return []
