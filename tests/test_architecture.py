@@ -36,6 +36,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "infer": ("evidence", "opening", *LEAVES, *RECORDS, "__init__"),
     "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
+    "evaluation*": ("evaluation*", "learning.statistics", "data*", "export*", *RECORDS),
+    "evaluate": ("evaluation*", "models.bundle", "data*", *RECORDS),
     "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "console": RECORDS,
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),
