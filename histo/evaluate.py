@@ -12,7 +12,7 @@ from histo.data.manifest import read_manifest
 from histo.errors import UsageError
 from histo.evaluation.abstention import abstention, conformal
 from histo.evaluation.answers import answers_of
-from histo.evaluation.banners import as_json, banners_of, used_in_training
+from histo.evaluation.banners import as_json, banners_of
 from histo.evaluation.baselines import learnt_judges
 from histo.evaluation.calibration import brier, debiased, reliability, slope_and_intercept
 from histo.evaluation.cases import Cohort, read_cohort
@@ -26,6 +26,7 @@ from histo.evaluation.intervals import words
 from histo.evaluation.locating import Held, localisation, measure_all
 from histo.evaluation.page import write_page
 from histo.evaluation.resampling import ROUNDS, Bootstrap
+from histo.evaluation.training_record import sides_of
 from histo.evaluation.usefulness import at_prevalences, decisions
 from histo.files import write_text
 from histo.models.bundle import SHIPPED, ModelCard, load_bundle
@@ -73,7 +74,7 @@ def evaluate(
     bundle, card = _card(cohort, options.model)
     held, located = measure_all(cohort, options.aliases, progress)
     bootstrap = Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], options.rounds, options.seed)
-    sides = used_in_training(bundle)
+    sides = sides_of(bundle, card.training if card else None)
     found: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
         "research_use": RESEARCH_USE,

@@ -9,7 +9,7 @@ import numpy as np
 from histo.evaluation.cases import Case, Cohort
 from histo.evaluation.intervals import Figure, mean_of_shares, share
 
-CERTIFIABLE = 19  # calibration slides a class below which no set can be certified at 95 %
+FEWEST_TO_SHOW = 19  # slides of a label below which even full coverage says nothing of 95 %
 
 
 def abstention(cohort: Cohort) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def conformal(cohort: Cohort) -> dict[str, Any]:
     by_label = {}
     for label in cohort.labels:
         own = [c for c in judged if c.record.label == label]
-        by_label[label] = _sets(own) | {"too_few_to_certify": len(own) < CERTIFIABLE}
+        by_label[label] = _sets(own) | {"too_few_to_show": len(own) < FEWEST_TO_SHOW}
     return _sets(judged) | {"without_set": len(cohort.cases) - len(judged), "by_label": by_label}
 
 

@@ -1,28 +1,15 @@
 """What a reader must know before any figure: loud sentences, each with a code that other programs can look for."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from histo.evaluation.cases import STATUSES, Case, Cohort
+from histo.evaluation.training_record import Side
 
 FEWEST_POSITIVES = 20
 _PHANTOM_KEYS = {"format", "kind", "seed", "domain", "patient_seed"}
-
-
-@dataclass(frozen=True)
-class Used:
-    """A slide that a model was made with; its size in bytes tells it from another of the same name."""
-
-    slide: str
-    patient: str
-    size: int
-
-
-Sides = dict[str, list[Used]]
 
 
 @dataclass(frozen=True)
@@ -43,21 +30,7 @@ def is_phantom(case: Case) -> bool:
     return isinstance(known, dict) and set(known) >= _PHANTOM_KEYS
 
 
-def used_in_training(bundle: Path | None) -> Sides | None:
-    """Return the slides of every side of a training from `splits.csv` beside its bundle; None without the file."""
-    if bundle is None:
-        return None
-    try:
-        with open(bundle.resolve().parent / "splits.csv", encoding="utf-8", newline="") as file:
-            sides: Sides = {}
-            for row in csv.DictReader(file):
-                sides.setdefault(row["split"], []).append(Used(row["slide"], row["patient"], int(row["bytes"])))
-    except (OSError, KeyError, ValueError, TypeError, csv.Error):
-        return None
-    return sides
-
-
-def banners_of(cohort: Cohort, sides: Sides | None, training: dict[str, Any] | None) -> list[Banner]:
+def banners_of(cohort: Cohort, sides: Sequence[Side] | None, training: dict[str, Any] | None) -> list[Banner]:
     """Return every banner that these slides, this model and this manifest call for, red ones first."""
     found = [*_synthetic(cohort), *_patients(cohort), *_overlap(cohort, sides), *_few(cohort), *_rest(cohort)]
     if sides is None:
@@ -94,21 +67,22 @@ def _patients(cohort: Cohort) -> list[Banner]:
     return [Banner("patient_missing", text)]
 
 
-def _overlap(cohort: Cohort, sides: Sides | None) -> list[Banner]:
+def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
     """Find slides and patients that the model was made with, by its own record and by the manifest's word."""
     found = []
-    for side, used in (sides or {}).items():
-        slides, patients = {(u.slide, u.size) for u in used}, {u.patient for u in used}
-        shared = sum(c.record.patient in patients for c in cohort.cases)
-        same = sum((c.record.slide, c.record.path.stat().st_size) in slides for c in cohort.cases)
+    made_with = {"train": ("trained_on", "trained on")}
+    for side in sides or ():
+        same = sum(side.has_slide(c) for c in cohort.cases)
+        shared = sum(side.has_patient(c) for c in cohort.cases)
+        code, what = made_with.get(
+            side.name, ("tuned_on_test", f"used for {side.name} (epoch, temperature, thresholds)")
+        )
         if same:
-            what = "trained on" if side == "train" else f"used for {side} (best epoch, temperature, thresholds)"
-            code = "trained_on" if side == "train" else "tuned_on_test"
             text = f"{same} of the judged slides were {what} in making this model: these figures flatter it."
             found.append(Banner(code, text))
         elif shared and not all(is_phantom(c) for c in cohort.cases):  # every phantom cohort counts patients from 0
             text = (
-                f"{shared} of the judged slides name a patient that the model's {side} slides name too; unless "
+                f"{shared} of the judged slides name a patient that the model's {side.name} slides name too; unless "
                 "these are other people with the same code, the figures flatter the model."
             )
             found.append(Banner("patient_in_training", text))
@@ -123,10 +97,10 @@ def _overlap(cohort: Cohort, sides: Sides | None) -> list[Banner]:
 def _few(cohort: Cohort) -> list[Banner]:
     found = []
     for label in cohort.labels:
-        n = sum(c.record.label == label for c in cohort.cases)
+        n, name = sum(c.record.label == label for c in cohort.cases), label.replace("_", " ")
         if n < FEWEST_POSITIVES:
             text = (
-                f"Only {n} slide{'s' * (n != 1)} with the label {label} ({FEWEST_POSITIVES} are the least): no figure "
+                f"Only {n} slide{'s' * (n != 1)} with the label {name} ({FEWEST_POSITIVES} are the least): no figure "
                 "for it is worth more than its interval."
             )
             found.append(Banner("few_positives", text))

@@ -149,8 +149,8 @@ def sample_size(by_label_figures: Mapping[str, Mapping[str, Figure]]) -> list[di
     for label, measures in by_label_figures.items():
         figure = measures["sensitivity"]
         if figure["value"] is not None:
-            width, n = half_width(figure), needed(figure["value"])
-            said = f"sensitivity for {label}: interval ± {width:.3f} from {figure['n']} slides; ± 0.05 takes {n}"
+            width, n, name = half_width(figure), needed(figure["value"]), label.replace("_", " ")
+            said = f"sensitivity for {name}: interval ± {width:.3f} from {figure['n']} slides; ± 0.05 takes {n}"
             rows.append({"label": label, "half_width": width, "n": figure["n"], "n_for_5_percent": n, "sentence": said})
     return rows
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -170,7 +171,10 @@ def draw_areas(areas: Mapping[str, Mapping[str, Any]], model: ModelInfo) -> Pict
                 axes.axhline(area["bland_altman"][key], color=colour, linestyle=style, linewidth=1)
     axes.set_xscale("log")
     axes.set_yscale("log", base=2)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.minorticks_off()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="true area, mm²", ylabel="called area / true area")
     axes.legend(fontsize=8)
     return _drawn(figure)

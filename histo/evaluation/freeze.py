@@ -2,12 +2,12 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from histo.evaluation.banners import Sides
 from histo.evaluation.cases import Cohort
+from histo.evaluation.training_record import Side, hashed
 
 
 def freeze(cohort: Cohort, card: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -50,17 +50,17 @@ def reference(cohort: Cohort) -> dict[str, Any]:
     }
 
 
-def partitions(cohort: Cohort, sides: Sides | None) -> dict[str, Any]:
+def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:
     """Return hashes of the patients judged and of those that the model was made with, and whether any is in both."""
-    ours = {p for p in cohort.patients if p}
-    theirs = {used.patient for some in (sides or {}).values() for used in some}
+    ours = {hashed(p) for p in cohort.patients if p}
+    theirs = {patient for side in sides or () for patient in side.patients}
     shared = sorted(ours & theirs)
     if sides is None:
         said = "the training's patients are not on record here; nothing proves that the partitions are disjoint"
     elif shared:
-        said = f"{len(shared)} of {len(ours)} patient codes stand in the training's splits.csv too"
+        said = f"{len(shared)} of {len(ours)} patient codes stand in the record of the training too"
     else:
-        said = f"none of {len(ours)} patients is among the {len(theirs)} of the training's splits.csv"
+        said = f"none of {len(ours)} patients is among the {len(theirs)} on record of the training"
     return {
         "patients_sha256": _hash(ours),
         "training_patients_sha256": _hash(theirs) if sides is not None else None,
