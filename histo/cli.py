@@ -189,6 +189,36 @@ def calibrate(
 
 
 @app.command()
+def evaluate(
+    out: Annotated[Path, typer.Argument(help="The --out folder of histo infer.")],
+    file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The slides with labels, patients and outlines.")],
+    report: Annotated[Path | None, typer.Option("--report", help="Folder for the report; OUT/evaluation.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="The bundle that made the results.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Judge these slides; those marked test, or all, if not given.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Another run's OUT, to compare on each slide.")
+    ] = None,
+    learnt: Annotated[Path | None, typer.Option("--train", help="Manifest from which simple baselines learn.")] = None,
+    aliases: Aliases = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+) -> None:
+    """Judge the results of histo infer by a manifest: a reviewer's report in HTML, JSON and three checklists."""
+    from histo.console import out as console
+    from histo.console import progress
+    from histo.evaluate import Options, evaluate, headline
+    from histo.labelling import read_aliases
+
+    chosen = Options(model, split, against, learnt, read_aliases(aliases or []), seed)
+    with progress("slides") as start:
+        found = evaluate(out, file, report, chosen, start("comparing with the truth"))
+    for line in headline(found):
+        console.print(line, markup=False)
+    console.print(f"Open {(report or out / 'evaluation') / 'report.html'}", markup=False)
+
+
+@app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Folder for the slides and their truth; a cohort's gets slides.csv.")],
     slides: Annotated[

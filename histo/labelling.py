@@ -42,14 +42,20 @@ def meaning_of(config: Path | None, more: Sequence[str]) -> Meaning:
     """
     settings = load_config(config) if config else None
     classes = settings.classes if settings else load_model(None).card.classes
-    aliases = dict(settings.data.aliases) if settings else {}
-    for alias in more:
-        word, equals, name = alias.rpartition("=")
-        if not (word.strip() and equals and name.strip()):
-            raise UsageError(f"--map {alias!r} must look like WORD=class, for example Tumor=bone")
-        aliases[word.strip()] = name.strip()
+    aliases = dict(settings.data.aliases if settings else {}) | read_aliases(more)
     Vocabulary(classes.names, aliases)
     return Meaning(classes, aliases)
+
+
+def read_aliases(pairs: Sequence[str]) -> dict[str, str]:
+    """Read `WORD=class` pairs. Raises `UsageError` for one that is none."""
+    aliases = {}
+    for pair in pairs:
+        word, equals, name = pair.rpartition("=")
+        if not (word.strip() and equals and name.strip()):
+            raise UsageError(f"--map {pair!r} must look like WORD=class, for example Tumor=bone")
+        aliases[word.strip()] = name.strip()
+    return aliases
 
 
 def show_manifest(path: Path, meaning: Meaning) -> int:

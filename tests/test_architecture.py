@@ -38,6 +38,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "screening", "data*", "models*", *RECORDS, "__init__"),
     "calibrate": ("archive*", "learning.presence", "infer", "data*", "models*", *RECORDS),
+    "evaluation*": ("evaluation*", "learning.statistics", "data*", "export*", *RECORDS),
+    "evaluate": ("evaluation*", "models.bundle", "data*", *RECORDS),
     "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "stress*": ("stress*", "phantom*", "infer", "console", *LEAVES, *RECORDS, "__init__"),
     "console": RECORDS,

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 from scipy.stats import beta, rankdata
 
 
-def clopper_pearson(right: int, count: int, level: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(right: float, count: float, level: float = 0.95) -> tuple[float, float]:
     """Return the exact two-sided interval of a share, Clopper and Pearson 1934; (0, 1) for a count of 0.
+
+    Counts that are not whole (effective numbers) are taken as they are.
 
     >>> [round(x, 3) for x in clopper_pearson(10, 10)]
     [0.692, 1.0]

@@ -1,0 +1,191 @@
+"""Results and truth become a reviewer's report: `evaluate` writes report.json, report.html and three checklists."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histo.data.manifest import read_manifest
+from histo.errors import UsageError
+from histo.evaluation.abstention import abstention, conformal
+from histo.evaluation.answers import answers_of
+from histo.evaluation.banners import as_json, banners_of
+from histo.evaluation.baselines import learnt_judges
+from histo.evaluation.calibration import brier, debiased, reliability, slope_and_intercept
+from histo.evaluation.cases import Cohort, read_cohort
+from histo.evaluation.checklists import write_checklists
+from histo.evaluation.comparators import agreement_of_readers, compare, majority, other_run, readers
+from histo.evaluation.discrimination import primary, ranks, sample_size
+from histo.evaluation.freeze import freeze, partitions, reference
+from histo.evaluation.gallery import errors_of
+from histo.evaluation.groups import false_calls, flow, population, several_classes, subgroups
+from histo.evaluation.intervals import words
+from histo.evaluation.locating import Held, localisation, measure_all
+from histo.evaluation.page import write_page
+from histo.evaluation.resampling import ROUNDS, Bootstrap
+from histo.evaluation.training_record import sides_of
+from histo.evaluation.usefulness import at_prevalences, decisions
+from histo.files import write_text
+from histo.models.bundle import SHIPPED, ModelCard, load_bundle
+from histo.results import RESEARCH_USE
+
+REPORT_SCHEMA = 1
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an evaluation may be told beside results and manifest.
+
+    `model` is the bundle that made the results (its card and the training's `splits.csv` beside it are read);
+    `split` which slides of the manifest to judge; `against` another run on the same slides; `train` the manifest of
+    the slides that baselines learn from; `aliases` other words for classes in annotation files.
+    """
+
+    model: Path | None = None
+    split: str | None = None
+    against: Path | None = None
+    train: Path | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    rounds: int = ROUNDS
+
+
+def evaluate(
+    out: Path,
+    manifest: Path,
+    report: Path | None = None,
+    options: Options | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Judge the results in `out` by a manifest, write the report's files and return what `report.json` holds.
+
+    Files go to `report`, `out/evaluation` if None: `report.json`, `report.html`, `claim.csv`, `tripod_ai.csv`,
+    `stard_ai.csv`. Every slide of the manifest counts, with or without a verdict. Intervals are exact and by patient.
+    Raises `UsageError` for what cannot be judged: see `read_cohort`; a model or an annotation that does not fit.
+    """
+    options = options or Options()
+    folder = report or out / "evaluation"
+    cohort = read_cohort(out, manifest, options.split)
+    bundle, card = _card(cohort, options.model)
+    held, located = measure_all(cohort, options.aliases, progress)
+    bootstrap = Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], options.rounds, options.seed)
+    sides = sides_of(bundle, card.training if card else None)
+    found: dict[str, Any] = {
+        "schema": REPORT_SCHEMA,
+        "research_use": RESEARCH_USE,
+        "banners": as_json(banners_of(cohort, sides, card.training if card else None)),
+        "flow": flow(cohort),
+        "population": population(cohort),
+        "reference": reference(cohort),
+        "freeze": freeze(cohort, card.model_dump(mode="json") if card else None),
+        "partitions": partitions(cohort, sides),
+        "primary": primary(cohort, bootstrap),
+        "ranking": ranks(cohort, held, bootstrap),
+        "several_classes": several_classes(cohort, held),
+        "false_calls": false_calls(cohort),
+        "abstention": abstention(cohort),
+        "calibration": _calibration(cohort, held, options.seed) | {"conformal": conformal(cohort)},
+        "localisation": localisation(cohort, located, bootstrap),
+        "subgroups": subgroups(cohort),
+        "comparators": _comparators(cohort, bootstrap, options),
+        "errors": errors_of(cohort),
+        "decision_curve": decisions(cohort),
+        "bootstrap": {"rounds": options.rounds, "seed": options.seed, "patients": bootstrap.patients},
+    }
+    by_label = found["primary"]["by_label"]
+    found["sample_size"] = sample_size(by_label)
+    found["at_prevalences"] = {label: at_prevalences(by_label[label]) for label in cohort.labels[1:]}
+    folder.mkdir(parents=True, exist_ok=True)
+    found["checklists"] = write_checklists(folder, answers_of(found))
+    write_page(folder / "report.html", found, cohort)
+    text = json.dumps(_plain(found), indent=1, allow_nan=False, ensure_ascii=False)
+    write_text(folder / "report.json", text.encode("utf-8", "replace").decode("utf-8") + "\n")
+    return found
+
+
+def headline(report: Mapping[str, Any]) -> list[str]:
+    """Return the lines that a person reads first: every banner, then the figures with n and interval."""
+    overall, kept = report["primary"]["overall"], report["abstention"]
+    lines = [b["text"] for b in report["banners"]]
+    lines.append(f"slides: {report['flow']['slides']} of {report['flow']['patients']} patients")
+    lines.append(f"balanced accuracy: {words(overall['balanced_accuracy'])}")
+    for name in ("decided", "review", "accuracy_on_decided", "worst_case_accuracy"):
+        lines.append(f"{name.replace('_', ' ')}: {words(kept[name])}")
+    return lines
+
+
+def _card(cohort: Cohort, model: Path | None) -> tuple[Path | None, ModelCard | None]:
+    """Return the bundle and its card: the one that is given, or the shipped one where that made the results."""
+    loaded = load_bundle(model or SHIPPED, lazy=True)
+    if loaded.digest == cohort.model.digest:
+        return model or SHIPPED, loaded.card
+    if model is not None:
+        raise UsageError(
+            f"{model} did not make the results in {cohort.out} (its digest is {loaded.digest[:12]}, theirs "
+            f"{cohort.model.digest[:12]}); give the bundle that did, or leave --model away"
+        )
+    return None, None
+
+
+def _calibration(cohort: Cohort, held: Sequence[Held], seed: int) -> dict[str, Any]:
+    """Return calibration of the verdict's own probability, of every label's, and of every class's presence."""
+    judged = [c for c in cohort.cases if c.verdict]
+    probability = np.array([c.sure for c in judged])
+    right = np.array([c.right for c in judged], bool)
+    found: dict[str, Any] = {"verdict": _calibrated(probability, right, seed), "labels": {}, "classes": {}}
+    for label in cohort.labels:
+        chance = np.array([c.verdict.probability.get(label, 0.0) for c in judged if c.verdict])
+        found["labels"][label] = _calibrated(chance, np.array([c.record.label == label for c in judged], bool), seed)
+    for rule in cohort.model.classes:
+        pairs = [
+            (burden.presence, bool(h[rule.name]))
+            for c, h in zip(cohort.cases, held, strict=True)
+            if c.result and h[rule.name] is not None
+            for burden in c.result.burdens
+            if burden.class_name == rule.name
+        ]
+        found["classes"][rule.name] = _calibrated(
+            np.array([p for p, _ in pairs], float), np.array([t for _, t in pairs], bool), seed
+        )
+    return found
+
+
+def _calibrated(probability: np.ndarray, happened: np.ndarray, seed: int) -> dict[str, Any]:
+    return {
+        "ece": debiased(probability, happened, seed),
+        "brier": brier(probability, happened),
+        "line": slope_and_intercept(probability, happened),
+        "reliability": reliability(probability, happened),
+    }
+
+
+def _comparators(cohort: Cohort, bootstrap: Bootstrap, options: Options) -> dict[str, Any]:
+    trained = read_manifest(options.train, cohort.labels) if options.train else []
+    read = readers(cohort)
+    judges = [majority(cohort, trained), *read]
+    if options.against:
+        judges.append(other_run(cohort, options.against, cohort.manifest, options.split))
+    if trained:
+        judges += learnt_judges(cohort, trained, options.aliases)
+    return {
+        "judges": compare(cohort, judges, bootstrap),
+        "reader_agreement": agreement_of_readers(read, cohort.labels),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it: numpy's numbers as Python's, what is no number as null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return round(value, 6) if np.isfinite(value) else None
+    return value

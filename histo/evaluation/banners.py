@@ -1,0 +1,134 @@
+"""What a reader must know before any figure: loud sentences, each with a code that other programs can look for."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from histo.evaluation.cases import STATUSES, Case, Cohort
+from histo.evaluation.training_record import Side
+
+FEWEST_POSITIVES = 20
+_PHANTOM_KEYS = {"format", "kind", "seed", "domain", "patient_seed"}
+
+
+@dataclass(frozen=True)
+class Banner:
+    """One warning; `red` ones make a figure misleading, the others limit it."""
+
+    code: str
+    text: str
+    red: bool = True
+
+
+def is_phantom(case: Case) -> bool:
+    """Tell whether a slide was made by `histo phantom`, by the JSON file that lies beside it."""
+    try:
+        known = json.loads(case.record.path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(known, dict) and set(known) >= _PHANTOM_KEYS
+
+
+def banners_of(cohort: Cohort, sides: Sequence[Side] | None, training: dict[str, Any] | None) -> list[Banner]:
+    """Return every banner that these slides, this model and this manifest call for, red ones first."""
+    found = [*_synthetic(cohort), *_patients(cohort), *_overlap(cohort, sides), *_few(cohort), *_rest(cohort)]
+    if sides is None:
+        stated = (
+            f" (its card says {training['train_slides']} slides)" if training and "train_slides" in training else ""
+        )
+        text = (
+            f"Which slides the model was trained on{stated} is not on record here, so nothing proves that none of "
+            "these is among them; give --model RUN/bundle with its splits.csv."
+        )
+        found.append(Banner("training_slides_unknown", text, red=False))
+    return sorted(found, key=lambda b: not b.red)
+
+
+def _synthetic(cohort: Cohort) -> list[Banner]:
+    count = sum(is_phantom(c) for c in cohort.cases)
+    if count == len(cohort.cases):
+        text = "SYNTHETIC: no clinical meaning. Every slide is a procedural phantom; no figure here is one of patients."
+        return [Banner("synthetic", text)]
+    if count:
+        text = f"{count} of {len(cohort.cases)} slides are synthetic phantoms mixed with others; evaluate them apart."
+        return [Banner("partly_synthetic", text)]
+    return []
+
+
+def _patients(cohort: Cohort) -> list[Banner]:
+    missing = sum(p is None for p in cohort.patients)
+    if not missing:
+        return []
+    text = (
+        f"{missing} of {len(cohort.cases)} slides have no patient in the manifest: slides of one person may count as "
+        "several, and every interval may be too narrow."
+    )
+    return [Banner("patient_missing", text)]
+
+
+def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
+    """Find slides and patients that the model was made with, by its own record and by the manifest's word."""
+    found = []
+    made_with = {"train": ("trained_on", "trained on")}
+    for side in sides or ():
+        same = sum(side.has_slide(c) for c in cohort.cases)
+        shared = sum(side.has_patient(c) for c in cohort.cases)
+        code, what = made_with.get(
+            side.name, ("tuned_on_test", f"used for {side.name} (epoch, temperature, thresholds)")
+        )
+        if same:
+            text = f"{same} of the judged slides were {what} in making this model: these figures flatter it."
+            found.append(Banner(code, text))
+        elif shared and not all(is_phantom(c) for c in cohort.cases):  # every phantom cohort counts patients from 0
+            text = (
+                f"{shared} of the judged slides name a patient that the model's {side.name} slides name too; unless "
+                "these are other people with the same code, the figures flatter the model."
+            )
+            found.append(Banner("patient_in_training", text))
+    for split, code in (("train", "trained_on"), ("validation", "tuned_on_test")):
+        marked = sum(c.record.split == split for c in cohort.cases)
+        if marked:
+            text = f"{marked} of the judged slides are marked {split} in the manifest: they are no test slides."
+            found.append(Banner(code, text))
+    return found
+
+
+def _few(cohort: Cohort) -> list[Banner]:
+    found = []
+    for label in cohort.labels:
+        n, name = sum(c.record.label == label for c in cohort.cases), label.replace("_", " ")
+        if n < FEWEST_POSITIVES:
+            text = (
+                f"Only {n} slide{'s' * (n != 1)} with the label {name} ({FEWEST_POSITIVES} are the least): no figure "
+                "for it is worth more than its interval."
+            )
+            found.append(Banner("few_positives", text))
+    return found
+
+
+def _rest(cohort: Cohort) -> list[Banner]:
+    found = []
+    counts = {s: sum(c.status == s for c in cohort.cases) for s in STATUSES}
+    n = len(cohort.cases)
+    lost = counts["refused"] + counts["failed"] + counts["missing"]
+    if lost:
+        parts = ", ".join(f"{counts[s]} {s}" for s in ("refused", "failed", "missing") if counts[s])
+        text = f"{lost} of {n} slides have no verdict ({parts}); all of them stay in the figures, as wrong."
+        found.append(Banner("without_verdict", text, red=lost > 0.05 * n))
+    if counts["review"] > 0.1 * n:
+        text = f"{counts['review']} of {n} verdicts are suggestions that wait for review, not verdicts to be used."
+        found.append(Banner("many_in_review", text, red=False))
+    versions = {c.result.provenance.versions.get("histo", "?") for c in cohort.cases if c.result}
+    settings = {c.result.provenance.settings_digest for c in cohort.cases if c.result}
+    if len(versions) > 1 or len(settings) > 1:
+        text = f"The results come from {len(versions)} versions of histo and {len(settings)} settings; run infer anew."
+        found.append(Banner("mixed_settings", text))
+    if all(c.record.label == cohort.labels[0] for c in cohort.cases):
+        found.append(Banner("one_label", "Every slide is normal: sensitivity cannot be judged at all.", red=True))
+    return found
+
+
+def as_json(banners: Sequence[Banner]) -> list[dict[str, Any]]:
+    """Return banners as JSON holds them."""
+    return [{"code": b.code, "red": b.red, "text": b.text} for b in banners]

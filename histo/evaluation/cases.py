@@ -1,0 +1,163 @@
+"""Slides of a manifest beside what `histo infer` said of them; nobody is dropped, whatever the status."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histo.data.manifest import inspect_manifest
+from histo.data.records import SlideRecord
+from histo.errors import UsageError
+from histo.results import ModelInfo, SlideResult, Verdict, load_result
+
+MISSING = "missing"
+STATUSES = ("done", "review", "refused", "failed", MISSING)
+NO_VERDICT = "no verdict"
+_NO_PATIENT = "no patient"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One slide: its row of the manifest and its result; None where `histo infer` never examined it."""
+
+    record: SlideRecord
+    result: SlideResult | None
+    folder: Path | None = None
+
+    @property
+    def status(self) -> str:
+        """The result's status, or `missing`."""
+        return self.result.status if self.result else MISSING
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict, in review or not; None without one."""
+        return self.result.verdict if self.result else None
+
+    @property
+    def called(self) -> str:
+        """The label of the verdict, or `no verdict`."""
+        return self.verdict.label if self.verdict else NO_VERDICT
+
+    @property
+    def right(self) -> bool:
+        """Whether the verdict is the label; a slide without verdict is never right."""
+        return self.called == self.record.label
+
+    @property
+    def sure(self) -> float:
+        """The probability of the verdict's label; 0 without a verdict."""
+        return float(self.verdict.probability.get(self.verdict.label, 0.0)) if self.verdict else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """All cases of an evaluation with the model that judged them, and what was set aside before.
+
+    `set_aside` counts the manifest's slides of other splits; `foreign` results that no slide of the manifest claims.
+    """
+
+    cases: tuple[Case, ...]
+    model: ModelInfo
+    manifest: Path
+    out: Path
+    set_aside: Mapping[str, int]
+    foreign: int
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every label that the model can give, the normal one first."""
+        return self.model.labels
+
+    @cached_property
+    def truth(self) -> NDArray[np.int64]:
+        """The label of every slide (N,), as a number in `labels`."""
+        return np.array([self.labels.index(c.record.label) for c in self.cases], np.int64)
+
+    @cached_property
+    def called(self) -> NDArray[np.int64]:
+        """The verdict of every slide (N,), as a number in `labels`; their count where there is none."""
+        return np.array([[*self.labels, NO_VERDICT].index(c.called) for c in self.cases], np.int64)
+
+    @cached_property
+    def patients(self) -> list[str | None]:
+        """The patient of every slide; None where the manifest names none."""
+        return [c.record.patient or None for c in self.cases]
+
+    def where(self, wanted: NDArray[np.bool_]) -> list[Case]:
+        """Return the cases at which a mask (N,) is true."""
+        return [c for c, w in zip(self.cases, wanted.tolist(), strict=True) if w]
+
+
+def read_cohort(out: Path, manifest: Path, split: str | None = None) -> Cohort:
+    """Match the results in `out` with the slides of a manifest.
+
+    Only slides of `split` are judged; without one those marked `test`, or all where no slide is. Raises `UsageError`
+    for a manifest with problems (a missing patient is none here: it becomes a banner), a folder without results,
+    results of several models, or when no slide of the manifest was examined.
+    """
+    results = _results(out)
+    model = results[0][1].model
+    records = _records(manifest, model.labels)
+    marked = {r.split for r in records}
+    wanted = split or ("test" if "test" in marked else None)
+    kept = [r for r in records if wanted is None or r.split == wanted]
+    if not kept:
+        raise UsageError(f"manifest {manifest} has no slide of split {wanted}; leave --split away or name another")
+    aside = Counter(r.split or "no split" for r in records if wanted is not None and r.split != wanted)
+    matched = _match(kept, results)
+    if not any(c.result for c in matched):
+        raise UsageError(f"{out} holds no result of a slide of {manifest}; run histo infer on these slides first")
+    # Slides of the other splits were examined for other ends, and are no strangers.
+    others = sum(c.result is not None for c in _match([r for r in records if r not in kept], results))
+    foreign = len(results) - sum(c.result is not None for c in matched) - others
+    return Cohort(tuple(matched), model, manifest, out, dict(aside), max(0, foreign))
+
+
+def _records(manifest: Path, labels: Sequence[str]) -> list[SlideRecord]:
+    rows, findings = inspect_manifest(manifest, labels)
+    problems = [str(f) for f in findings if f.severity == "error" and f.message != _NO_PATIENT]
+    if problems:
+        raise UsageError(f"manifest {manifest} has {len(problems)} problem(s): " + "; ".join(problems))
+    return [record for _, record in rows]
+
+
+def _results(out: Path) -> list[tuple[Path, SlideResult]]:
+    """Read the results of one model: of the last call's, where `run.json` names it."""
+    files = sorted((out / "slides").glob("*/result.json"))
+    if not files:
+        raise UsageError(f"{out} holds no results (slides/*/result.json); give the --out folder of histo infer")
+    results = [(f.parent, load_result(f)) for f in files]
+    digests = {r.model.digest for _, r in results}
+    if len(digests) > 1:
+        wanted = _last_model(out)
+        if wanted not in digests:
+            raise UsageError(f"{out} holds results of {len(digests)} models; give each model a folder of its own")
+        results = [(folder, r) for folder, r in results if r.model.digest == wanted]
+    return results
+
+
+def _last_model(out: Path) -> str | None:
+    try:
+        digest = json.loads((out / "run.json").read_text(encoding="utf-8")).get("model_digest")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return digest if isinstance(digest, str) else None
+
+
+def _match(records: Sequence[SlideRecord], results: Sequence[tuple[Path, SlideResult]]) -> list[Case]:
+    """Give every slide its result: by path, else by the slide's name, else by the file's name where that is unique."""
+    by_path = {str(Path(r.path).resolve()): (f, r) for f, r in results}
+    by_id = {r.slide_id: (f, r) for f, r in results}
+    names = Counter(Path(r.path).name for _, r in results)
+    by_name = {Path(r.path).name: (f, r) for f, r in results if names[Path(r.path).name] == 1}
+    matched = []
+    for record in records:
+        found = by_path.get(str(record.path.resolve())) or by_id.get(record.slide) or by_name.get(record.path.name)
+        matched.append(Case(record, found[1], found[0]) if found else Case(record, None))
+    return matched

@@ -1,0 +1,126 @@
+"""What else could judge these slides, and whether the model is better than that on the same slides."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from histo.data.records import SlideRecord
+from histo.evaluation.cases import NO_VERDICT, Cohort, read_cohort
+from histo.evaluation.confusion import confusions, overall
+from histo.evaluation.discrimination import difference
+from histo.evaluation.intervals import mean_of_shares
+from histo.evaluation.resampling import Bootstrap, percentiles, with_patients
+from histo.learning.statistics import association
+
+_READER = "reader"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Somebody's label for every slide of a cohort; `no verdict` where there is none."""
+
+    name: str
+    calls: tuple[str, ...]
+    note: str = ""
+
+
+def majority(cohort: Cohort, trained: Sequence[SlideRecord] = ()) -> Judge:
+    """Return the judge that calls everything what most training slides are; most slides of the cohort without them."""
+    labels = [r.label for r in trained] or [c.record.label for c in cohort.cases]
+    most = max(cohort.labels, key=lambda label: labels.count(label))
+    where = "the training slides" if trained else "this very cohort, which flatters it"
+    return Judge("majority", (most,) * len(cohort.cases), f"{most} on every slide, the most frequent of {where}")
+
+
+def readers(cohort: Cohort) -> list[Judge]:
+    """Return a judge for every column of the manifest whose name begins with `reader` and that holds labels."""
+    names = list(dict.fromkeys(n for c in cohort.cases for n in c.record.extra if n.startswith(_READER)))
+    judges = []
+    for name in names:
+        calls = tuple(c.record.extra.get(name) or NO_VERDICT for c in cohort.cases)
+        if set(calls) <= {*cohort.labels, NO_VERDICT} and set(calls) != {NO_VERDICT}:
+            judges.append(Judge(name, calls, f"column {name} of the manifest"))
+    return judges
+
+
+def other_run(cohort: Cohort, out: Path, manifest: Path, split: str | None) -> Judge:
+    """Return the verdicts of another run of `histo infer` on the same slides.
+
+    Raises `UsageError` as `read_cohort` does.
+    """
+    other = read_cohort(out, manifest, split)
+    calls = {c.record.slide: c.called for c in other.cases}
+    model = other.model
+    return Judge(
+        f"model {model.name}", tuple(calls.get(c.record.slide, NO_VERDICT) for c in cohort.cases), model.digest
+    )
+
+
+def compare(cohort: Cohort, judges: Sequence[Judge], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Return balanced accuracy of every judge, its paired difference to the model, and McNemar's exact test.
+
+    The difference is drawn by patient, both on the same draws; McNemar 1947 counts slides that only one has right.
+    """
+    count, rows = len(cohort.labels), []
+    known = [*cohort.labels, NO_VERDICT]
+    for judge in judges:
+        calls = np.array([known.index(c) if c in known else count for c in judge.calls], np.int64)
+        once = confusions(cohort.truth, calls, count, np.ones((1, len(calls))))[0]
+        own = once.sum(axis=1).astype(int).tolist()
+        figure = mean_of_shares(np.diag(once[:, :count]).astype(int).tolist(), own)
+        drawn = overall(confusions(cohort.truth, calls, count, bootstrap.weights))["balanced_accuracy"]
+        gain = difference(bootstrap.weights, cohort.truth, cohort.called, calls, count)
+        mean = difference(np.ones((1, len(calls))), cohort.truth, cohort.called, calls, count)[0]
+        rows.append(
+            {
+                "name": judge.name,
+                "note": judge.note,
+                "calls": dict(Counter(judge.calls)),
+                "balanced_accuracy": with_patients(figure, percentiles(drawn)),
+                "gain_of_model": with_patients(
+                    {"value": float(mean), "n": len(calls)},
+                    percentiles(gain),
+                ),
+                "mcnemar": mcnemar(cohort.called == cohort.truth, calls == cohort.truth),
+            }
+        )
+    return rows
+
+
+def mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return how many slides only one of two judges has right, and the exact two-sided p-value.
+
+    >>> mcnemar(np.array([True] * 6), np.array([False] * 6))
+    {'only_model': 6, 'only_other': 0, 'p': 0.03125}
+    """
+    only_model, only_other = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
+    total = only_model + only_other
+    p = float(binomtest(only_model, total, 0.5).pvalue) if total else 1.0
+    return {"only_model": only_model, "only_other": only_other, "p": p}
+
+
+def agreement_of_readers(judges: Sequence[Judge], labels: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Return Cohen's kappa and Cramér's V of every two readers, over the slides that both judged."""
+    rows: list[Mapping[str, Any]] = []
+    for i, one in enumerate(judges):
+        for other in judges[i + 1 :]:
+            both = [(a, b) for a, b in zip(one.calls, other.calls, strict=True) if NO_VERDICT not in (a, b)]
+            if both:
+                table = np.array([[sum(p == (a, b) for p in both) for b in labels] for a in labels], float)
+                padded = np.concatenate([table, np.zeros((len(labels), 1))], axis=1)
+                tied, _ = association([a for a, _ in both], [b for _, b in both], 1, 0)
+                rows.append(
+                    {
+                        "readers": [one.name, other.name],
+                        "n": len(both),
+                        "kappa": float(overall(padded)["kappa"]),
+                        "cramers_v": tied,
+                    }
+                )
+    return rows

@@ -1,0 +1,83 @@
+"""Counts of label against verdict, and every measure that follows from them, for one table or a stack of them.
+
+A table (…, L, L + 1) has a row a label and a column a verdict, the last one for slides without a verdict. Such a slide
+is right for no label: it lowers the sensitivity of its own, and is a false alarm of none.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = NDArray[np.float64]
+
+
+def confusions(labels: NDArray[np.int64], verdicts: NDArray[np.int64], count: int, weights: Table) -> Table:
+    """Return tables (B, L, L + 1) for weights (B, N); `verdicts` (N,) are 0 to L, L for none."""
+    cells = np.zeros((len(labels), count * (count + 1)))
+    cells[np.arange(len(labels)), labels * (count + 1) + verdicts] = 1
+    return np.asarray((weights @ cells).reshape(-1, count, count + 1))
+
+
+def by_label(table: Table) -> Mapping[str, Table]:
+    """Return sensitivity, specificity, PPV, NPV and F1 (…, L) of every label against the others; NaN without slides."""
+    count = table.shape[-2]
+    right = np.diagonal(table[..., :count], axis1=-2, axis2=-1)
+    own, called = table.sum(axis=-1), table[..., :count].sum(axis=-2)
+    total = table.sum(axis=(-1, -2))[..., None]
+    missed, false = own - right, called - right
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "sensitivity": right / own,
+            "specificity": (total - own - false) / (total - own),
+            "ppv": right / called,
+            "npv": (total - own - false) / (total - called),
+            "f1": 2 * right / (2 * right + missed + false),
+        }
+
+
+def counts_by_label(table: Table) -> list[dict[str, tuple[int, int]]]:
+    """Return (hits, n) of sensitivity, specificity, PPV and NPV for every label of one table (L, L + 1)."""
+    count = len(table)
+    total = int(table.sum())
+    found = []
+    for k in range(count):
+        right, own, called = int(table[k, k]), int(table[k].sum()), int(table[:, k].sum())
+        clear = total - own - (called - right)
+        found.append(
+            {
+                "sensitivity": (right, own),
+                "specificity": (clear, total - own),
+                "ppv": (right, called),
+                "npv": (clear, total - called),
+            }
+        )
+    return found
+
+
+def overall(table: Table) -> Mapping[str, Table]:
+    """Return accuracy, balanced accuracy, macro F1, Cohen's kappa and Gorodkin's MCC (…,) over all labels with slides.
+
+    Kappa: Cohen 1960. MCC of many classes: Gorodkin 2004.
+    """
+    square = np.concatenate([table, np.zeros_like(table[..., :1, :])], axis=-2)
+    total = square.sum(axis=(-1, -2))
+    right = np.trace(square, axis1=-2, axis2=-1)
+    rows, columns = square.sum(axis=-1), square.sum(axis=-2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chance = (rows * columns).sum(axis=-1) / total**2
+        spread = np.sqrt((total**2 - (columns**2).sum(axis=-1)) * (total**2 - (rows**2).sum(axis=-1)))
+        each = by_label(table)
+        return {
+            "accuracy": right / total,
+            "balanced_accuracy": _mean(each["sensitivity"]),
+            "macro_f1": _mean(np.where(table.sum(axis=-1) > 0, each["f1"], np.nan)),
+            "kappa": (right / total - chance) / (1 - chance),
+            "mcc": (right * total - (rows * columns).sum(axis=-1)) / spread,
+        }
+
+
+def _mean(values: Table) -> Table:
+    """Return the mean over labels that have slides; NaN where none has."""
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1))

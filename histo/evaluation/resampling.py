@@ -1,0 +1,71 @@
+"""The bootstrap by patient: whole patients are drawn, within the label that most of their slides have.
+
+Slides of one patient are no independent findings; drawing patients keeps what they share (Field and Welsh 2007).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROUNDS = 2000
+Weights = NDArray[np.float64]
+Statistic = Callable[[Weights], NDArray[np.float64]]
+
+
+class Bootstrap:
+    """How often every slide is drawn in each of many rounds, `weights` (B, N); the same seed draws the same.
+
+    `patients` (N,) may hold None where the manifest names none: such a slide is drawn alone, and a banner says so.
+    """
+
+    def __init__(
+        self, patients: Sequence[str | None], labels: Sequence[str], rounds: int = ROUNDS, seed: int = 0
+    ) -> None:
+        names = [p if p is not None else f"\0slide {k}" for k, p in enumerate(patients)]
+        number, of = np.unique(names, return_inverse=True) if names else (np.zeros(0), np.zeros(0, np.int64))
+        self.patients = len(number)
+        rng = np.random.default_rng(seed)
+        drawn = np.zeros((rounds, self.patients))
+        for members in _strata(of, labels, self.patients):
+            drawn[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), rounds)
+        self.weights: Weights = drawn[:, of]
+
+    def interval(self, statistic: Statistic, rows: NDArray[np.int64] | None = None) -> tuple[float, float] | None:
+        """Return the 95 % percentile interval of a statistic of weights (B, n) over `rows`, all slides if None.
+
+        Rounds in which the statistic does not exist (NaN) are left out; None when fewer than half are left.
+        """
+        weights = self.weights if rows is None else self.weights[:, rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return percentiles(statistic(weights))
+
+
+def percentiles(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the 2.5 and 97.5 percentiles of what is a number, None when fewer than half of `values` (B,) are."""
+    known = values[np.isfinite(values)]
+    if len(known) < max(1, len(values) / 2):
+        return None
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def with_patients(figure: dict[str, Any], interval: tuple[float, float] | None) -> dict[str, Any]:
+    """Return a figure with the interval of the bootstrap by patient beside its own."""
+    low, high = interval or (None, None)
+    return figure | {"patient_low": low, "patient_high": high}
+
+
+def _strata(of: NDArray[np.int64], labels: Sequence[str], patients: int) -> list[list[int]]:
+    """Return the patients of every stratum; a patient stands with the label of most slides, the rarer one on a tie."""
+    slides = Counter(labels)
+    theirs: list[Counter[str]] = [Counter() for _ in range(patients)]
+    for patient, label in zip(of.tolist(), labels, strict=True):
+        theirs[patient][label] += 1
+    strata: dict[str, list[int]] = {}
+    for patient, counts in enumerate(theirs):
+        best = min(counts, key=lambda label: (-counts[label], slides[label], label))
+        strata.setdefault(best, []).append(patient)
+    return list(strata.values())

@@ -1,0 +1,99 @@
+"""The truth of a slide as far as it is known: which classes it holds, and where, on a fine lattice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from histo.data.annotations import NO_ALIASES, read_annotations
+from histo.data.labels import IGNORED, draw_labels
+from histo.evaluation.cases import Case
+from histo.geometry import MapGrid, Pyramid, cover
+from histo.results import ModelInfo
+
+FINE_UM = 4.0  # Dice and areas are those of 4 µm cells
+_MOST_CELLS = 2**27  # a coarser lattice beyond, so that memory stays bounded
+EIGHT = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The truth on a lattice: class numbers (H, W) in the order of the model's classes, 0 normal, 255 ignored."""
+
+    classes: NDArray[np.uint8]
+    grid: MapGrid
+
+
+@dataclass(frozen=True, eq=False)
+class TrueLesion:
+    """One connected piece of a class: its cells (H, W slices and mask), area and the diameter of an equal disc."""
+
+    window: tuple[slice, slice]
+    inside: NDArray[np.bool_]
+    area_mm2: float
+    diameter_um: float
+
+
+def fine_grid(pyramid: Pyramid) -> MapGrid:
+    """Return the lattice of 4 µm cells over a slide, coarser for slides beyond 2000 mm²."""
+    _, _, width, height = pyramid.bounds_level0_px
+    cells = width * pyramid.mpp_x * height * pyramid.mpp_y / FINE_UM**2
+    side_um = FINE_UM * max(1.0, (cells / _MOST_CELLS) ** 0.5)
+    return cover(pyramid, (side_um / pyramid.mpp_x, side_um / pyramid.mpp_y))
+
+
+def draw_truth(case: Case, model: ModelInfo, aliases: Mapping[str, str] = NO_ALIASES) -> Drawn | None:
+    """Draw the outlines of a slide; a normal slide without outlines is all normal.
+
+    Returns None where nobody outlined a slide with lesions, or the slide's geometry is not known.
+    Raises `UsageError` for an annotation that cannot be read.
+    """
+    record = case.record
+    if case.result is None or case.result.pyramid is None:
+        return None
+    if record.annotation is None and record.label != model.normal_label:
+        return None
+    grid = fine_grid(case.result.pyramid)
+    outlines = (
+        read_annotations(record.annotation, model.class_names, case.result.pyramid, aliases)
+        if record.annotation
+        else {}
+    )
+    return Drawn(draw_labels(outlines, model.class_names, grid, 0), grid)
+
+
+def classes_of(case: Case, model: ModelInfo, drawn: Drawn | None) -> dict[str, bool | None]:
+    """Return whether a slide holds each class, None where that is not known.
+
+    Outlines decide. Without them the label does: its own class is there; one that comes after it in the order of
+    precedence may be there too, and nobody said.
+    """
+    label, names = case.record.label, [c.name for c in model.classes]
+    held = [c.name for c in model.classes if c.verdict == label]
+    if drawn is not None:
+        shown = {name: bool((drawn.classes == k).any()) for k, name in enumerate(names, start=1)}
+        return {name: shown[name] or name in held for name in names}
+    if not held:
+        return dict.fromkeys(names, False)
+    first = min(names.index(name) for name in held)
+    known: dict[str, bool | None] = dict.fromkeys(names[:first], False)
+    known |= {name: True if len(held) == 1 else None for name in held}
+    return {name: known.get(name) for name in names}
+
+
+def lesions_of(drawn: Drawn, number: int) -> tuple[list[TrueLesion], NDArray[np.int32]]:
+    """Return the connected pieces of a class, and their numbers (H, W), 1 for the first, 0 outside."""
+    labels, _ = ndimage.label(drawn.classes == number, structure=EIGHT)
+    found = []
+    for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[rows, columns] == index
+        area_mm2 = float(inside.sum()) * drawn.grid.cell_mm2
+        found.append(TrueLesion((rows, columns), inside, area_mm2, float(2e3 * np.sqrt(area_mm2 / np.pi))))
+    return found, labels.astype(np.int32)
+
+
+def ignored(drawn: Drawn) -> NDArray[np.bool_]:
+    """Return the cells (H, W) that the reader said must not be judged."""
+    return np.asarray(drawn.classes == IGNORED)

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+from histo.errors import UsageError
+from histo.evaluation.cases import read_cohort
+
+
+def test_every_slide_has_its_case_whatever_became_of_it(make_cohort, made):
+    slides = [
+        made("normal", "normal"),
+        made("normal", "calcinosis_cutis", "review"),
+        made("calcinosis_cutis", None, "refused"),
+        made("heterotopic_ossification", None, "missing"),
+    ]
+    cohort = read_cohort(*make_cohort(slides))
+    assert [c.status for c in cohort.cases] == ["done", "review", "refused", "missing"]
+    assert [c.called for c in cohort.cases] == ["normal", "calcinosis_cutis", "no verdict", "no verdict"]
+    assert [c.right for c in cohort.cases] == [True, False, False, False]
+    assert cohort.called.tolist() == [0, 2, 3, 3]
+    assert cohort.patients == ["p0", "p1", "p2", "p3"]
+
+
+def test_a_missing_patient_is_kept_and_any_other_problem_refused(make_cohort, made):
+    out, manifest = make_cohort([made("normal", "normal", patient=""), made("normal", "normal")])
+    assert read_cohort(out, manifest).patients == [None, "p1"]
+    manifest.write_text(manifest.read_text().replace(",normal,", ",healthy,"))
+    with pytest.raises(UsageError, match="unknown label"):
+        read_cohort(out, manifest)
+
+
+def test_the_test_slides_are_judged_where_some_are_marked(make_cohort, made):
+    slides = [made("normal", "normal", extra=(("split", s),)) for s in ("train", "test", "test")]
+    out, manifest = make_cohort(slides)
+    cohort = read_cohort(out, manifest)
+    assert len(cohort.cases) == 2
+    assert cohort.set_aside == {"train": 1}
+    assert cohort.foreign == 0
+    assert len(read_cohort(out, manifest, "train").cases) == 1
+    with pytest.raises(UsageError, match="no slide of split validation"):
+        read_cohort(out, manifest, "validation")
+
+
+def test_results_of_moved_slides_are_found_by_name(make_cohort, made):
+    out, manifest = make_cohort([made("normal", "normal"), made("normal", "normal")])
+    for file in out.glob("slides/*/result.json"):
+        file.write_text(file.read_text().replace(str(manifest.parent), "/elsewhere"))
+    assert all(c.result for c in read_cohort(out, manifest).cases)
+
+
+def test_results_of_two_models_are_never_mixed(make_cohort, made):
+    out, manifest = make_cohort([made("normal", "normal"), made("normal", "normal")])
+    file = out / "slides" / "s1" / "result.json"
+    file.write_text(file.read_text().replace("ab" * 32, "ef" * 32))
+    with pytest.raises(UsageError, match="2 models"):
+        read_cohort(out, manifest)
+    (out / "run.json").write_text(json.dumps({"model_digest": "ab" * 32}))
+    assert [c.status for c in read_cohort(out, manifest).cases] == ["done", "missing"]
+
+
+def test_a_folder_without_results_says_so(make_cohort, made, tmp_path):
+    _, manifest = make_cohort([made("normal", "normal")])
+    with pytest.raises(UsageError, match="holds no results"):
+        read_cohort(tmp_path, manifest)

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from histo.data.manifest import read_manifest
+from histo.evaluation.baselines import Softmax, learnt_judges
+from histo.evaluation.cases import Case, Cohort, read_cohort
+from histo.evaluation.comparators import agreement_of_readers, compare, majority, mcnemar, other_run, readers
+from histo.evaluation.resampling import Bootstrap
+
+LABELS = ("normal", "heterotopic_ossification", "calcinosis_cutis")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
+def test_mcnemar_is_the_exact_binomial_test_of_the_discordant(pairs):
+    ours, theirs = (np.array([p[k] for p in pairs], bool) for k in (0, 1))
+    found = mcnemar(ours, theirs)
+    n, few = found["only_model"] + found["only_other"], min(found["only_model"], found["only_other"])
+    assert found["p"] == pytest.approx(min(1.0, 2 * binom.cdf(few, n, 0.5)) if n else 1.0)
+
+
+def cohort_of(make_cohort, made, read=("normal", "calcinosis_cutis")):
+    slides = [
+        made("normal", "normal", extra=(("reader_1", read[0]), ("reader_2", read[0]))),
+        made("normal", "normal", extra=(("reader_1", read[0]), ("reader_2", read[1]))),
+        made("calcinosis_cutis", "calcinosis_cutis", extra=(("reader_1", read[1]), ("reader_2", read[1]))),
+        made("calcinosis_cutis", "calcinosis_cutis", extra=(("reader_1", ""), ("reader_2", read[1]))),
+    ]
+    return make_cohort(slides)
+
+
+def test_the_majority_is_beaten_and_readers_are_compared(make_cohort, made):
+    cohort = read_cohort(*cohort_of(make_cohort, made))
+    judges = [majority(cohort), *readers(cohort)]
+    rows = compare(cohort, judges, Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], 100))
+    assert [r["name"] for r in rows] == ["majority", "reader_1", "reader_2"]
+    assert [r["balanced_accuracy"]["value"] for r in rows] == [0.5, 0.75, 0.75]
+    assert rows[0]["gain_of_model"]["value"] == pytest.approx(0.5)
+    assert rows[0]["mcnemar"]["only_model"] == 2
+    (pair,) = agreement_of_readers(readers(cohort), LABELS)
+    assert (pair["n"], pair["kappa"]) == (3, pytest.approx(0.4))
+
+
+def test_a_run_is_as_good_as_itself(make_cohort, made):
+    out, manifest = cohort_of(make_cohort, made)
+    cohort = read_cohort(out, manifest)
+    (row,) = compare(cohort, [other_run(cohort, out, manifest, None)], Bootstrap(list("abcd"), ["x"] * 4, 50))
+    assert row["gain_of_model"] == {"value": 0.0, "n": 4, "patient_low": 0.0, "patient_high": 0.0}
+    assert row["mcnemar"]["p"] == 1
+
+
+def test_the_regression_learns_a_ring_that_needs_squares():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(400, 2))
+    truth = (np.hypot(*rows.T) > 1.2).astype(int)
+    judge = Softmax.fit(rows, truth, 2)
+    assert (judge.chances(rows).argmax(axis=1) == truth).mean() > 0.95
+    assert judge.chances(rows).sum(axis=1) == pytest.approx(np.ones(400))
+
+
+def test_baselines_learn_flat_colours(painted_cohort, model_info, tmp_path):
+    """Painted slides differ in colour alone: the colour baseline must win on the slides that it learnt from."""
+    records = read_manifest(painted_cohort, LABELS)
+    cohort = Cohort(tuple(Case(r, None) for r in records), model_info, painted_cohort, tmp_path, {}, 0)
+    outlined = [r for r in records if r.annotation or r.label == "normal"]
+    colour, texture = learnt_judges(cohort, outlined, {})
+    right = [call == c.record.label for call, c in zip(colour.calls, cohort.cases, strict=True)]
+    assert np.mean(right) >= 8 / 9
+    assert len(texture.calls) == 9

@@ -1,0 +1,121 @@
+"""The whole of `histo evaluate` on a cohort without pixels, and from infer to the page on painted slides."""
+
+import csv
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from histo.archive.examine import RunOptions
+from histo.archive.local import run_slides
+from histo.cli import app
+from histo.errors import UsageError
+from histo.evaluate import Options, evaluate, headline
+
+BONE, SPOT = ("bone", (800.0, 800.0, 400.0)), ("calcification", (1500.0, 1500.0, 240.0))
+HO, CC = "heterotopic_ossification", "calcinosis_cutis"
+FILES = ("report.json", "report.html", "claim.csv", "tripod_ai.csv", "stard_ai.csv")
+FEW = Options(rounds=100)
+
+
+@pytest.fixture
+def cohort(make_cohort, made):
+    needle = (("varied", "calcium.diameter_um=120"), ("kind", CC))
+    slides = [
+        *[made("normal", "normal", sure=0.8 + 0.01 * k, extra=(("kind", "normal"),)) for k in range(4)],
+        made("normal", CC, found=(SPOT,), extra=(("kind", "confounder:ink"),)),
+        made(HO, HO, truth=(BONE,), found=(BONE,), extra=(("kind", HO),)),
+        made(HO, HO, truth=(BONE, SPOT), found=(BONE, SPOT), extra=(("kind", "mixed"),)),
+        made(CC, CC, "review", 0.6, truth=(SPOT,), found=(SPOT,), extra=needle),
+        made(CC, "normal", truth=(SPOT,), extra=needle),
+        made(CC, None, "refused", truth=(SPOT,)),
+        made(CC, None, "missing"),
+    ]
+    return make_cohort(slides)
+
+
+def test_nothing_is_dropped_and_every_file_is_written(cohort):
+    out, manifest = cohort
+    found = evaluate(out, manifest, options=FEW)
+    for name in FILES:
+        assert (out / "evaluation" / name).is_file()
+    kept = json.loads((out / "evaluation" / "report.json").read_text())
+    assert sum(map(sum, kept["primary"]["confusion"]["counts"])) == 11
+    assert kept["primary"]["by_label"][CC]["sensitivity"]["n"] == 4
+    assert kept["primary"]["overall"]["balanced_accuracy"]["value"] == pytest.approx((4 / 5 + 1 + 1 / 4) / 3)
+    assert kept["abstention"]["worst_case_accuracy"]["hits"] == 6
+    assert kept["several_classes"]["right"]["hits"] == kept["several_classes"]["right"]["n"] == 1
+    needle = kept["localisation"]["needles"]["by_diameter"][0]
+    assert (needle["diameter_um"], needle["found"]["hits"], needle["found"]["n"]) == (120, 1, 2)
+    assert needle["missed_without_review"]["hits"] == 1
+    assert kept["false_calls"]["confounders"]["any"]["hits"] == 1
+    assert kept["calibration"]["conformal"]["without_set"] == 2
+    assert {e["error"] for e in kept["errors"]} == {"false positive", "false negative", "no verdict"}
+    assert "balanced accuracy" in "\n".join(headline(found))
+
+
+def test_no_share_stands_without_its_n_and_interval(cohort):
+    out, manifest = cohort
+    found = evaluate(out, manifest, options=FEW)
+
+    def walk(node, path=""):
+        if isinstance(node, dict):
+            if "hits" in node:
+                assert {"value", "n", "low", "high"} <= set(node), path
+            for key, value in node.items():
+                walk(value, f"{path}.{key}")
+        elif isinstance(node, list):
+            for k, value in enumerate(node):
+                walk(value, f"{path}[{k}]")
+
+    walk(found)
+
+
+def test_the_same_evaluation_gives_the_same_files(cohort, tmp_path):
+    out, manifest = cohort
+    for name in ("one", "two"):
+        evaluate(out, manifest, tmp_path / name, FEW)
+    for name in FILES:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_the_page_fetches_nothing_and_escapes_names(cohort, tmp_path):
+    out, manifest = cohort
+    manifest.write_text(manifest.read_text().replace("s4,", "<script>alert(1)</script>,", 1))
+    evaluate(out, manifest, tmp_path, FEW)
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
+    assert "AUTHOR MUST COMPLETE" in page
+    for label in ("Balanced accuracy", "Debiased error", "False calls", "One deposit of a set diameter"):
+        assert label in page
+
+
+def test_a_model_that_did_not_make_the_results_is_refused(cohort, colour_bundle):
+    out, manifest = cohort
+    with pytest.raises(UsageError, match="did not make the results"):
+        evaluate(out, manifest, options=Options(model=colour_bundle, rounds=10))
+
+
+def test_from_infer_to_the_report_by_the_command_line(painted_cohort, colour_bundle, colour_model, tmp_path):
+    out = tmp_path / "out"
+    run_slides(sorted(painted_cohort.parent.glob("*.svs")), out, colour_model, RunOptions(device="cpu"))
+    arguments = [
+        "evaluate",
+        str(out),
+        str(painted_cohort),
+        "--model",
+        str(colour_bundle),
+        "--report",
+        str(tmp_path / "r"),
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "balanced accuracy" in done.output
+    kept = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert kept["flow"]["slides"] == 9
+    assert kept["freeze"]["card"]["name"] == "mean-colour"
+    assert kept["localisation"]["classes"]["bone"]["dice"]["value"] > 0.8
+    with open(tmp_path / "r" / "claim.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 44

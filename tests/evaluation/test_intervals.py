@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
+
+from histo.evaluation.intervals import half_width, mean_of_shares, needed, share, words
+from histo.learning.statistics import clopper_pearson
+
+
+@given(st.integers(1, 60), st.data())
+def test_a_share_has_the_interval_of_scipy(n, data):
+    hits = data.draw(st.integers(0, n))
+    exact = binomtest(hits, n).proportion_ci(method="exact")
+    figure = share(hits, n)
+    assert (figure["low"], figure["high"]) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+def test_the_anchors_of_the_reference():
+    """reference/evaluation.md, section 2: lower bounds when all are right."""
+    for n, low in ((10, 0.69), (20, 0.83), (60, 0.94), (100, 0.964), (300, 0.988)):
+        assert share(n, n)["low"] == pytest.approx(low, abs=0.005)
+    assert share(72, 72)["low"] >= 0.95 > share(71, 71)["low"] - 1e-3
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.floats(0, 1)), min_size=1, max_size=4))
+def test_a_mean_of_shares_lies_in_its_interval(groups):
+    counts = [n for n, _ in groups]
+    hits = [round(n * p) for n, p in groups]
+    figure = mean_of_shares(hits, counts)
+    assert figure["value"] == pytest.approx(np.mean([h / n for h, n in zip(hits, counts, strict=True)]))
+    assert figure["low"] - 1e-9 <= figure["value"] <= figure["high"] + 1e-9
+
+
+def test_groups_of_one_size_have_the_interval_of_all_slides():
+    figure = mean_of_shares([49, 50, 48], [50, 50, 50])
+    assert (figure["low"], figure["high"]) == pytest.approx(clopper_pearson(147, 150))
+
+
+def test_the_mean_of_shares_covers_the_truth_often_enough():
+    """Simulated: shares 0.95, 0.9, 0.98 of 40, 25 and 60 slides; the nominal 95 % are reached."""
+    rng = np.random.default_rng(0)
+    true, counts = np.array([0.95, 0.9, 0.98]), [40, 25, 60]
+    rounds = 600
+    inside = 0
+    for _ in range(rounds):
+        figure = mean_of_shares([int(rng.binomial(n, p)) for n, p in zip(counts, true, strict=True)], counts)
+        inside += figure["low"] <= true.mean() <= figure["high"]
+    assert inside / rounds >= 0.93
+
+
+def test_needed_is_the_least_number_that_is_enough():
+    for value in (0.8, 0.95, 1.0):
+        n = needed(value)
+        assert half_width({"low": clopper_pearson(value * n, n)[0], "high": clopper_pearson(value * n, n)[1]}) <= 0.05
+        low, high = clopper_pearson(value * (n - 1), n - 1)
+        assert (high - low) / 2 > 0.05
+
+
+def test_an_interval_of_nothing_says_nothing():
+    assert share(0, 0)["value"] is None
+    assert mean_of_shares([0], [0])["low"] is None
+    assert words(mean_of_shares([], [])) == "none to judge"
+    assert binom.sf(9, 10, share(10, 10)["low"]) == pytest.approx(0.025, abs=1e-6)
