@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import binomtest
 
@@ -18,7 +19,10 @@ _SLACK: Final = 1e-9
 
 @dataclass(frozen=True)
 class Check:
-    """One figure against one limit: what, the figure in words and as a number, the limit, n and the n it needs."""
+    """One figure against one limit: what, the figure in words and as a number, the limit, n and the n it needs.
+
+    `kept` says whether the limit is kept so far, whatever the n; None where there is nothing to compare.
+    """
 
     what: str
     figure: str
@@ -27,6 +31,7 @@ class Check:
     n: int
     needs: int
     outcome: Outcome
+    kept: bool | None = None
 
 
 def share_words(hits: int, n: int) -> str:
@@ -50,20 +55,21 @@ def at_most(what: str, hits: int, n: int, limit: float, needs: int, more: str = 
     """
     slides = n if slides is None else slides
     looks = needs * n / slides if slides else needs
+    kept = hits <= limit * n + _SLACK
     if slides >= needs:
-        outcome: Outcome = "pass" if hits <= limit * n + _SLACK else "fail"
+        outcome: Outcome = "pass" if kept else "fail"
     else:
         outcome = "fail" if hits > limit * looks + _SLACK else "insufficient n"
-    return Check(
-        what, share_words(hits, n) + more, hits / n if n else None, f"≤ {_percent(limit)}", slides, needs, outcome
-    )
+    value = hits / n if n else None
+    words = share_words(hits, n) + more
+    return Check(what, words, value, f"≤ {_percent(limit)}", slides, needs, outcome, kept if n else None)
 
 
 def at_least(what: str, hits: int, n: int, limit: float, needs: int, more: str = "") -> Check:
     """Check a share of good events; the misses are what counts where slides are too few, as in `at_most`."""
     other = at_most(what, n - hits, n, 1 - limit, needs)
     value = hits / n if n else None
-    return Check(what, share_words(hits, n) + more, value, f"≥ {_percent(limit)}", n, needs, other.outcome)
+    return Check(what, share_words(hits, n) + more, value, f"≥ {_percent(limit)}", n, needs, other.outcome, other.kept)
 
 
 def number(
@@ -71,12 +77,10 @@ def number(
 ) -> Check:
     """Check a figure that is no share, such as a median; with too few slides it neither passes nor fails."""
     sign = "≤" if most else "≥"
-    if value is None or n < needs:
-        outcome: Outcome = "insufficient n"
-    else:
-        outcome = "pass" if (value <= limit + _SLACK if most else value >= limit - _SLACK) else "fail"
+    kept = None if value is None else value <= limit + _SLACK if most else value >= limit - _SLACK
+    outcome: Outcome = "insufficient n" if kept is None or n < needs else "pass" if kept else "fail"
     figure = "no slide" if value is None else f"{value:.3g}{unit}"
-    return Check(what, figure, value, f"{sign} {limit:g}{unit}", n, needs, outcome)
+    return Check(what, figure, value, f"{sign} {limit:g}{unit}", n, needs, outcome, kept)
 
 
 def told(what: str, figure: str, n: int, value: float | None = None) -> Check:
@@ -97,13 +101,9 @@ def combine(checks: Sequence[Check]) -> Outcome:
     return "insufficient n" if worst == "reported" else worst
 
 
-def within(check: Check) -> bool:
-    """Tell whether a check with too few slides has kept its limit so far."""
-    if check.outcome != "insufficient n" or check.value is None:
-        return False
-    sign, _, limit = check.limit.partition(" ")
-    bound = float(limit.removesuffix("%").split()[0]) / (100 if "%" in limit else 1)
-    return check.value <= bound + _SLACK if sign == "≤" else check.value >= bound - _SLACK
+def better(one: Check, other: Check) -> Check:
+    """Return the better of two checks of which one is enough; the first of equals."""
+    return max((one, other), key=lambda c: _ORDER.index(c.outcome))
 
 
 def pairs(one: Sequence[Seen | None], other: Sequence[Seen | None]) -> list[tuple[Seen, Seen]]:
@@ -190,24 +190,30 @@ def percentile(values: Sequence[float], q: float) -> float | None:
 def psychometric(diameters: Sequence[float], found: Sequence[bool]) -> tuple[float | None, float | None]:
     """Fit a logistic curve of detection against the logarithm of the diameter; return d50 and d95 in the same unit.
 
-    A weak prior (variance 25 on slope and offset) keeps a clean step finite. Both are None where nothing, or nothing
-    in the wanted direction, was found; a figure outside four times the tested range is None too.
+    A weak prior (variance 25 on slope and offset) keeps a clean step finite. What lies below the smallest diameter is
+    given as that one, and what is not reached within four times the largest as None. A curve that does not rise is
+    flat: both are the smallest diameter if 95 % are found, else None.
     """
-    if not found or not any(found):
+    if not found:
         return None, None
     x = np.log(np.asarray(diameters, float))
     middle, y = float(x.mean()), np.asarray(found, float)
 
-    def cost(theta: np.ndarray) -> float:
+    def cost(theta: NDArray[np.float64]) -> float:
         z = theta[0] + theta[1] * (x - middle)
         return float((np.logaddexp(0, z) - y * z).sum() + 0.5 * (theta**2).sum() / 25)
 
     offset, slope = minimize(cost, np.zeros(2), method="BFGS").x
-    if slope <= 0:
-        return None, None
-    limits = (min(diameters) / 4, max(diameters) * 4)
-    at = [math.exp(middle + (logit - offset) / slope) for logit in (0.0, math.log(19))]
-    return tuple(d if limits[0] <= d <= limits[1] else None for d in at)  # type: ignore[return-value]
+    least, most = min(diameters), 4 * max(diameters)
+    if slope <= 1e-3:
+        flat = least if y.mean() >= 0.95 else None
+        return flat, flat
+
+    def at(logit: float) -> float | None:
+        exponent = middle + (logit - offset) / slope
+        return None if exponent > math.log(most) else max(least, math.exp(exponent))
+
+    return at(0.0), at(math.log(19))
 
 
 def _percent(share: float) -> str:

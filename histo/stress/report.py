@@ -16,7 +16,7 @@ from histo.export.pages import href, render
 from histo.files import whole, write_table, write_text
 from histo.results import RESEARCH_USE
 from histo.stress.disturb import CLEAN, cut_out, disturb, read_picture
-from histo.stress.judge import Check, Outcome, within
+from histo.stress.judge import Check, Outcome
 from histo.stress.picture import Rgb
 from histo.stress.run import Judged
 from histo.stress.trial import Kit, Views
@@ -43,16 +43,14 @@ def summary(judged: Sequence[Judged]) -> str:
 
 def _kept_so_far(checks: Sequence[Check]) -> bool:
     open_ = [c for c in checks if c.outcome == "insufficient n"]
-    return bool(open_) and all(within(c) for c in open_)
+    return bool(open_) and all(c.kept for c in open_)
 
 
 def mark(check: Check) -> str:
     """Return a check's outcome in words; one with too few slides says whether it kept its limit so far."""
     if check.outcome != "insufficient n":
         return check.outcome
-    return (
-        f"insufficient n ({'within' if within(check) else 'beyond'})" if check.value is not None else "insufficient n"
-    )
+    return "insufficient n" if check.kept is None else f"insufficient n ({'within' if check.kept else 'beyond'})"
 
 
 def table(judged: Sequence[Judged]) -> Table:

@@ -148,6 +148,8 @@ def score_all(tasks: Sequence[Task], work: Work, workers: int, done: Done) -> No
 
     Raises `ArchiveError` when a process is killed. What was scored until then is kept.
     """
+    for left_behind in work.phantoms.glob(".*.svs"):  # by a run that was killed
+        left_behind.unlink(missing_ok=True)
     if workers == 1:
         engines = Engines(work.model, "auto", work.device, work.cores)
         for task in tasks:

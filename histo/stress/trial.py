@@ -75,7 +75,11 @@ class Kit:
 
     def base(self) -> list[Source]:
         """Return the base slides: the shift domain, all kinds in turn."""
-        return [self.source(ROUND[k % len(ROUND)], "base", k) for k in range(self.flips_n)]
+        return [self.base_slide(k) for k in range(self.flips_n)]
+
+    def base_slide(self, k: int) -> Source:
+        """Return base slide `k`."""
+        return self.source(ROUND[k % len(ROUND)], "base", k)
 
     def plain(self) -> list[Source]:
         """Return normal skin without look-alikes and artefacts."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +51,7 @@ class Source:
             overrides=dict(self.overrides),
         )
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A short name that no other source has."""
         return _short(json.dumps(self.asked(), sort_keys=True))
@@ -76,7 +77,7 @@ class View:
     numbers: Numbers = ()
     keep_map: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A short name that no other view has: all that decides the pixels."""
         return _short(json.dumps([self.source.key, self.name, self.numbers, VERSION], sort_keys=True))

@@ -12,6 +12,7 @@ from histo.stress.judge import (
     at_least,
     at_most,
     balanced_accuracy,
+    better,
     change_of_p,
     combine,
     false_calls,
@@ -22,7 +23,6 @@ from histo.stress.judge import (
     psychometric,
     share_words,
     told,
-    within,
 )
 
 
@@ -70,12 +70,18 @@ def test_a_number_is_compared_only_with_enough_slides():
     assert number("x", 0.8, 5, 0.85, 5, most=False).outcome == "fail"
 
 
-def test_within_tells_whether_the_limit_is_kept_so_far():
-    assert within(at_most("x", 0, 4, 0.02, 60))
-    assert not within(at_most("x", 1, 4, 0.02, 60))
-    assert within(number("x", 2.0, 4, 3, 30, " points"))
-    assert not within(number("x", 0.5, 4, 0.85, 5, most=False))
-    assert not within(at_most("x", 0, 60, 0.02, 60))
+def test_a_check_tells_whether_its_limit_is_kept_so_far():
+    assert at_most("x", 0, 4, 0.02, 60).kept
+    assert not at_most("x", 1, 4, 0.02, 60).kept
+    assert number("x", 2.0, 4, 3, 30, " %").kept
+    assert not number("x", 0.5, 4, 0.85, 5, most=False).kept
+    assert at_most("x", 0, 0, 0.02, 60).kept is None
+
+
+def test_one_of_two_is_enough():
+    shy, right = at_least("shy", 3, 60, 0.5, 60), at_least("right", 57, 60, 0.9, 60)
+    assert better(shy, right) == better(right, shy) == right
+    assert better(shy, at_least("right", 4, 4, 0.9, 60)).outcome == "insufficient n"
 
 
 def test_a_test_is_as_good_as_its_worst_check():
@@ -144,6 +150,9 @@ def test_the_logistic_curve_finds_its_middle(d50):
     assert high == pytest.approx(d50 * 19**0.25, rel=0.25)
 
 
-def test_nothing_found_has_no_curve():
+def test_a_curve_that_does_not_rise_is_flat():
+    """Regression: a model that found every needle had no d95, and failed."""
+    assert psychometric([50.0, 100.0], [True, True]) == (50.0, 50.0)
+    assert psychometric([50.0] * 30 + [500.0] * 30, [True] * 59 + [False]) == (50.0, 50.0)
     assert psychometric([50.0, 100.0], [False, False]) == (None, None)
     assert psychometric([], []) == (None, None)
