@@ -17,13 +17,14 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
 from histo.config import NetworkConfig, TileConfig, TrainConfig
-from histo.data.sampling import DrawnTiles, LabelledSlide, draw_epoch, keep_decoded, with_tiles
+from histo.data.sampling import LabelledSlide, draw_epoch, keep_decoded, with_tiles
 from histo.data.stain import jitter_stain
 from histo.data.tiles import TileDataset, stream_batches
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged
 from histo.geometry import TileSpec, lay_tiles, map_grid_for, rebin
 from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
+from histo.learning.screen_tiles import ScreenTiles
 from histo.models.bundle import Model, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals
@@ -33,7 +34,7 @@ from histo.models.stitching import Stitcher
 Say = Callable[[str], None]
 
 BACKBONE = "compact"
-TRAIN_CELLS, TRAIN_MARGIN_CELLS = 24, 3  # of a training tile
+TRAIN_CELLS, TRAIN_MARGIN_CELLS = 20, 3  # of a training tile
 SIZE_CELLS, MARGIN_CELLS = 64, 6  # of a tile of inference; the margin is half of what a cell of `compact` sees
 SPREAD_CELLS = 1
 SPECK = 0.02  # a cell with less of a lesion need not be found
@@ -112,7 +113,7 @@ def learn_screen(config: TrainConfig, slides: Sequence[LabelledSlide], folder: P
     adam = AdamW(network.parameters(), lr=c.learning_rate, weight_decay=config.optimiser.weight_decay)
     cycle = OneCycleLR(adam, c.learning_rate, total_steps=c.steps, pct_start=0.2)
     total = 0.0
-    for step, (tiles, fractions, weights) in enumerate(_batches(coarse, config), start=1):
+    for step, (tiles, fractions, weights) in enumerate(_batches(coarse, config, folder), start=1):
         loss = screen_loss(network(tiles.permute(0, 3, 1, 2)), fractions, weights, c.lesion_weight)
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"the screen's loss became {loss.item()}; lower screen.learning_rate")
@@ -180,10 +181,10 @@ def _network_config(config: TrainConfig) -> NetworkConfig:
     return NetworkConfig(backbone=BACKBONE, mean=config.network.mean, std=config.network.std)
 
 
-def _batches(slides: Sequence[LabelledSlide], config: TrainConfig) -> "DataLoader[Any]":
+def _batches(slides: Sequence[LabelledSlide], config: TrainConfig, folder: Path) -> "DataLoader[Any]":
     c = config.screen
     draws = draw_epoch(slides, c.steps * c.batch_size, config.data.lesion_share, config.seed, 0)
-    tiles: Any = DrawnTiles(slides, draws, config.classes.names, build_augmentation(config.augment))
+    tiles: Any = ScreenTiles(slides, draws, config.classes.names, build_augmentation(config.augment), folder)
     loaders = config.data.loaders
     context = "fork" if loaders else None  # the store of decoded pixels is shared by fork
     return DataLoader(tiles, c.batch_size, num_workers=loaders, multiprocessing_context=context)

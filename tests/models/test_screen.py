@@ -62,7 +62,7 @@ def test_a_card_without_a_screen_does_not_speak_of_one(colour_bundle: Path) -> N
     ("file", "change", "message"),
     [
         (CARD, lambda data: data.replace(b'"threshold": 0.2', b'"threshold": 0.9'), "was edited after"),
-        (SCREEN, lambda data: data[:-4] + b"\0\0\0\0", "SHA-256 differs"),
+        (SCREEN, lambda data: data[:-1] + bytes([data[-1] ^ 1]), "SHA-256 differs"),
         (SCREEN, None, "cannot be read"),
     ],
 )
