@@ -47,8 +47,8 @@ def add_screen(
 ) -> Missed | None:  # fmt: skip
     """Train a screen, choose its threshold, and save the model with it as the bundle `out`.
 
-    Returns what the threshold misses on `validate`, or None, with a line for `say`, where no lesion is outlined to learn
-    from or to choose by: a screen of unknown miss rate is none. Raises `TrainingDiverged`.
+    Returns what the threshold misses on `validate`, or None, with a line for `say`, where no lesion is outlined to
+    learn from or to choose by: a screen of unknown miss rate is none. Raises `TrainingDiverged`.
     """
     outlined = [[s for s in side if not s.diagnosis_only] for side in (learn, validate)]
     if not all(any(s.class_cells[:, 1:].any() for s in side) for side in outlined):
@@ -85,10 +85,11 @@ def words_of(missed: Missed, stains: int) -> str:
     """Return what the threshold was fitted on and what it misses there, as one sentence or two."""
     (low, high), (least, most) = missed.missed_share_interval, missed.deposits_missed_interval
     return (
-        f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as it "
-        f"is and in {stains} other stains: {missed.missed_share:.2%} of {missed.lesion_mm2:.2f} mm² of lesion missed "
-        f"(95 % interval {low:.2%} to {high:.2%} by patient), {missed.deposits_missed} of {missed.deposits} deposits of "
-        f"{missed.deposit_um:g} µm or more ({least:.1%} to {most:.1%}), {missed.shown_share:.0%} of the tissue scored. "
+        f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as "
+        f"it is and in {stains} other stains: {missed.missed_share:.2%} of {missed.lesion_mm2:.2f} mm² of lesion "
+        f"missed (95 % interval {low:.2%} to {high:.2%} by patient), {missed.deposits_missed} of {missed.deposits} deposits "
+        f"of {missed.deposit_um:g} µm or more ({least:.1%} to {most:.1%}), {missed.shown_share:.0%} of the tissue "
+        "shown to the network. "
         "The threshold was chosen on these slides: they are no test set."
     )
 

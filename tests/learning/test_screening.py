@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histo.data.sampling import DrawnTiles, draw_epoch, open_labelled, with_tiles
+from histo.errors import UsageError
 from histo.geometry import TileSpec
 from histo.infer import predict_slide
 from histo.learning import screen_threshold
-from histo.learning.screen_bundle import config_of
+from histo.learning.screen_bundle import config_of, screen_bundle
 from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
 from histo.learning.screening import add_screen, screen_loss
@@ -126,6 +127,26 @@ def test_a_screen_learns_what_colour_tells(labelled, small_training, colour_mode
     assert said[-1] == model.card.screen.fitted_on
     full, coarse = (predict_slide(painted, model, mode=mode).result for mode in ("full", "screen"))
     assert coarse.verdict == full.verdict
+
+
+def test_a_model_that_has_no_screen_is_given_one(colour_bundle, painted_cohort, tmp_path):
+    lines = painted_cohort.read_text().splitlines()
+    sides = dict.fromkeys(("s0", "s2", "s4", "s6"), "train") | dict.fromkeys(("s3", "s8"), "validation")
+    rows = [line.replace(f",{name}.", f",{painted_cohort.parent / name}.") + f",{sides[name]}"
+            for line in lines[1:] if (name := line.split(",")[0]) in sides]  # fmt: skip
+    manifest, said = tmp_path / "slides.csv", []
+    manifest.write_text("\n".join([lines[0] + ",split", *rows]))
+    screen_bundle(colour_bundle, manifest, tmp_path / "new" / "bundle", steps=2, say=said.append)
+    model, old = load_bundle(tmp_path / "new" / "bundle"), load_bundle(colour_bundle)
+    assert said[0].startswith("4 slides to train the screen on, 2 to choose")
+    assert model.card.screen.missed.slides == 2 * 4
+    assert model.card.training == old.card.training
+    assert model.card.golden == old.card.golden
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["bundle"]
+    manifest.write_text("\n".join([lines[0] + ",split", *(r for r in rows if not r.startswith("s8"))]))
+    with pytest.raises(UsageError, match="outlines no lesion"):
+        screen_bundle(colour_bundle, manifest, tmp_path / "none", steps=2)
+    assert not (tmp_path / "none").exists()
 
 
 def test_without_outlines_there_is_no_screen(labelled, small_training, colour_model, tmp_path):

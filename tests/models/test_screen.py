@@ -16,8 +16,12 @@ FINE, COARSE = TileSpec(64, 1.0, 16, 16), TileSpec(64, 4.0, 8, 8)
 
 
 @given(
-    st.integers(200, 900), st.integers(200, 900), st.integers(0, 2), st.integers(0, 2**32 - 1), st.sampled_from([0.5, 1.0])
-)  # fmt: skip
+    st.integers(200, 900),
+    st.integers(200, 900),
+    st.integers(0, 2),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.5, 1.0]),
+)
 def test_a_tile_has_the_strongest_cell_on_its_tissue(width, height, spread, seed, mpp):
     rng = np.random.default_rng(seed)
     pyramid = Pyramid((width, height), (1.0, 2.0, 4.0, 8.0), mpp, mpp, "recorded", (0, 0, width, height))
