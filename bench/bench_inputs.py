@@ -48,8 +48,8 @@ def make_slide(folder: Path, source: Path | None, mpp: float | None, mm2: float)
 def make_typical(folder: Path, mm2: float, seed: int = 4401) -> Path:
     """Write a slide of about `mm2` with calcium in one place, and return its path; an older one is kept.
 
-    Phantoms of 1.5 x 1.5 mm, five of them without a lesion, are laid side by side, mirrored; the sixth, with calcium, lies
-    in the middle once. Prints the lesion's share of the picture.
+    Phantoms of 1.5 x 1.5 mm, five of them without a lesion, are laid side by side, mirrored; the sixth, with calcium,
+    lies in the middle once. Prints the lesion's share of the picture.
     """
     path = folder / "typical.svs"
     if path.exists():

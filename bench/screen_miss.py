@@ -60,6 +60,7 @@ class Row:
 
 ROWS = TypeAdapter(Row)  # reads numbers from the text of a table
 
+
 def lost_deposits(outlines: Sequence[Outline], slide_map: SlideMap, mpp: tuple[float, float]) -> tuple[int, int]:
     """Count the deposits of at least 200 µm on tissue, and those of which no cell was shown to the network."""
     count = lost = 0

@@ -220,6 +220,23 @@ def look_up(values: NDArray[np.float32], source: MapGrid, target: MapGrid) -> ND
     return values[np.ix_(*at)]
 
 
+def cut(
+    values: NDArray[np.uint8], grid: MapGrid, corner_level0_px: tuple[float, float], side: int, outside: int
+) -> NDArray[np.uint8]:
+    """Cut a square of `side` cells out of `values` (H, W) on `grid`, its corner on the nearest cell's corner.
+
+    Cells beyond the lattice get the value `outside`.
+    """
+    x, y = grid.to_map_px(np.array([corner_level0_px]))[0]
+    left, top = round_px(float(x)), round_px(float(y))
+    square = np.full((side, side), outside, values.dtype)
+    rows, columns = values.shape
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, columns), min(top + side, rows)
+    if x0 < x1 and y0 < y1:
+        square[y0 - top : y1 - top, x0 - left : x1 - left] = values[y0:y1, x0:x1]
+    return square
+
+
 @dataclass(frozen=True, eq=False)
 class TileGrid:
     """The tiles to read: level-0 top-left (N, 2), first kept map cell (N, 2 as row, column), plan and map."""

@@ -23,7 +23,7 @@ def test_help_is_instant():
         times.append(time.perf_counter() - started)
         assert done.returncode == 0
     assert min(times) < 0.5
-    for command in ("demo", "inspect", "infer", "train", "calibrate", "phantom", "doctor"):
+    for command in ("demo", "inspect", "infer", "train", "calibrate", "screen", "evaluate", "stress", "phantom", "doctor"):
         assert command in done.stdout
 
 
@@ -38,6 +38,8 @@ def test_version():
         (["infer", "x.svs", "--out", "o", "--model", "nowhere"], 2, "nowhere does not exist; a model is a folder"),
         (["infer", "x.svs", "--out", "o", "--device", "abacus"], 2, "is not a device; use auto, cpu or cuda"),
         (["infer", "x.svs", "--out", "o", "--mpp", "40"], 2, "give µm per pixel from 0.05 to 5"),
+        (["infer", "x.svs", "--out", "o", "--mode", "fast"], 2, "'fast' is not a mode; use full or screen"),
+        (["screen", "nowhere", "slides.csv", "--out", "o"], 2, "nowhere does not exist; a model is a folder"),
         (["train", "nowhere.yaml"], 2, "nowhere.yaml cannot be read"),
         (["calibrate", "nowhere", "slides.csv", "--out", "o"], 2, "nowhere does not exist; a model is a folder"),
         (["inspect", "nowhere.svs"], 3, "nowhere.svs does not exist"),

@@ -16,6 +16,7 @@ from histo.geometry import (
     Pyramid,
     TileSpec,
     cover,
+    cut,
     is_credible_mpp,
     lay_tiles,
     look_up,
@@ -399,3 +400,13 @@ def test_some_tiles_keep_their_places_and_their_kept_parts_cover_the_map_once() 
     assert len(some) == chosen.sum()
     assert np.array_equal(some.positions_level0_px, tiles.positions_level0_px[chosen])
     assert list(some.kept_boxes()) == list(tiles.kept_boxes())[1::2]
+
+
+@given(st.integers(-30, 30), st.integers(-30, 30), st.integers(1, 20))
+def test_a_cut_holds_what_lies_under_it_and_a_filling_beyond(left: int, top: int, side: int) -> None:
+    grid = MapGrid((100.0, 50.0), (4.0, 8.0), (12, 17), (2.0, 4.0))
+    values = np.arange(12 * 17, dtype=np.uint8).reshape(12, 17)
+    square = cut(values, grid, (100 + 4 * left + 1.9, 50 + 8 * top - 3.9), side, 255)
+    wide = np.full((12 + 100, 17 + 100), 255, np.uint8)
+    wide[50:62, 50:67] = values
+    assert np.array_equal(square, wide[50 + top : 50 + top + side, 50 + left : 50 + left + side])

@@ -1,6 +1,7 @@
 """Coarse to fine: what is skipped is accounted for, what is shown is scored as in full mode."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,10 @@ def test_a_slide_without_anything_to_look_at_is_normal_and_wholly_screened(write
 
 def test_what_the_screen_cannot_read_is_left_to_the_network(paint_slide, write_tiff, tmp_path, screened):
     """A damaged spot of plain dermis is unreadable, never screened."""
-    path = write_tiff(tmp_path / "hurt.svs", [paint_slide()], faults={7 * 6 + 1: b"\xff\xd8garbage"})
-    full, coarse = (predict_slide(path, screened, mode=mode).result.areas for mode in ("full", "screen"))
+    path = write_tiff(tmp_path / "hurt.svs", [paint_slide()], faults={8 + 6: b"\xff\xd8garbage"})
+    patient = screened.card.rule.model_copy(update={"max_unreadable_share": 0.9})
+    model = replace(screened, card=screened.card.model_copy(update={"rule": patient}))
+    full, coarse = (predict_slide(path, model, mode=mode).result.areas for mode in ("full", "screen"))
     assert full.unreadable_mm2 > 0
     assert coarse.unreadable_mm2 == pytest.approx(full.unreadable_mm2)
     assert coarse.screened_mm2 > 0

@@ -28,7 +28,7 @@ def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = N
         for side in split_by_patient(records, config.data.validation_share, config.seed)
     )
     say(f"{len(learn)} slides to train the screen on, {len(validate)} to choose its threshold by")
-    out.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if add_screen(model, out, config, learn, validate, say) is None:
         raise UsageError(
             f"{manifest} outlines no lesion on the slides to train on or on those to validate on, so no screen can be "

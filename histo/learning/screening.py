@@ -17,13 +17,14 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
 from histo.config import NetworkConfig, TileConfig, TrainConfig
-from histo.data.sampling import DrawnTiles, LabelledSlide, draw_epoch, keep_decoded, with_tiles
+from histo.data.sampling import LabelledSlide, draw_epoch, keep_decoded, with_tiles
 from histo.data.stain import jitter_stain
 from histo.data.tiles import TileDataset, stream_batches
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged
 from histo.geometry import TileSpec, lay_tiles, map_grid_for, rebin
 from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
+from histo.learning.screen_tiles import ScreenTiles
 from histo.models.bundle import Model, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals
@@ -33,7 +34,7 @@ from histo.models.stitching import Stitcher
 Say = Callable[[str], None]
 
 BACKBONE = "compact"
-TRAIN_CELLS, TRAIN_MARGIN_CELLS = 24, 3  # of a training tile
+TRAIN_CELLS, TRAIN_MARGIN_CELLS = 20, 3  # of a training tile
 SIZE_CELLS, MARGIN_CELLS = 64, 6  # of a tile of inference; the margin is half of what a cell of `compact` sees
 SPREAD_CELLS = 1
 SPECK = 0.02  # a cell with less of a lesion need not be found
@@ -46,8 +47,8 @@ def add_screen(
 ) -> Missed | None:  # fmt: skip
     """Train a screen, choose its threshold, and save the model with it as the bundle `out`.
 
-    Returns what the threshold misses on `validate`, or None, with a line for `say`, where no lesion is outlined to learn
-    from or to choose by: a screen of unknown miss rate is none. Raises `TrainingDiverged`.
+    Returns what the threshold misses on `validate`, or None, with a line for `say`, where no lesion is outlined to
+    learn from or to choose by: a screen of unknown miss rate is none. Raises `TrainingDiverged`.
     """
     outlined = [[s for s in side if not s.diagnosis_only] for side in (learn, validate)]
     if not all(any(s.class_cells[:, 1:].any() for s in side) for side in outlined):
@@ -84,10 +85,11 @@ def words_of(missed: Missed, stains: int) -> str:
     """Return what the threshold was fitted on and what it misses there, as one sentence or two."""
     (low, high), (least, most) = missed.missed_share_interval, missed.deposits_missed_interval
     return (
-        f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as it "
-        f"is and in {stains} other stains: {missed.missed_share:.2%} of {missed.lesion_mm2:.2f} mm² of lesion missed "
-        f"(95 % interval {low:.2%} to {high:.2%} by patient), {missed.deposits_missed} of {missed.deposits} deposits of "
-        f"{missed.deposit_um:g} µm or more ({least:.1%} to {most:.1%}), {missed.shown_share:.0%} of the tissue scored. "
+        f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as "
+        f"it is and in {stains} other stains: {missed.missed_share:.2%} of {missed.lesion_mm2:.2f} mm² of lesion "
+        f"missed (95 % interval {low:.2%} to {high:.2%} by patient), {missed.deposits_missed} of {missed.deposits} deposits "
+        f"of {missed.deposit_um:g} µm or more ({least:.1%} to {most:.1%}), {missed.shown_share:.0%} of the tissue "
+        "shown to the network. "
         "The threshold was chosen on these slides: they are no test set."
     )
 
@@ -112,7 +114,7 @@ def learn_screen(config: TrainConfig, slides: Sequence[LabelledSlide], folder: P
     adam = AdamW(network.parameters(), lr=c.learning_rate, weight_decay=config.optimiser.weight_decay)
     cycle = OneCycleLR(adam, c.learning_rate, total_steps=c.steps, pct_start=0.2)
     total = 0.0
-    for step, (tiles, fractions, weights) in enumerate(_batches(coarse, config), start=1):
+    for step, (tiles, fractions, weights) in enumerate(_batches(coarse, config, folder), start=1):
         loss = screen_loss(network(tiles.permute(0, 3, 1, 2)), fractions, weights, c.lesion_weight)
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"the screen's loss became {loss.item()}; lower screen.learning_rate")
@@ -180,10 +182,10 @@ def _network_config(config: TrainConfig) -> NetworkConfig:
     return NetworkConfig(backbone=BACKBONE, mean=config.network.mean, std=config.network.std)
 
 
-def _batches(slides: Sequence[LabelledSlide], config: TrainConfig) -> "DataLoader[Any]":
+def _batches(slides: Sequence[LabelledSlide], config: TrainConfig, folder: Path) -> "DataLoader[Any]":
     c = config.screen
     draws = draw_epoch(slides, c.steps * c.batch_size, config.data.lesion_share, config.seed, 0)
-    tiles: Any = DrawnTiles(slides, draws, config.classes.names, build_augmentation(config.augment))
+    tiles: Any = ScreenTiles(slides, draws, config.classes.names, build_augmentation(config.augment), folder)
     loaders = config.data.loaders
     context = "fork" if loaders else None  # the store of decoded pixels is shared by fork
     return DataLoader(tiles, c.batch_size, num_workers=loaders, multiprocessing_context=context)

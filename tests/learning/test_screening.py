@@ -6,11 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histo.data.sampling import open_labelled, with_tiles
+from histo.data.sampling import DrawnTiles, draw_epoch, open_labelled, with_tiles
+from histo.errors import UsageError
 from histo.geometry import TileSpec
 from histo.infer import predict_slide
-from histo.learning.screen_bundle import config_of
+from histo.learning import screen_threshold
+from histo.learning.screen_bundle import config_of, screen_bundle
 from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
+from histo.learning.screen_tiles import ScreenTiles
 from histo.learning.screening import add_screen, screen_loss
 from histo.learning.statistics import share_by_group
 from histo.models.bundle import load_bundle
@@ -64,7 +67,8 @@ def test_a_share_is_resampled_by_group():
     assert share_by_group(part * 0, whole * 0, ["a", "b", "c"], 50, 0) == (0, 1)
 
 
-def test_outlines_stand_on_the_tiles_that_they_lie_on(labelled, small_training):
+def test_outlines_stand_on_the_tiles_that_they_lie_on(labelled, small_training, monkeypatch):
+    monkeypatch.setattr(screen_threshold, "DEPOSIT_UM", 190.0)  # it measures 195
     config = small_training()
     slide = labelled[4]
     stake = stake_of(with_tiles(slide, config.tile.spec(), config.classes.names), config.classes)
@@ -86,6 +90,21 @@ def test_a_slide_laid_anew_is_the_slide_opened_so(labelled, small_training):
     assert laid.decoded is None
 
 
+def test_tiles_of_a_screen_are_those_of_training_but_for_a_pixel(labelled, small_training, tmp_path):
+    names = small_training().classes.names
+    slides = [with_tiles(s, TileSpec(160, 4.0, 8, 24), names) for s in labelled[4:6]]
+    draws = draw_epoch(slides, 6, 0.5, 3, 0)
+    ours, theirs = ScreenTiles(slides, draws, names, None, tmp_path), DrawnTiles(slides, draws, names, None)
+    assert len(ours) == len(theirs) == 6
+    for index in range(6):
+        (rgb, fractions, weights), (wanted_rgb, wanted, wanted_weights) = ours[index], theirs[index]
+        np.testing.assert_array_equal(rgb, wanted_rgb)
+        np.testing.assert_array_equal(weights > 0, wanted_weights > 0)
+        np.testing.assert_allclose(fractions, wanted, atol=0.26)  # half a pixel of 8, twice
+        assert fractions.shape == (3, 20, 20)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cell_with_a_lesion_weighs_more():
     logits = torch.zeros(1, 2, 1, 2)
     logits[0, 1, 0, 0] = -3.0  # a lesion not seen
@@ -102,13 +121,32 @@ def test_a_screen_learns_what_colour_tells(labelled, small_training, colour_mode
     said = []
     missed = add_screen(colour_model, tmp_path / "bundle", config, labelled[:6], labelled[6:], said.append)
     assert missed.missed_share <= 0.005
-    assert missed.deposits >= 2
-    assert missed.deposits_missed == 0
+    assert missed.lesion_mm2 > 0.03
     model = load_bundle(tmp_path / "bundle")
     assert model.card.screen.missed == missed
     assert said[-1] == model.card.screen.fitted_on
     full, coarse = (predict_slide(painted, model, mode=mode).result for mode in ("full", "screen"))
     assert coarse.verdict == full.verdict
+
+
+def test_a_model_that_has_no_screen_is_given_one(colour_bundle, painted_cohort, tmp_path):
+    lines = painted_cohort.read_text().splitlines()
+    sides = dict.fromkeys(("s0", "s2", "s4", "s6"), "train") | dict.fromkeys(("s3", "s8"), "validation")
+    rows = [line.replace(f",{name}.", f",{painted_cohort.parent / name}.") + f",{sides[name]}"
+            for line in lines[1:] if (name := line.split(",")[0]) in sides]  # fmt: skip
+    manifest, said = tmp_path / "slides.csv", []
+    manifest.write_text("\n".join([lines[0] + ",split", *rows]))
+    screen_bundle(colour_bundle, manifest, tmp_path / "new" / "bundle", steps=2, say=said.append)
+    model, old = load_bundle(tmp_path / "new" / "bundle"), load_bundle(colour_bundle)
+    assert said[0].startswith("4 slides to train the screen on, 2 to choose")
+    assert model.card.screen.missed.slides == 2 * 4
+    assert model.card.training == old.card.training
+    assert model.card.golden == old.card.golden
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["bundle"]
+    manifest.write_text("\n".join([lines[0] + ",split", *(r for r in rows if not r.startswith("s8"))]))
+    with pytest.raises(UsageError, match="outlines no lesion"):
+        screen_bundle(colour_bundle, manifest, tmp_path / "none", steps=2)
+    assert not (tmp_path / "none").exists()
 
 
 def test_without_outlines_there_is_no_screen(labelled, small_training, colour_model, tmp_path):
