@@ -27,6 +27,7 @@ from histo.export.report import write_report
 from histo.export.tables import write_tiles
 from histo.files import path_text, write_text
 from histo.geometry import Pyramid, TileGrid
+from histo.judging import Judge
 from histo.models.aggregation import account, burdens, decide, find_lesions, review_reasons
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.engine import Engine, Engines, device_kind, scored
@@ -206,6 +207,8 @@ def _examine(
     assert tiles is not None
     assert opened.tissue_map is not None
     assert opened.excluded_map is not None
+    assert opened.overview is not None
+    judge = Judge.of(tiles, opened.tissue_map, opened.excluded_map, opened.overview)
     stitcher = Stitcher(tiles, len(model.card.classes.names))
     done = 0
     with timings.stage("checking the reader"):
@@ -215,10 +218,11 @@ def _examine(
         with timings.stage("checking the engine"):
             engine = engines.pick(lambda: sample_tiles(slide, tiles))
         batches = stream_batches(data, batch_size or engine.batch_size, readers, timings)
-        for batch, probability in scored(batches, engine, timings):
+        for batch, seen in scored(batches, engine, timings):
             with timings.stage("stitching"):
-                if probability is not None:
-                    stitcher.add(batch.indices, probability)
+                if seen is not None:
+                    stitcher.add(batch.indices, seen.probability)
+                    judge.take(batch, seen)
             done += len(batch.indices) + len(batch.unreadable)
             if progress is not None:
                 progress(done, len(tiles))
@@ -232,8 +236,10 @@ def _examine(
     if state_of(opened.path) != opened.state:
         raise SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
     slide_map = SlideMap(stitcher.probability, opened.tissue_map, opened.excluded_map, stitcher.valid, tiles.map_grid)
+    with timings.stage("judging"):
+        checks, against = judge.conclude(model, account(slide_map).tissue_mm2)
     with timings.stage("concluding"):
-        return _conclude(slide, model, empty, slide_map, opened.overview)
+        return _conclude(slide, model, replace(empty, checks=checks, reasons=against), slide_map, opened.overview)
 
 
 def sample_tiles(slide: Slide, tiles: TileGrid) -> np.ndarray:
@@ -248,6 +254,7 @@ def sample_tiles(slide: Slide, tiles: TileGrid) -> np.ndarray:
 def _conclude(
     slide: Slide, model: Model, empty: SlideResult, slide_map: SlideMap, overview: Overview | None
 ) -> SlidePrediction:
+    """Draw the verdict; what already speaks against it stands in `empty.reasons`."""
     rule, info = model.card.rule, model.info
     areas = account(slide_map)
     if areas.unreadable_mm2 > rule.max_unreadable_share * areas.tissue_mm2:
@@ -258,7 +265,7 @@ def _conclude(
         )
     findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, empty.sha256 or empty.slide_id)
     verdict = decide(findings, info)
-    reasons = review_reasons(findings, verdict, areas, rule)
+    reasons = (*empty.reasons, *review_reasons(findings, verdict, areas, rule))
     result = replace(
         empty,
         status="review" if reasons else "done",

@@ -1,8 +1,10 @@
 """Model bundles: a folder with card.json (the contract) and weights.safetensors, nothing executable.
 
+A third file, reference.safetensors, is there when the card has a reference for telling foreign tissue.
+
 The card names the SHA-256 of the weights, the weights name the SHA-256 of the card's contract (classes, tile, network,
-rule, calibration), and the model's digest is the SHA-256 of the card: one number pins both, and a card edited after the
-fact is refused. A golden tile, scored at loading, shows that this machine computes what the maker's did.
+rule, calibration, reference), and the model's digest is the SHA-256 of the card: one number pins all, and a card edited
+after the fact is refused. A golden tile, scored at loading, shows that this machine computes what the maker's did.
 """
 
 import hashlib
@@ -18,6 +20,7 @@ from pydantic import Field, ValidationError
 from histo.config import ClassesConfig, NetworkConfig, RuleConfig, TileConfig, explain
 from histo.errors import ModelError, UsageError
 from histo.files import whole, write_text
+from histo.models import foreign
 from histo.results import ClassRule, ModelInfo
 from histo.schema import Strict
 
@@ -28,7 +31,7 @@ CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 GOLDEN_TOLERANCE = 1e-3
-CONTRACT = ("classes", "tile", "network", "rule", "calibration")
+CONTRACT = ("classes", "tile", "network", "rule", "calibration", "reference")
 
 
 class Calibration(Strict):
@@ -49,6 +52,7 @@ class ModelCard(Strict):
     network: NetworkConfig
     rule: RuleConfig
     calibration: Calibration
+    reference: foreign.Reference | None = None
     training: dict[str, Any]
     golden: tuple[float, ...]
     weights_sha256: str
@@ -66,6 +70,12 @@ class Model:
     def network(self) -> "TileClassifier":
         """The network in evaluation mode, built from `folder` and checked. Raises `ModelError`."""
         return _build(self.folder, self.card)
+
+    @cached_property
+    def cloud(self) -> foreign.Cloud | None:
+        """The reference tiles that foreign tissue is told by, or None where the card has none. Raises `ModelError`."""
+        reference = self.card.reference
+        return foreign.load_reference(self.folder / foreign.FILE, reference.sha256) if reference else None
 
     def __getstate__(self) -> dict[str, object]:
         return {"card": self.card, "digest": self.digest, "folder": self.folder}
@@ -85,11 +95,19 @@ class Model:
         )
 
 
-def save_bundle(folder: Path, card: dict[str, Any], network: "TileClassifier") -> None:
-    """Write a bundle; `card` holds all keys of `ModelCard` but `golden` and `weights_sha256`."""
+def save_bundle(
+    folder: Path, card: dict[str, Any], network: "TileClassifier", reference: foreign.Arrays | None = None
+) -> None:
+    """Write a bundle; `card` holds all keys of `ModelCard` but `golden` and `weights_sha256`.
+
+    `reference` are the arrays of the card's reference; without them the file that is already there is kept.
+    """
     import safetensors.torch
 
     folder.mkdir(parents=True, exist_ok=True)
+    if reference is not None:
+        digest = foreign.save_reference(folder / foreign.FILE, reference)
+        card = card | {"reference": card["reference"] | {"sha256": digest}}
     full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": ""})
     state = {k: v.contiguous() for k, v in network.state_dict().items()}
     with whole(folder / WEIGHTS) as temporary:
@@ -115,6 +133,7 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
         raise ModelError(f"{folder / CARD} is not a valid card: {'; '.join(explain(error))}") from error
     _check_digest(folder, weight_bytes, card)
     model = Model(card, hashlib.sha256(card_bytes).hexdigest(), folder)
+    _ = model.cloud
     if not lazy:
         _ = model.network  # built here, so that a bad bundle is told at once
     # Told last: a bundle that is broken as well as edited is broken.
@@ -156,8 +175,9 @@ def _check_digest(folder: Path, weight_bytes: bytes, card: ModelCard) -> None:
 
 
 def _contract(card: ModelCard) -> str:
-    """Return the SHA-256 of what inference takes from a card."""
-    text = json.dumps(card.model_dump(mode="json", include=set(CONTRACT)), sort_keys=True)
+    """Return the SHA-256 of what inference takes from a card; a section that is not there is no part of it."""
+    sections = card.model_dump(mode="json", include=set(CONTRACT))
+    text = json.dumps({name: value for name, value in sections.items() if value is not None}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
