@@ -289,6 +289,16 @@ def lay_tiles(pyramid: Pyramid, spec: TileSpec, tissue: NDArray[np.floating]) ->
     return TileGrid(positions.reshape(-1, 2), cells.reshape(-1, 2), plan, spec, grid)
 
 
+def tile_means(tiles: TileGrid, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the mean (N,) of a map (H, W) over the kept cells of every tile; beyond the map counts as zero."""
+    kept = tiles.spec.kept_cells
+    rows, columns = (ceil(n / kept) for n in values.shape)
+    padded = np.zeros((rows * kept, columns * kept))
+    padded[: values.shape[0], : values.shape[1]] = values
+    row, column = tiles.cells_map_px.T // kept
+    return np.asarray(padded.reshape(rows, kept, columns, kept).mean(axis=(1, 3))[row, column])
+
+
 def tile_lattice(position_level0_px: tuple[float, float], plan: ReadPlan, pyramid: Pyramid) -> MapGrid:
     """Return the lattice of one tile's own pixels, for drawing labels on it."""
     fx, fy = plan.tile_px_level0

@@ -26,6 +26,7 @@ from histo.export.report import write_report
 from histo.export.tables import write_tiles
 from histo.files import path_text, write_text
 from histo.geometry import Pyramid, TileGrid
+from histo.judging import Judge
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.engine import Engine, Engines, device_kind, scored, screen_of
 from histo.models.lesions import account, burdens, find_lesions
@@ -223,11 +224,13 @@ def _examine(
     assert opened.tiles is not None
     assert opened.tissue_map is not None
     assert opened.excluded_map is not None
+    assert opened.overview is not None
     passed_over = None
     if mode == "screen":
         screened = screen_slide(slide, opened.tiles, opened.tissue_map, engines, readers, timings)
         opened.tiles, passed_over = screened.tiles, screened.passed_over
-    stitcher, engine, fast = _score(slide, opened.tiles, engines, batch_size, readers, progress, timings)
+    judge = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
+    stitcher, engine, fast = _score(slide, opened.tiles, engines, judge, batch_size, readers, progress, timings)
     with timings.stage("waiting for the hash"):
         empty = replace(empty, sha256=opened.sha256, provenance=_made_by(empty.provenance, engine, fast))
     if opened.sha256 is None and opened.error is not None:
@@ -236,14 +239,17 @@ def _examine(
         raise SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
     maps = opened.tissue_map, opened.excluded_map
     slide_map = SlideMap(stitcher.probability, *maps, stitcher.valid, opened.tiles.map_grid, passed_over)
+    with timings.stage("judging"):
+        checks, against = judge.conclude(model, account(slide_map).tissue_mm2)
     with timings.stage("concluding"):
-        return _conclude(slide, model, empty, slide_map, opened.overview)
+        return _conclude(slide, model, replace(empty, checks=checks, reasons=against), slide_map, opened.overview)
 
 
 def _score(
     slide: Slide,
     tiles: TileGrid,
     engines: Engines,
+    judge: Judge,
     batch_size: int | None,
     readers: int,
     progress: Progress | None,
@@ -259,10 +265,11 @@ def _score(
         with timings.stage("checking the engine"):
             engine = engines.pick(lambda: sample_tiles(slide, tiles))
         batches = stream_batches(data, batch_size or engine.batch_size, readers, timings)
-        for batch, probability in scored(batches, engine, timings):
+        for batch, seen in scored(batches, engine, timings):
             with timings.stage("stitching"):
-                if probability is not None:
-                    stitcher.add(batch.indices, probability)
+                if seen is not None:
+                    stitcher.add(batch.indices, seen.probability)
+                    judge.take(batch, seen)
             done += len(batch.indices) + len(batch.unreadable)
             if progress is not None:
                 progress(done, len(tiles))
@@ -275,6 +282,7 @@ def _score(
 def _conclude(
     slide: Slide, model: Model, empty: SlideResult, slide_map: SlideMap, overview: Overview | None
 ) -> SlidePrediction:
+    """Draw the verdict; what already speaks against it stands in `empty.reasons`."""
     rule, info = model.card.rule, model.info
     areas = account(slide_map)
     if areas.unreadable_mm2 > rule.max_unreadable_share * areas.tissue_mm2:
@@ -288,7 +296,7 @@ def _conclude(
     findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)
     findings = locate(findings, slide_map)
     verdict = decide(findings, info, conformal)
-    reasons = review_reasons(findings, verdict, areas, rule)
+    reasons = (*empty.reasons, *review_reasons(findings, verdict, areas, rule))
     result = replace(
         empty,
         status="review" if reasons else "done",

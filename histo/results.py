@@ -120,6 +120,25 @@ class Areas:
 
 
 @dataclass(frozen=True)
+class Checks:
+    """What was measured to tell whether a slide may be judged at all; None where it could not be measured.
+
+    Shares of the sampled tissue: `unexplained_share` of what is stained has a colour that no haematoxylin and eosin
+    gives, `colourless_share` has none, `out_of_focus_share` is blurred. `nucleus_um` is the middle width of `nuclei`
+    found. `foreign_share` of the tiles look like nothing that the model's reference slides hold; a slide is foreign
+    from `foreign_limit` on.
+    """
+
+    unexplained_share: float | None = None
+    colourless_share: float | None = None
+    out_of_focus_share: float | None = None
+    nucleus_um: float | None = None
+    nuclei: int = 0
+    foreign_share: float | None = None
+    foreign_limit: float | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The slide's label, the probability per label, the labels that are not excluded, and what else is there.
 
@@ -164,6 +183,7 @@ class SlideResult:
     areas: Areas | None = None
     burdens: tuple[ClassBurden, ...] = ()
     lesions: tuple[Lesion, ...] = ()
+    checks: Checks | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     research_use: str = RESEARCH_USE
     schema: int = SCHEMA

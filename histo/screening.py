@@ -76,9 +76,9 @@ def tile_scores(
         with timings.stage("checking the engine"):
             engine = pick(lambda: sample_tiles(slide, coarse))
         data = TileDataset.of(fast or slide, coarse)
-        for batch, probability in scored(stream_batches(data, engine.batch_size, readers, timings), engine, timings):
-            if probability is not None:
-                stitcher.add(batch.indices, probability)
+        for batch, seen in scored(stream_batches(data, engine.batch_size, readers, timings), engine, timings):
+            if seen is not None:
+                stitcher.add(batch.indices, seen.probability)
     finally:
         if fast is not None:
             fast.close()

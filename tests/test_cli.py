@@ -23,7 +23,18 @@ def test_help_is_instant():
         times.append(time.perf_counter() - started)
         assert done.returncode == 0
     assert min(times) < 0.5
-    for command in ("demo", "inspect", "infer", "train", "calibrate", "screen", "evaluate", "stress", "phantom", "doctor"):
+    for command in (
+        "demo",
+        "inspect",
+        "infer",
+        "train",
+        "calibrate",
+        "screen",
+        "evaluate",
+        "stress",
+        "phantom",
+        "doctor",
+    ):
         assert command in done.stdout
 
 

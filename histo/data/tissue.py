@@ -40,7 +40,7 @@ def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     od = np.asarray(cv2.GaussianBlur(od, (0, 0), 0.7), np.float32)
     red, green, blue = od[..., 0], od[..., 1], od[..., 2]
     chroma = green - np.minimum(red, blue)
-    inked = (red > INK_OD) & (red > INK_RED_OVER_GREEN * green) & (green < 2.0)
+    inked = is_ink(od)
     stained = ((green > TISSUE_OD) & (chroma > CHROMA_OD / 3)) | (chroma > CHROMA_OD) | (green > 0.5)
     radius = max(1, round(CLOSE_UM / max(grid.cell_um)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
@@ -51,10 +51,21 @@ def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     return Tissue(mask, _without_small(ink, INK_MM2 / grid.cell_mm2) & mask & ~lost)
 
 
-def optical_density(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Optical density (H, W, 3), natural logarithm, against the glass of the same picture."""
+def is_ink(od: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell of optical densities (..., 3) which are those of blue or green ink: no dye of H&E absorbs red most."""
+    red, green = od[..., 0], od[..., 1]
+    return np.asarray((red > INK_OD) & (red > INK_RED_OVER_GREEN * green) & (green < 2.0), bool)
+
+
+def glass_of(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the colour (3,) of the glass in a picture (H, W, 3), or a usual one where it shows none."""
     bright = rgb[rgb.min(axis=-1) >= GLASS_AT_LEAST]
-    glass = np.median(bright, axis=0) if len(bright) else np.full(3, 245.0)
+    return np.asarray(np.median(bright, axis=0) if len(bright) else np.full(3, 245.0), float)
+
+
+def optical_density(rgb: NDArray[np.uint8], glass: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
+    """Optical density (H, W, 3), natural logarithm, against `glass` (3,) or the glass of the same picture."""
+    glass = glass_of(rgb) if glass is None else glass
     # A table of the 256 values: no temporary of the picture's size, and no logarithm per pixel.
     values = np.maximum(np.arange(256), 1).astype(np.float32)[:, None]
     table = np.maximum(np.log(np.maximum(glass, 1.0)) - np.log(values), 0).astype(np.float32)

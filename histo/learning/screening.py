@@ -25,7 +25,7 @@ from histo.errors import TrainingDiverged
 from histo.geometry import TileSpec, lay_tiles, map_grid_for, rebin
 from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
-from histo.models.bundle import Model, load_bundle, save_bundle
+from histo.models.bundle import Model, bring_parts, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals
 from histo.models.screen import LESION, Missed, strongest
@@ -67,6 +67,7 @@ def add_screen(
         "fitted_on": words_of(missed, config.screen.stains),
         "missed": missed.model_dump(),
     }
+    bring_parts(model, out)
     save_bundle(out, card, model.network, network)
     say(card["screen"]["fitted_on"])
     return missed
@@ -87,9 +88,9 @@ def words_of(missed: Missed, stains: int) -> str:
     return (
         f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as "
         f"it is and in {stains} other stains: {missed.missed_share:.2%} of {missed.lesion_mm2:.2f} mm² of lesion "
-        f"missed (95 % interval {low:.2%} to {high:.2%} by patient), {missed.deposits_missed} of {missed.deposits} deposits "
-        f"of {missed.deposit_um:g} µm or more ({least:.1%} to {most:.1%}), {missed.shown_share:.0%} of the tissue "
-        "shown to the network. "
+        f"missed (95 % interval {low:.2%} to {high:.2%} by patient), {missed.deposits_missed} of {missed.deposits} "
+        f"deposits of {missed.deposit_um:g} µm or more ({least:.1%} to {most:.1%}), {missed.shown_share:.0%} of the "
+        "tissue shown to the network. "
         "The threshold was chosen on these slides: they are no test set."
     )
 

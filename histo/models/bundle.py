@@ -1,10 +1,12 @@
 """Model bundles: a folder with card.json (the contract) and weights.safetensors, nothing executable.
 
-A model may have a screen, a second network in screen.safetensors with a section of the card.
+A model may have a screen, a second network in screen.safetensors with a section of the card, and a reference for
+telling foreign tissue, in reference.safetensors with another.
 
 The card names the SHA-256 of the weights, the weights name the SHA-256 of the card's contract (classes, tile, network,
-rule, calibration, screen), and the model's digest is the SHA-256 of the card: one number pins both, and a card edited
-after the fact is refused. A golden tile, scored at loading, shows that this machine computes what the maker's did.
+rule, calibration, screen, reference), and the model's digest is the SHA-256 of the card: one number pins all, and a
+card edited after the fact is refused. A golden tile, scored at loading, shows that this machine computes what the
+maker's did.
 """
 
 import hashlib
@@ -21,6 +23,7 @@ from pydantic import Field, ValidationError
 from histo.config import ClassConfig, ClassesConfig, NetworkConfig, RuleConfig, TileConfig, explain
 from histo.errors import ModelError, UsageError
 from histo.files import whole, write_text
+from histo.models import foreign
 from histo.models.conformal import Conformal
 from histo.models.screen import ScreenCard
 from histo.models.slide_scores import SlideCalibration
@@ -36,7 +39,7 @@ SCREEN = "screen.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 GOLDEN_TOLERANCE = 1e-3
 NOT_CALIBRATED = "slide-level probabilities are not calibrated."
-CONTRACT = ("classes", "tile", "network", "rule", "calibration", "screen")
+CONTRACT = ("classes", "tile", "network", "rule", "calibration", "screen", "reference")
 
 
 class Calibration(Strict):
@@ -67,6 +70,7 @@ class ModelCard(Strict):
     rule: RuleConfig
     calibration: Calibration
     screen: ScreenCard | None = None
+    reference: foreign.Reference | None = None
     training: dict[str, Any]
     golden: tuple[float, ...]
     weights_sha256: str
@@ -94,6 +98,12 @@ class Model:
         digest = hashlib.sha256(f"screen of {self.digest}".encode()).hexdigest()
         return Model(_card_of_screen(self.card, self.card.screen), digest, self.folder, SCREEN)
 
+    @cached_property
+    def cloud(self) -> foreign.Cloud | None:
+        """The reference tiles that foreign tissue is told by, or None where the card has none. Raises `ModelError`."""
+        reference = self.card.reference
+        return foreign.load_reference(self.folder / foreign.FILE, reference.sha256) if reference else None
+
     def __getstate__(self) -> dict[str, object]:
         return {"card": self.card, "digest": self.digest, "folder": self.folder, "weights": self.weights}
 
@@ -114,12 +124,17 @@ class Model:
 
 
 def save_bundle(
-    folder: Path, card: dict[str, Any], network: "TileClassifier", screen: "TileClassifier | None" = None
+    folder: Path,
+    card: dict[str, Any],
+    network: "TileClassifier",
+    screen: "TileClassifier | None" = None,
+    reference: foreign.Arrays | None = None,
 ) -> None:
     """Write a bundle; `card` holds all keys of `ModelCard` but `golden` and `weights_sha256`, its `screen` too.
 
-    `screen` is the network of the card's section `screen`, see `Model.screen`; without it the file that the section
-    names must lie in the folder already. Raises `ModelError` when it does not.
+    `screen` is the network of the card's section `screen`, see `Model.screen`, `reference` the arrays of its section
+    `reference`; without them the files that the sections name must lie in the folder already, see `bring_parts`.
+    Raises `ModelError` when they do not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if screen is not None:
@@ -127,11 +142,25 @@ def save_bundle(
         card = {**card, "screen": {**card["screen"], "golden": _golden(screen), "weights_sha256": digest}}
     elif card.get("screen") is not None:
         _check_digest(folder / SCREEN, _read(folder / SCREEN), card["screen"]["weights_sha256"])
+    if reference is not None:
+        digest = foreign.save_reference(folder / foreign.FILE, reference)
+        card = {**card, "reference": {**card["reference"], "sha256": digest}}
+    elif card.get("reference") is not None:
+        _check_digest(folder / foreign.FILE, _read(folder / foreign.FILE), card["reference"]["sha256"])
     full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": ""})
     digest = _save_weights(folder / WEIGHTS, network, {"contract": _contract(full)})
-    text = full.model_dump(mode="json", exclude={"screen"} if full.screen is None else set())
-    text["weights_sha256"] = digest
+    unset = {name for name in ("screen", "reference") if getattr(full, name) is None}
+    text = full.model_dump(mode="json", exclude=unset) | {"weights_sha256": digest}
     write_text(folder / CARD, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
+
+
+def bring_parts(model: Model, folder: Path) -> None:
+    """Copy the files of a model that stand beside its weights into another folder, before its card is saved there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for section, name in ((model.card.screen, SCREEN), (model.card.reference, foreign.FILE)):
+        if section is not None and folder.resolve() != model.folder.resolve():
+            with whole(folder / name) as temporary:
+                temporary.write_bytes(_read(model.folder / name))
 
 
 def _save_weights(path: Path, network: "TileClassifier", metadata: dict[str, str]) -> str:
@@ -179,7 +208,8 @@ def save_calibrated(
         temperature=model.card.calibration.temperature, fitted_on=fitted_on, slides=slides, conformal=conformal
     )
     card["calibration"] = calibration.model_dump(mode="json")
-    save_bundle(folder, card, model.network, model.screen.network if model.screen else None)
+    bring_parts(model, folder)
+    save_bundle(folder, card, model.network)
 
 
 def load_bundle(folder: Path, lazy: bool = False) -> Model:
@@ -200,6 +230,7 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
     if card.screen is not None:
         _check_digest(folder / SCREEN, _read(folder / SCREEN), card.screen.weights_sha256)
     model = Model(card, hashlib.sha256(card_bytes).hexdigest(), folder)
+    _ = model.cloud
     for one in (model, model.screen):
         if one is not None and not lazy:
             _ = one.network  # built here, so that a bad bundle is told at once

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, TypeVar, get_args
+from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,17 @@ PARITY = 1e-3  # two engines are the same engine when no probability differs by 
 PASS_PX = 2**18
 
 
+class Seen(NamedTuple):
+    """What an engine says of tiles: calibrated probabilities (B, C, h, w) and a feature vector a tile (B, F).
+
+    The features are the mean of the trunk's output over the cells that are kept of the tile, for
+    `histo.models.foreign`.
+    """
+
+    probability: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
 class Engine(Protocol):
     """Scores tiles. `lanes` calls may run at once and are fastest together; `batch_size` is what one call likes."""
 
@@ -42,6 +53,10 @@ class Engine(Protocol):
 
     def score(self, tiles: Tiles) -> NDArray[np.float32]:
         """Return calibrated probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8."""
+        ...
+
+    def see(self, tiles: Tiles) -> Seen:
+        """Return the same probabilities with a feature vector for every tile."""
         ...
 
 
@@ -133,23 +148,21 @@ def passes_of(size_px: int) -> int:
     return max(1, PASS_PX // size_px**2)
 
 
-def scored(
-    batches: Iterable[Batch], engine: Engine, timings: Timings
-) -> Iterator[tuple[Batch, NDArray[np.float32] | None]]:
-    """Yield every batch with its probabilities, in order, while up to `engine.lanes` of them are being scored.
+def scored(batches: Iterable[Batch], engine: Engine, timings: Timings) -> Iterator[tuple[Batch, Seen | None]]:
+    """Yield every batch with what is seen in it, in order, while up to `engine.lanes` of them are being scored.
 
     A batch without tiles comes with None. At most two more batches than lanes are held.
     """
 
-    def score(tiles: Tiles) -> NDArray[np.float32]:
+    def see(tiles: Tiles) -> Seen:
         with timings.stage("network", tiles.nbytes):
-            return engine.score(tiles)
+            return engine.see(tiles)
 
     with ThreadPoolExecutor(engine.lanes, thread_name_prefix="histo-lane") as pool:
-        window: deque[tuple[Batch, Future[NDArray[np.float32]] | None]] = deque()
+        window: deque[tuple[Batch, Future[Seen] | None]] = deque()
         try:
             for batch in batches:
-                window.append((batch, pool.submit(score, batch.rgb) if len(batch.rgb) else None))
+                window.append((batch, pool.submit(see, batch.rgb) if len(batch.rgb) else None))
                 if len(window) > engine.lanes + 1:
                     yield _done(window.popleft())
             while window:
@@ -158,7 +171,7 @@ def scored(
             pool.shutdown(cancel_futures=True)
 
 
-def _done(entry: tuple[Batch, Future[NDArray[np.float32]] | None]) -> tuple[Batch, NDArray[np.float32] | None]:
+def _done(entry: tuple[Batch, Future[Seen] | None]) -> tuple[Batch, Seen | None]:
     batch, future = entry
     return batch, future.result() if future is not None else None
 

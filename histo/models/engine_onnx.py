@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from histo.files import whole
 from histo.models.bundle import Model
-from histo.models.engine import PARITY, Sample, Tiles, log, passes_of, usable_cores
+from histo.models.engine import PARITY, Sample, Seen, Tiles, log, passes_of, usable_cores
 
-FORMAT = 1  # of the cached file; another number is another file
+FORMAT = 2  # of the cached file; another number is another file
 OPSET = 17
-_GRAPH, _ANSWER = "graph.onnx", "answer.npy"
+_GRAPH, _ANSWERS = "graph.onnx", ("probability.npy", "features.npy")
 
 
 class ParityError(Exception):
@@ -33,7 +33,8 @@ class ParityError(Exception):
 class OnnxEngine:
     """Scores tiles on `cores` lanes of one thread each; see `histo.models.engine.Engine`.
 
-    Raises `ParityError` when a probability differs from torch's by more than 0.001, or nothing can be exported.
+    Raises `ParityError` when a probability differs from torch's by more than 0.001, a feature by more than 0.001 of the
+    largest, or nothing can be exported.
     """
 
     name = "onnx"
@@ -49,7 +50,7 @@ class OnnxEngine:
         if kept is not None:
             try:
                 self._session = _session(kept[0])
-                _compare(self.score(picture), kept[1], "the kept export on a made-up tile")
+                _compare(self.see(picture), kept[1], "the kept export on a made-up tile")
                 return
             except ParityError as error:
                 log.info("%s is made again: %s", path, error)
@@ -58,10 +59,14 @@ class OnnxEngine:
 
     def score(self, tiles: Tiles) -> NDArray[np.float32]:
         """Return probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8."""
-        found: NDArray[np.float32] = self._session.run(None, {"tiles": tiles})[0]
-        return found
+        return self.see(tiles).probability
 
-    def _export(self, model: Model, sample: Sample, picture: Tiles) -> tuple[bytes, NDArray[np.float32]]:
+    def see(self, tiles: Tiles) -> Seen:
+        """Return probabilities and features of tiles (B, S, S, 3) uint8."""
+        probability, features = self._session.run(None, {"tiles": tiles})
+        return Seen(probability, features)
+
+    def _export(self, model: Model, sample: Sample, picture: Tiles) -> tuple[bytes, Seen]:
         from histo.models.engine_torch import flushed_denormals
         from histo.models.onnx_export import export, reference
 
@@ -70,9 +75,10 @@ class OnnxEngine:
         tiles = np.concatenate([picture, sample()])
         with flushed_denormals():
             wanted = reference(model, tiles)
-        found = np.concatenate([self.score(tile[None]) for tile in tiles])
+        each = [self.see(tile[None]) for tile in tiles]
+        found = Seen(*(np.concatenate(parts) for parts in zip(*each, strict=True)))
         _compare(found, wanted, f"{len(tiles) - 1} tiles of the slide and a made-up one")
-        return graph, wanted[:1]
+        return graph, Seen(wanted.probability[:1], wanted.features[:1])
 
 
 def cache_folder() -> Path:
@@ -106,31 +112,38 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
         raise ParityError(f"it cannot load the network ({str(error)[:200]})") from error
 
 
-def _compare(found: NDArray[np.float32], wanted: NDArray[np.float32], what: str) -> None:
-    if found.shape != wanted.shape:
-        raise ParityError(f"on {what} it gives maps of shape {found.shape}, torch {wanted.shape}")
-    worst = float(np.abs(found - wanted).max())
+def _compare(found: Seen, wanted: Seen, what: str) -> None:
+    for name, mine, theirs in zip(("maps", "features"), found, wanted, strict=True):
+        if mine.shape != theirs.shape:
+            raise ParityError(f"on {what} it gives {name} of shape {mine.shape}, torch {theirs.shape}")
+    worst = float(np.abs(found.probability - wanted.probability).max())
     if not worst <= PARITY:
         raise ParityError(f"on {what} a probability differs from torch's by {worst:.2g}, more than {PARITY:g}")
+    # Features have no scale of their own.
+    worst = float(np.abs(found.features - wanted.features).max() / max(float(np.abs(wanted.features).max()), 1e-6))
+    if not worst <= PARITY:
+        raise ParityError(f"on {what} a feature differs from torch's by {worst:.2g} of the largest")
 
 
-def _read(path: Path) -> tuple[bytes, NDArray[np.float32]] | None:
+def _read(path: Path) -> tuple[bytes, Seen] | None:
     """Return a kept export and torch's answer; None when there is none that is whole."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(_GRAPH), np.load(io.BytesIO(archive.read(_ANSWER)), allow_pickle=False)
+            answers = (np.load(io.BytesIO(archive.read(name)), allow_pickle=False) for name in _ANSWERS)
+            return archive.read(_GRAPH), Seen(*answers)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError):
         return None
 
 
-def _keep(path: Path, graph: bytes, answer: NDArray[np.float32]) -> None:
+def _keep(path: Path, graph: bytes, answer: Seen) -> None:
     """Keep an export for later runs; a cache that cannot be written costs only time."""
-    numbers = io.BytesIO()
-    np.save(numbers, answer, allow_pickle=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             archive.writestr(_GRAPH, graph)
-            archive.writestr(_ANSWER, numbers.getvalue())
+            for name, values in zip(_ANSWERS, answer, strict=True):
+                numbers = io.BytesIO()
+                np.save(numbers, values, allow_pickle=False)
+                archive.writestr(name, numbers.getvalue())
     except OSError as error:
         log.info("the ONNX export cannot be kept in %s (%s); it is made again at every start", path.parent, error)

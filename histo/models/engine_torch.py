@@ -13,7 +13,7 @@ from torch.fx.experimental.optimization import fuse
 from histo.errors import UsageError
 from histo.models.bundle import Model
 from histo.models.classifier import TileClassifier
-from histo.models.engine import passes_of, usable_cores
+from histo.models.engine import Seen, passes_of, usable_cores
 
 GPU_BATCH = 16
 FOLD_TOLERANCE = 1e-4
@@ -49,18 +49,19 @@ def flushed_denormals() -> Iterator[None]:
 
 
 class Scorer(nn.Module):
-    """The network from uint8 tiles (B, S, S, 3) to calibrated probabilities (B, C, h, w), made for inference.
+    """The network from uint8 tiles (B, S, S, 3) to calibrated probabilities and features, made for inference.
 
     Division by the deviation is folded into the first convolution. The mean is still taken off the three
     channels: the convolutions pad with zero, which must go on meaning the mean colour. Batch normalisation is
     folded into the convolutions before it, and the temperature into the head. With `fold` false the trunk stays as
-    it was trained, for half precision, in which folded weights would be too small.
+    it was trained, for half precision, in which folded weights would be too small. `margin` is the width in cells of
+    the ring that is dropped: the features are the mean of the trunk's output inside it.
     """
 
     mean: torch.Tensor
     scale: torch.Tensor | None
 
-    def __init__(self, network: TileClassifier, temperature: float, fold: bool = True) -> None:
+    def __init__(self, network: TileClassifier, temperature: float, margin: int = 0, fold: bool = True) -> None:
         super().__init__()
         plain = deepcopy(network).eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         trunk, scale = _folded(plain) if fold else (plain.trunk, 1 / plain.std)
@@ -70,16 +71,24 @@ class Scorer(nn.Module):
             self.head.weight /= temperature
             if self.head.bias is not None:
                 self.head.bias /= temperature
+        self.margin = margin
         self.register_buffer("mean", plain.mean.clone())
         self.register_buffer("scale", scale)
 
-    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Return probabilities (B, C, h, w) of uint8 tiles (B, S, S, 3)."""
+    def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return probabilities (B, C, h, w) and features (B, F) of uint8 tiles (B, S, S, 3)."""
         x = tiles.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean
         if self.scale is not None:
             x = x * self.scale
-        scores: torch.Tensor = self.head(self.trunk(x))
-        return scores.float().softmax(dim=1)
+        cells: torch.Tensor = self.trunk(x)
+        scores: torch.Tensor = self.head(cells)
+        return scores.float().softmax(dim=1), pooled(cells, self.margin)
+
+
+def pooled(cells: torch.Tensor, margin: int) -> torch.Tensor:
+    """Return the mean (B, F) of a trunk's output (B, F, h, w) without a ring of `margin` cells."""
+    kept = cells[:, :, margin : cells.shape[2] - margin, margin : cells.shape[3] - margin]
+    return kept.float().mean(dim=(2, 3))
 
 
 class TorchEngine:
@@ -97,22 +106,28 @@ class TorchEngine:
         self.lanes = 1 if on_gpu else cores or usable_cores()
         self.batch_size = GPU_BATCH if on_gpu else passes_of(model.card.tile.size_px)
         self.why = f"torch {torch.__version__} on {device}: {why}"
-        scorer = Scorer(model.network, model.card.calibration.temperature, fold=not on_gpu)
+        margin = model.card.tile.spec().margin_cells
+        scorer = Scorer(model.network, model.card.calibration.temperature, margin, fold=not on_gpu)
         self._scorer = scorer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def score(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8; a batch too large for the GPU is halved."""
+        """Return probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8."""
+        return self.see(tiles).probability
+
+    def see(self, tiles: NDArray[np.uint8]) -> Seen:
+        """Return probabilities and features of tiles (B, S, S, 3) uint8; a batch too large for the GPU is halved."""
         try:
             with flushed_denormals():
-                return self._score(tiles)
+                return self._see(tiles)
         except torch.cuda.OutOfMemoryError:
             if len(tiles) == 1:
                 raise
             torch.cuda.empty_cache()
             half = len(tiles) // 2
-            return np.concatenate([self.score(tiles[:half]), self.score(tiles[half:])])
+            parts = zip(self.see(tiles[:half]), self.see(tiles[half:]), strict=True)
+            return Seen(*(np.concatenate(both) for both in parts))
 
-    def _score(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _see(self, tiles: NDArray[np.uint8]) -> Seen:
         batch = torch.from_numpy(tiles)
         if self.on.type == "cuda":
             batch = batch.pin_memory().to(self.on, non_blocking=True)
@@ -121,8 +136,8 @@ class TorchEngine:
             torch.inference_mode(),
             torch.autocast("cuda", torch.float16, enabled=self.on.type == "cuda"),
         ):
-            probability = self._scorer(batch)
-        return np.asarray(probability.cpu().numpy(), np.float32)
+            probability, features = self._scorer(batch)
+        return Seen(*(np.asarray(found.cpu().numpy(), np.float32) for found in (probability, features)))
 
 
 @contextmanager

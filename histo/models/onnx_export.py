@@ -1,4 +1,4 @@
-"""From a bundle's network to an ONNX graph: tiles (B, S, S, 3) uint8 in, calibrated probabilities (B, C, h, w) out."""
+"""From a bundle's network to an ONNX graph: tiles (B, S, S, 3) uint8 in, probabilities (B, C, h, w), features out."""
 
 import tempfile
 import warnings
@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from histo.models.bundle import Model
+from histo.models.engine import Seen
 from histo.models.engine_onnx import OPSET, ParityError
-from histo.models.engine_torch import Scorer
+from histo.models.engine_torch import Scorer, pooled
 
-INPUT, OUTPUT = "tiles", "probability"
+INPUT, OUTPUTS = "tiles", ("probability", "features")
 
 
 def export(model: Model) -> bytes:
@@ -21,7 +22,8 @@ def export(model: Model) -> bytes:
     Raises `ParityError` for a network that torch cannot export.
     """
     size = model.card.tile.size_px
-    scorer = Scorer(model.network, model.card.calibration.temperature).eval()
+    margin = model.card.tile.spec().margin_cells
+    scorer = Scorer(model.network, model.card.calibration.temperature, margin).eval()
     try:
         # The exporter says on every call that another, which needs two more packages, is to replace it.
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
@@ -32,18 +34,24 @@ def export(model: Model) -> bytes:
                 Path(folder) / "graph.onnx",
                 dynamo=False,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(OUTPUTS),
                 opset_version=OPSET,
-                dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+                dynamic_axes={name: {0: "batch"} for name in (INPUT, *OUTPUTS)},
             )
             return (Path(folder) / "graph.onnx").read_bytes()
     except Exception as error:  # the exporter raises whatever the network's code raises
         raise ParityError(f"the network cannot be exported ({str(error)[:200]})") from error
 
 
-def reference(model: Model, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+def reference(model: Model, tiles: NDArray[np.uint8]) -> Seen:
     """Return what the network as it was trained, nothing folded, says of tiles: the yardstick of every engine."""
-    network, temperature = model.network, model.card.calibration.temperature
+    network, margin = model.network, model.card.tile.spec().margin_cells
+    probability, features = [], []
     with torch.inference_mode():
-        maps = [network(torch.from_numpy(t[None]).permute(0, 3, 1, 2)).float() / temperature for t in tiles]
-        return np.asarray(torch.cat(maps).softmax(dim=1).numpy(), np.float32)
+        for tile in tiles:
+            x = (torch.from_numpy(tile[None]).permute(0, 3, 1, 2).to(network.mean.dtype) - network.mean) / network.std
+            cells = network.trunk(x)
+            scores = network.head(cells).float() / model.card.calibration.temperature
+            probability.append(scores.softmax(dim=1))
+            features.append(pooled(cells, margin))
+    return Seen(*(np.asarray(torch.cat(found).numpy(), np.float32) for found in (probability, features)))

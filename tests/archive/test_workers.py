@@ -155,7 +155,7 @@ def test_fast_and_plain_paths_agree_on_a_phantom(phantoms):
         assert opened.tiles is not None
         stitcher = Stitcher(opened.tiles, len(model.card.classes.names))
         for i, (x, y) in enumerate(opened.tiles.positions_level0_px.tolist()):
-            stitcher.add(np.array([i]), reference(model, slide.read_tile((x, y), opened.tiles.plan)[None]))
+            stitcher.add(np.array([i]), reference(model, slide.read_tile((x, y), opened.tiles.plan)[None]).probability)
     for found in maps.values():
         assert (found.valid == stitcher.valid).all()
         np.testing.assert_allclose(

@@ -21,7 +21,7 @@ from histo.errors import UsageError
 from histo.models import backbones, engine, engine_onnx
 from histo.models.bundle import Model, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
-from histo.models.engine import Engines, device_kind, has_onnx, scored
+from histo.models.engine import Engines, Seen, device_kind, has_onnx, scored
 from histo.models.engine_onnx import OnnxEngine, ParityError, made_up_tile
 from histo.models.engine_torch import Scorer, TorchEngine
 from histo.models.onnx_export import reference
@@ -71,13 +71,14 @@ def test_folding_changes_nothing_and_padding_still_means_the_mean_colour(
     small: Model, tiles: NDArray[np.uint8]
 ) -> None:
     """The border cells are where a folded normalisation goes wrong."""
-    wanted = reference(small, tiles)
-    scorer = Scorer(small.network, 1.7)
+    wanted, features = reference(small, tiles)
+    scorer = Scorer(small.network, 1.7, margin=1)
     with torch.inference_mode():
-        found = scorer(torch.from_numpy(tiles)).numpy()
+        found, pooled = (part.numpy() for part in scorer(torch.from_numpy(tiles)))
     assert scorer.scale is None, "the deviation should be in the first convolution"
     assert np.ptp(wanted) > 0.3, "a flat answer proves nothing"
     np.testing.assert_allclose(found, wanted, atol=1e-4)
+    np.testing.assert_allclose(pooled, features, atol=1e-4 * np.abs(features).max())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in scorer.trunk.modules())
 
 
@@ -92,7 +93,7 @@ def test_a_trunk_that_cannot_take_the_scale_is_scaled_before_it(tiles: NDArray[n
     assert scorer.scale is not None
     with torch.inference_mode():
         wanted = network(torch.from_numpy(tiles).permute(0, 3, 1, 2)).softmax(1)
-        np.testing.assert_allclose(scorer(torch.from_numpy(tiles)), wanted, atol=1e-4)
+        np.testing.assert_allclose(scorer(torch.from_numpy(tiles))[0], wanted, atol=1e-4)
 
 
 @needs_onnx
@@ -101,8 +102,9 @@ def test_engines_agree_on_every_tile_of_a_batch(small: Model, tiles: NDArray[np.
     on_cpu = TorchEngine(small, torch.device("cpu"), 2)
     wanted = reference(small, tiles)
     for one in (onnx, on_cpu):
-        np.testing.assert_allclose(one.score(tiles), wanted, atol=1e-3)
-        np.testing.assert_allclose(one.score(tiles[2:3]), wanted[2:3], atol=1e-3)
+        np.testing.assert_allclose(one.score(tiles), wanted.probability, atol=1e-3)
+        np.testing.assert_allclose(one.score(tiles[2:3]), wanted.probability[2:3], atol=1e-3)
+        np.testing.assert_allclose(one.see(tiles).features, wanted.features, atol=1e-3 * np.abs(wanted.features).max())
     assert torch.get_num_threads() >= 1
 
 
@@ -119,32 +121,36 @@ def test_the_export_is_kept_and_used_without_the_network(
 
 
 @needs_onnx
-@pytest.mark.parametrize("damage", ["cut", "other answer", "garbage"])
+@pytest.mark.parametrize("damage", ["cut", "other answer", "other features", "garbage"])
 def test_a_kept_export_that_is_damaged_or_disagrees_is_made_again(damage: str, small: Model, tmp_path: Path) -> None:
     OnnxEngine(small, 1, no_sample, cache=tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
-    if damage == "other answer":
+    if damage.startswith("other"):
         kept = engine_onnx._read(path)
         assert kept is not None
-        engine_onnx._keep(path, kept[0], kept[1] + 0.01)
+        wrong = {"other answer": (0.01, 0), "other features": (0, np.abs(kept[1].features).max())}[damage]
+        engine_onnx._keep(path, kept[0], Seen(*(part + by for part, by in zip(kept[1], wrong, strict=True))))
     else:
         path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"PK" + bytes(500))
     OnnxEngine(small, 1, no_sample, cache=tmp_path)
     kept = engine_onnx._read(path)
     assert kept is not None
-    np.testing.assert_allclose(kept[1], reference(small, made_up_tile(96)), atol=1e-6)
+    for found, wanted in zip(kept[1], reference(small, made_up_tile(96)), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6 * max(1, np.abs(wanted).max()))
 
 
 @needs_onnx
 def test_a_cache_that_cannot_be_written_costs_only_time(small: Model, tiles: NDArray[np.uint8], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     one = OnnxEngine(small, 1, no_sample, cache=tmp_path / "file")
-    np.testing.assert_allclose(one.score(tiles), reference(small, tiles), atol=1e-3)
+    np.testing.assert_allclose(one.score(tiles), reference(small, tiles).probability, atol=1e-3)
 
 
 @needs_onnx
+@pytest.mark.parametrize("what", ["probability", "feature"])
 def test_an_engine_that_disagrees_on_tiles_of_the_slide_is_not_used(
+    what: str,
     small: Model,
     tiles: NDArray[np.uint8],
     tmp_path: Path,
@@ -152,8 +158,11 @@ def test_an_engine_that_disagrees_on_tiles_of_the_slide_is_not_used(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("histo.models.onnx_export.reference", lambda model, t: reference(model, t) + 0.002)
-    with pytest.raises(ParityError, match=r"more than 0\.001"):
+    seen = reference(small, np.concatenate([made_up_tile(96), tiles]))
+    wrong = {"probability": (0.002, 0), "feature": (0, 0.002 * np.abs(seen.features).max())}[what]
+    answer = Seen(*(part + by for part, by in zip(seen, wrong, strict=True)))
+    monkeypatch.setattr("histo.models.onnx_export.reference", lambda model, t: answer)
+    with pytest.raises(ParityError, match=rf"a {what} differs from torch's"):
         OnnxEngine(small, 1, lambda: tiles)
     with caplog.at_level(logging.WARNING):
         picked = Engines(small, "auto", "cpu").pick(lambda: tiles)
@@ -213,6 +222,9 @@ class SlowEngine:
         self._lock = threading.Lock()
 
     def score(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.see(tiles).probability
+
+    def see(self, tiles: NDArray[np.uint8]) -> Seen:
         with self._lock:
             self.running += 1
             self.most = max(self.most, self.running)
@@ -222,7 +234,7 @@ class SlowEngine:
             self.running -= 1
         if number == self.breaks_at:
             raise RuntimeError("planted")
-        return np.full((len(tiles), 1, 1, 1), number, np.float32)
+        return Seen(np.full((len(tiles), 1, 1, 1), number, np.float32), np.full((len(tiles), 2), number, np.float32))
 
 
 def numbered(sizes: list[int], pulled: list[int]) -> Iterator[Numbered]:
@@ -240,7 +252,7 @@ def test_every_batch_comes_once_in_order_with_its_own_scores(sizes: list[int], l
         assert batch.number == seen
         assert len(pulled) <= seen + lanes + 2, "more is read than can be scored"
         assert (scores is None) == (sizes[seen] == 0)
-        assert scores is None or (scores == seen).all()
+        assert scores is None or all((part == seen).all() for part in scores)
         seen += 1
     assert seen == len(sizes)
     assert one.most <= lanes
@@ -258,7 +270,7 @@ def test_a_gpu_is_one_lane_with_large_batches_and_keeps_the_trunk_as_it_was(
     """On a fake device: what is decided for a GPU, without one. The numbers themselves need a real one."""
     made: dict[str, bool] = {}
 
-    def scorer(network: TileClassifier, temperature: float, fold: bool) -> nn.Module:
+    def scorer(network: TileClassifier, temperature: float, margin: int, fold: bool) -> nn.Module:
         made["fold"] = fold
         return nn.Identity()
 

@@ -1,0 +1,43 @@
+"""The quality gate: what a sample of a slide's tiles says against judging it, and the figures behind that."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histo.data.focus import focus_reasons, out_of_focus
+from histo.data.scale_check import measure_nuclei, scale_reasons
+from histo.data.stain_check import StainSigns, measure_stain, stain_reasons
+from histo.results import Checks, Reason
+
+
+def judge_quality(
+    tiles: NDArray[np.uint8],
+    mpp: float,
+    glass: NDArray[np.float64],
+    tissue_mm2: float,
+    stains: Mapping[str, tuple[float, float]] | None,
+) -> tuple[Checks, tuple[Reason, ...], StainSigns]:
+    """Judge tiles (N, S, S, 3) of `mpp` µm per pixel by stain, focus and the size of nuclei.
+
+    `glass` is the colour (3,) of the glass, `stains` the ranges of the model's reference slides. What is no H&E is not
+    judged further: its focus and nuclei mean nothing.
+    """
+    signs = measure_stain(tiles, glass)
+    reasons = stain_reasons(signs, stains)
+    checks = Checks(unexplained_share=signs.unexplained, colourless_share=signs.grey)
+    if any(r.code == "not_h_and_e" for r in reasons):
+        return checks, reasons, signs
+    blurred = out_of_focus(tiles, mpp)
+    reasons += focus_reasons(blurred, tissue_mm2)
+    # Blurred nuclei are wide.
+    sizes = None if focus_reasons(blurred, tissue_mm2) else measure_nuclei(tiles, mpp, glass)
+    reasons += scale_reasons(sizes)
+    checks = Checks(
+        signs.unexplained,
+        signs.grey,
+        blurred,
+        sizes.width_um if sizes else None,
+        sizes.count if sizes else 0,
+    )
+    return checks, reasons, signs

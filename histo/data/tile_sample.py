@@ -1,0 +1,53 @@
+"""A few tiles from all over a slide, kept as they are read for scoring: what the quality of the slide is judged on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST = 32
+ONE_IN = 6  # a small slide is judged on fewer tiles, so that judging it costs little beside scoring it
+LEAST = 6
+MOSTLY = 0.5  # tiles with less tissue say more about glass
+
+
+@dataclass(eq=False)
+class TileSample:
+    """Keeps the tiles `chosen` out of all that pass by."""
+
+    chosen: frozenset[int]
+    _kept: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, shares: NDArray[np.floating]) -> "TileSample":
+        """Choose among tiles with these tissue shares (N,): spread over those that are mostly tissue."""
+        full = fullest(shares)
+        count = min(MOST, max(LEAST, len(shares) // ONE_IN), len(full))
+        if count == 0:
+            return cls(frozenset())
+        places = np.linspace(0, len(full) - 1, count + 2)[1:-1] if len(full) > count else np.arange(count)
+        return cls(frozenset(full[np.unique(np.floor(places + 0.5).astype(int))].tolist()))
+
+    def take(self, indices: NDArray[np.int64], rgb: NDArray[np.uint8]) -> None:
+        """Look through a batch: tiles (B, S, S, 3) with their numbers (B,)."""
+        for index, tile in zip(indices.tolist(), rgb, strict=True):
+            if index in self.chosen:
+                self._kept[index] = tile
+
+    @property
+    def tiles(self) -> NDArray[np.uint8]:
+        """The tiles kept (N, S, S, 3), in the order of their numbers."""
+        return stacked(self._kept[i] for i in sorted(self._kept))
+
+
+def fullest(shares: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the numbers of the tiles that are mostly tissue; of a slide that has hardly any, its fullest."""
+    full = np.flatnonzero(shares >= MOSTLY)
+    return np.asarray(full if len(full) >= LEAST else np.sort(np.argsort(-shares, kind="stable")[:LEAST]), np.int64)
+
+
+def stacked(tiles: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return tiles (S, S, 3) as one array (N, S, S, 3), also where there is none."""
+    found = list(tiles)
+    return np.stack(found) if found else np.empty((0, 1, 1, 3), np.uint8)

@@ -1,0 +1,59 @@
+"""Whether a slide may be judged at all: gathers its evidence while its tiles pass, and says what speaks against it."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histo.data.quality import judge_quality
+from histo.data.tile_sample import TileSample, fullest
+from histo.data.tiles import TileBatch
+from histo.data.tissue import glass_of
+from histo.geometry import TileGrid, tile_means
+from histo.models.bundle import Model
+from histo.models.engine import Seen
+from histo.models.foreign import foreign_reasons, strange_share
+from histo.results import Checks, Overview, Reason
+
+
+@dataclass(eq=False)
+class Judge:
+    """Takes every batch of a slide's tiles, keeps a few pictures and all features, and judges in the end."""
+
+    sample: TileSample
+    full: NDArray[np.int64]
+    glass: NDArray[np.float64]
+    mpp: float
+    _features: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, tiles: TileGrid, tissue: NDArray[np.float32], excluded: NDArray[np.float32], overview: Overview
+    ) -> "Judge":
+        """Prepare for the tiles of a slide with maps (H, W) of its tissue and what of it is under ink."""
+        # A slide that is all ink is judged by that.
+        usable = tissue - excluded if excluded.sum() < 0.5 * tissue.sum() else tissue
+        shares = tile_means(tiles, usable)
+        return cls(TileSample.of(shares), fullest(shares), glass_of(overview.rgb), tiles.spec.mpp)
+
+    def take(self, batch: TileBatch, seen: Seen) -> None:
+        """Take a batch as it was read and what the engine saw in it."""
+        self.sample.take(batch.indices, batch.rgb)
+        self._features |= zip(batch.indices.tolist(), seen.features, strict=True)
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """Features (N, F) of the tiles that are mostly tissue."""
+        found = [self._features[i] for i in self.full.tolist() if i in self._features]
+        return np.stack(found) if found else np.empty((0, 1), np.float32)
+
+    def conclude(self, model: Model, tissue_mm2: float) -> tuple[Checks, tuple[Reason, ...]]:
+        """Return what was measured and every reason why a pathologist must look first."""
+        reference, cloud = model.card.reference, model.cloud
+        stains = reference.stain if reference else None
+        checks, reasons, _ = judge_quality(self.sample.tiles, self.mpp, self.glass, tissue_mm2, stains)
+        if reference is None or cloud is None:
+            return checks, reasons
+        share = strange_share(cloud, reference, self.features)
+        checks = replace(checks, foreign_share=share, foreign_limit=reference.slide_limit)
+        return checks, reasons + foreign_reasons(share, reference)
