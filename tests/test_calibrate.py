@@ -57,13 +57,16 @@ def test_verdicts_follow_the_calibrated_probability(calibrated, painted_cohort):
     model = load_model(calibrated[0] / "new")
     for record in read_manifest(painted_cohort, model.card.classes.labels):
         result = predict_slide(record.path, model, engine="torch").result
-        assert result.verdict.label == record.label
         assert result.verdict.level == pytest.approx(0.75)
         curves = model.card.calibration.slides.classes
         for burden in result.burdens:
             assert burden.presence == pytest.approx(curves[burden.class_name].probability(burden.evidence))
             assert (burden.count > 0) <= (burden.presence >= 0.5)
         assert max(result.verdict.probability, key=result.verdict.probability.get) == record.label
+        # The painted bone, 0.019 mm², is just too small to count: the label is another, and the reason says so.
+        too_small = record.label == "heterotopic_ossification"
+        assert result.verdict.label == ("normal" if too_small else record.label)
+        assert ("borderline_area" in [r.code for r in result.reasons]) == too_small
 
 
 def test_results_of_an_earlier_run_are_not_made_again(calibrated, colour_bundle, painted_cohort, tmp_path):

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,20 +131,20 @@ def fit_curve(evidence: Floats, present: Bools, method: Method) -> tuple[float, 
     """
     n, m = int(present.sum()), int((~present).sum())
     target = np.where(present, (n + 1) / (n + 2), 1 / (m + 2))
-    terms = np.stack([-np.logaddexp(0, -evidence), np.logaddexp(0, evidence)])
-    spread: Callable[[Floats], Floats] = (lambda w: w[[0, 0, 1]]) if method == "platt" else (lambda w: w)
+    terms = [-np.logaddexp(0, -evidence), np.logaddexp(0, evidence)]
+    columns = [sum(terms)] if method == "platt" else terms
+    x = np.stack([*columns, np.ones(len(evidence))], axis=1)
+    usual = np.array([*[1.0] * len(columns), 0.0])
+    spread = np.array([*[SLOPE_SD] * len(columns), OFFSET_SD])
 
-    def loss(w: Floats) -> float:
-        a, b, c = spread(w)
-        z = a * terms[0] + b * terms[1] + c
-        cost = float((np.logaddexp(0, z) - target * z).sum())
-        return cost + float(((w[:-1] - 1) ** 2).sum() / (2 * SLOPE_SD**2) + c**2 / (2 * OFFSET_SD**2))
+    def loss(w: Floats) -> tuple[float, Floats]:
+        z, away = x @ w, (w - usual) / spread
+        cost = (np.logaddexp(0, z) - target * z).sum() + (away**2).sum() / 2
+        return float(cost), x.T @ (expit(z) - target) + away / spread
 
-    slopes = 1 if method == "platt" else 2
-    start = np.array([1.0] * slopes + [0.0])
-    bounds = [(0.0, None)] * slopes + [(None, None)]
-    a, b, c = spread(minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)
-    return float(a), float(b), float(c)
+    bounds = [*[(0.0, None)] * len(columns), (None, None)]
+    found = minimize(loss, usual, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(found[0]), float(found[-2]), float(found[-1])
 
 
 def apply(curve: tuple[float, float, float], evidence: Floats) -> Floats:

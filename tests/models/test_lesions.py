@@ -56,7 +56,7 @@ def test_pooled_is_the_mean_of_the_strongest_cells_and_missing_ones_count_as_not
 def test_specks_all_over_the_slide_do_not_add_up_to_a_lesion(make_map: MakeMap) -> None:
     specks = tuple((r, c, 3, 3, 1.0) for r in range(5, 55, 6) for c in range(5, 75, 6))  # 108 specks of 9 cells
     scattered = find(make_map(calcium=specks))[1]
-    together = find(make_map(calcium=((20, 20, 6, 6, 1.0),)))[1]
+    together = find(make_map(calcium=((20, 20, 8, 8, 1.0),)))[1]
     assert scattered.presence < 0.5 < 0.99 < together.presence
     assert scattered.evidence < 0 < together.evidence
 
