@@ -52,6 +52,7 @@ class ModelCard(Strict):
     training: dict[str, Any]
     golden: tuple[float, ...]
     weights_sha256: str
+    evaluation: dict[str, Any] = Field(default_factory=dict)  # what `histo evaluate` found; pins nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +96,9 @@ def save_bundle(folder: Path, card: dict[str, Any], network: "TileClassifier") -
     with whole(folder / WEIGHTS) as temporary:
         safetensors.torch.save_file(state, temporary, metadata={"contract": _contract(full)})
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    text = json.dumps(full.model_dump(mode="json") | {"weights_sha256": digest}, indent=1, ensure_ascii=False)
-    write_text(folder / CARD, text + "\n")
+    # Figures of an earlier evaluation are not those of a model that is saved anew.
+    tree = full.model_dump(mode="json", exclude={"evaluation"}) | {"weights_sha256": digest}
+    write_text(folder / CARD, json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
 
 
 def load_bundle(folder: Path, lazy: bool = False) -> Model:
@@ -114,7 +116,7 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
     except ValidationError as error:
         raise ModelError(f"{folder / CARD} is not a valid card: {'; '.join(explain(error))}") from error
     _check_digest(folder, weight_bytes, card)
-    model = Model(card, hashlib.sha256(card_bytes).hexdigest(), folder)
+    model = Model(card, digest_of_card(card_bytes), folder)
     if not lazy:
         _ = model.network  # built here, so that a bad bundle is told at once
     # Told last: a bundle that is broken as well as edited is broken.
@@ -123,6 +125,14 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
             f"{folder / CARD} was edited after the model was made; use the card that came with the weights"
         )
     return model
+
+
+def digest_of_card(card_bytes: bytes) -> str:
+    """Return a model's digest, the SHA-256 of its card without what was found out about it later (`evaluation`)."""
+    tree = json.loads(card_bytes)
+    if not tree.pop("evaluation", None):
+        return hashlib.sha256(card_bytes).hexdigest()
+    return hashlib.sha256((json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()).hexdigest()
 
 
 def _build(folder: Path, card: ModelCard) -> "TileClassifier":
