@@ -203,6 +203,9 @@ def evaluate(
     learnt: Annotated[Path | None, typer.Option("--train", help="Manifest from which simple baselines learn.")] = None,
     aliases: Aliases = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    note: Annotated[
+        str | None, typer.Option("--note", help="Write the headline figures into --model's card under this name.")
+    ] = None,
 ) -> None:
     """Judge the results of histo infer by a manifest: a reviewer's report in HTML, JSON and three checklists."""
     from histo.console import out as console
@@ -210,7 +213,7 @@ def evaluate(
     from histo.evaluate import Options, evaluate, headline
     from histo.labelling import read_aliases
 
-    chosen = Options(model, split, against, learnt, read_aliases(aliases or []), seed)
+    chosen = Options(model, split, against, learnt, read_aliases(aliases or []), seed, note=note)
     with progress("slides") as start:
         found = evaluate(out, file, report, chosen, start("comparing with the truth"))
     for line in headline(found):

@@ -15,6 +15,7 @@ from histo.evaluation.answers import answers_of
 from histo.evaluation.banners import as_json, banners_of
 from histo.evaluation.baselines import learnt_judges
 from histo.evaluation.calibration import brier, debiased, reliability, slope_and_intercept
+from histo.evaluation.card_note import note_in_card
 from histo.evaluation.cases import Cohort, read_cohort
 from histo.evaluation.checklists import write_checklists
 from histo.evaluation.comparators import agreement_of_readers, compare, majority, other_run, readers
@@ -43,7 +44,8 @@ class Options:
 
     `model` is the bundle that made the results (its card and the training's `splits.csv` beside it are read);
     `split` which slides of the manifest to judge; `against` another run on the same slides; `train` the manifest of
-    the slides that baselines learn from; `aliases` other words for classes in annotation files.
+    the slides that baselines learn from; `aliases` other words for classes in annotation files. With `note` the card
+    of `model` gets the headline figures under this name.
     """
 
     model: Path | None = None
@@ -53,6 +55,7 @@ class Options:
     aliases: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     rounds: int = ROUNDS
+    note: str | None = None
 
 
 def evaluate(
@@ -70,6 +73,8 @@ def evaluate(
     """
     options = options or Options()
     folder = report or out / "evaluation"
+    if options.note and options.model is None:
+        raise UsageError("--note writes into the card of the bundle that --model names; give --model")
     cohort = read_cohort(out, manifest, options.split)
     bundle, card = _card(cohort, options.model)
     held, located = measure_all(cohort, options.aliases, progress)
@@ -105,6 +110,8 @@ def evaluate(
     write_page(folder / "report.html", found, cohort)
     text = json.dumps(_plain(found), indent=1, allow_nan=False, ensure_ascii=False)
     write_text(folder / "report.json", text.encode("utf-8", "replace").decode("utf-8") + "\n")
+    if options.note and options.model:
+        note_in_card(options.model, options.note, _plain(found))
     return found
 
 

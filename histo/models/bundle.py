@@ -74,6 +74,7 @@ class ModelCard(Strict):
     training: dict[str, Any]
     golden: tuple[float, ...]
     weights_sha256: str
+    evaluation: dict[str, Any] = Field(default_factory=dict)  # what `histo evaluate` found; pins nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,8 @@ def save_bundle(
     full = ModelCard.model_validate({**card, "golden": _golden(network), "weights_sha256": ""})
     digest = _save_weights(folder / WEIGHTS, network, {"contract": _contract(full)})
     unset = {name for name in ("screen", "reference") if getattr(full, name) is None}
-    text = full.model_dump(mode="json", exclude=unset) | {"weights_sha256": digest}
+    # Figures of an earlier evaluation are not those of a model that is saved anew.
+    text = full.model_dump(mode="json", exclude=unset | {"evaluation"}) | {"weights_sha256": digest}
     write_text(folder / CARD, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -229,7 +231,7 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
     _check_digest(folder / WEIGHTS, weight_bytes, card.weights_sha256)
     if card.screen is not None:
         _check_digest(folder / SCREEN, _read(folder / SCREEN), card.screen.weights_sha256)
-    model = Model(card, hashlib.sha256(card_bytes).hexdigest(), folder)
+    model = Model(card, digest_of_card(card_bytes), folder)
     _ = model.cloud
     for one in (model, model.screen):
         if one is not None and not lazy:
@@ -240,6 +242,14 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
             f"{folder / CARD} was edited after the model was made; use the card that came with the weights"
         )
     return model
+
+
+def digest_of_card(card_bytes: bytes) -> str:
+    """Return a model's digest, the SHA-256 of its card without what was found out about it later (`evaluation`)."""
+    tree = json.loads(card_bytes)
+    if not tree.pop("evaluation", None):
+        return hashlib.sha256(card_bytes).hexdigest()
+    return hashlib.sha256((json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()).hexdigest()
 
 
 def _build(folder: Path, card: ModelCard, weights: str) -> "TileClassifier":

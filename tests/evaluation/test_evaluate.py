@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from histo.archive.local import run_slides
 from histo.cli import app
 from histo.errors import UsageError
 from histo.evaluate import Options, evaluate, headline
+from histo.models.bundle import load_bundle, save_bundle
 
 BONE, SPOT = ("bone", (800.0, 800.0, 400.0)), ("calcification", (1500.0, 1500.0, 240.0))
 HO, CC = "heterotopic_ossification", "calcinosis_cutis"
@@ -119,3 +121,19 @@ def test_from_infer_to_the_report_by_the_command_line(painted_cohort, colour_bun
     assert kept["localisation"]["classes"]["bone"]["dice"]["value"] > 0.8
     with open(tmp_path / "r" / "claim.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 44
+
+
+def test_figures_noted_in_a_card_leave_the_model_what_it_is(painted_cohort, colour_bundle, tmp_path):
+    bundle = shutil.copytree(colour_bundle, tmp_path / "bundle")
+    before = load_bundle(bundle, lazy=True)
+    run_slides(sorted(painted_cohort.parent.glob("s[0-2].svs")), tmp_path / "out", before, RunOptions(device="cpu"))
+    for name in ("here", "there"):
+        evaluate(tmp_path / "out", painted_cohort, options=Options(model=bundle, rounds=20, note=name))
+    after = load_bundle(bundle, lazy=True)
+    assert after.digest == before.digest
+    assert after.card.evaluation["there"]["slides"] == 9
+    assert set(after.card.evaluation) == {"here", "there"}
+    save_bundle(bundle, after.card.model_dump(exclude={"golden", "weights_sha256"}), after.network)
+    assert load_bundle(bundle, lazy=True).card.evaluation == {}
+    with pytest.raises(UsageError, match="give --model"):
+        evaluate(tmp_path / "out", painted_cohort, options=Options(note="x"))

@@ -1,0 +1,49 @@
+"""The figures of an evaluation that a model's card carries on."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from histo.errors import ModelError
+from histo.files import write_text
+
+CARD = "card.json"
+
+
+def summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a card says of an evaluation: banners, what pins it, and every headline figure with its interval."""
+    places, calibration = report["localisation"], report["calibration"]
+    return {
+        "banners": [b["code"] for b in report["banners"]],
+        "slides": report["flow"]["slides"],
+        "patients": report["flow"]["patients"],
+        "status": report["flow"]["status"],
+        "manifest_sha256": report["reference"]["manifest_sha256"],
+        "balanced_accuracy": report["primary"]["overall"]["balanced_accuracy"],
+        "confusion": report["primary"]["confusion"],
+        "auroc": {name: f["auroc"] for name, f in report["ranking"]["classes"].items()},
+        "several_classes": report["several_classes"]["right"],
+        "false_calls": {k: report["false_calls"][k]["any"] for k in ("all", "confounders")},
+        "false_lesions": places["false_lesions"],
+        "dice": {name: c["dice"] for name, c in places["classes"].items()},
+        "median_area_error": {name: c["area"]["median_error"] for name, c in places["classes"].items()},
+        "needles": {f"{row['diameter_um']:g} µm": row["found"] for row in places["needles"]["by_diameter"]},
+        "calibration_error": calibration["verdict"]["ece"],
+        "conformal_coverage": calibration["conformal"]["coverage"],
+        "in_review": report["abstention"]["review"],
+    }
+
+
+def note_in_card(bundle: Path, name: str, report: Mapping[str, Any]) -> None:
+    """Write the summary into a card under `evaluation` and a name; the model and its digest stay what they are.
+
+    Raises `ModelError` when the card cannot be read or written.
+    """
+    path = bundle / CARD
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree["evaluation"] = {**tree.get("evaluation", {}), name: summary(report)}
+        write_text(path, json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot take the figures ({error}); check that it may be written") from error
