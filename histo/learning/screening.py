@@ -87,11 +87,11 @@ def words_of(missed: Missed, stains: int) -> str:
     (low, high), (least, most) = missed.missed_share_interval, missed.deposits_missed_interval
     return (
         f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as "
-        f"it is and in {stains} other stains: {missed.missed_share:.2%} of {missed.lesion_mm2:.2f} mm² of lesion "
-        f"missed (95 % interval {low:.2%} to {high:.2%} by patient), {missed.deposits_missed} of {missed.deposits} "
-        f"deposits of {missed.deposit_um:g} µm or more ({least:.1%} to {most:.1%}), {missed.shown_share:.0%} of the "
-        "tissue shown to the network. "
-        "The threshold was chosen on these slides: they are no test set."
+        f"it is and in {stains} other stains: of {missed.lesion_mm2:.2f} mm² of lesion {missed.missed_share:.2%} is "
+        f"missed (95 % interval {low:.2%} to {high:.2%} by patient), of {missed.deposits} deposits of "
+        f"{missed.deposit_um:g} µm or more {missed.deposits_missed} ({least:.1%} to {most:.1%}), and "
+        f"{missed.shown_share:.0%} of the tissue is shown to the network. The threshold was chosen on these slides: "
+        "they are no test set."
     )
 
 
