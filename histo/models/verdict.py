@@ -44,10 +44,10 @@ def review_reasons(
     borderline = _borderline(findings, verdict, config)
     reasons = [*_certainty(verdict, config), *borderline]
     likeliest = max(verdict.probability, key=lambda name: verdict.probability[name])
-    if likeliest != verdict.label and not borderline:
+    if likeliest != verdict.label and not borderline and "contradiction" not in {r.code for r in reasons}:
         p, sure = verdict.probability[likeliest], verdict.probability[verdict.label]
-        numbers = f"{p:.2f} against {sure:.2f}"
-        text = f"By its lesions the slide is {verdict.label}, by its probability {likeliest} ({numbers})."
+        said = f"{_said(likeliest)} ({p:.2f} against {sure:.2f})"
+        text = f"By its lesions the slide is {_said(verdict.label)}, by its probability {said}."
         reasons.append(Reason("contradiction", text))
     if areas.unreadable_mm2 > 0:
         text = f"{areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue could not be read."
@@ -74,13 +74,17 @@ def _certainty(verdict: Verdict, config: RuleConfig) -> list[Reason]:
         text = f"No diagnosis is as probable as it is on {level} of the calibration slides that have it."
         return [Reason("no_diagnosis", text)]
     if len(verdict.not_excluded) > 1:
-        text = f"At {level} certainty more than one diagnosis remains: {', '.join(verdict.not_excluded)}."
+        text = f"At {level} certainty more than one diagnosis remains: {', '.join(map(_said, verdict.not_excluded))}."
         return [Reason("several_diagnoses", text)]
     if verdict.label not in verdict.not_excluded:
-        only = verdict.not_excluded[0]
-        text = f"By its lesions the slide is {verdict.label}, and at {level} certainty {only} alone remains."
+        only = _said(verdict.not_excluded[0])
+        text = f"By its lesions the slide is {_said(verdict.label)}, and at {level} certainty {only} alone remains."
         return [Reason("contradiction", text)]
     return []
+
+
+def _said(label: str) -> str:
+    return label.replace("_", " ")
 
 
 def _borderline(findings: Sequence[ClassFindings], verdict: Verdict, config: RuleConfig) -> list[Reason]:

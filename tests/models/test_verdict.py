@@ -205,7 +205,7 @@ def bounds(*largest: float) -> Conformal:
         ((0.8, 0.0), (0.1, 0.1, 0.1), HO, (), ["no_diagnosis"]),
         ((0.8, 0.0), (0.9, 0.9, 0.1), HO, ("normal", HO), ["several_diagnoses"]),
         ((0.0, 0.05), (0.1, 0.1, 0.1), "normal", ("normal",), []),
-        ((0.45, 0.8), (0.1, 0.6, 0.1), CC, (HO,), ["contradiction", "contradiction"]),
+        ((0.45, 0.8), (0.1, 0.6, 0.1), CC, (HO,), ["contradiction"]),
         ((0.3, 0.9), (0.1, 0.1, 0.5), CC, (CC,), []),
     ],
 )
