@@ -10,6 +10,7 @@ from histo.data.manifest import split_by_patient
 from histo.data.sampling import LabelledSlide
 from histo.infer import load_model
 from histo.learning.audit import Audit, audit
+from histo.learning.finish import add_reference
 from histo.learning.folds import fold_by_patient, without
 from histo.learning.pages import Section, write_pages
 from histo.learning.pictures import draw_confusion, draw_curves
@@ -72,6 +73,7 @@ def conclude(
 ) -> None:
     """Score the validation slides, note the counts in the card, and write tables, pictures and the report."""
     labels = config.classes.labels
+    add_reference(run / "bundle", trained, validation, device, say)
     checked = score_held_out(run / "bundle", [s.record for s in validation], device, VALIDATION)
     write_held_out(run / "validation.csv", checked, labels)
     _note(run / "bundle", checked)
