@@ -117,9 +117,7 @@ def add_reference(
     """Fit what foreign tissue is told by on the slides of a training, and write it into the bundle."""
     model = load_model(bundle)
     try:
-        reference, arrays = fit_reference(
-            model, [s.record for s in validation], [s.record for s in train], device, say
-        )
+        reference, arrays = fit_reference(model, [s.record for s in validation], [s.record for s in train], device, say)
     except UsageError as error:
         say(f"warning: foreign tissue will not be told: {error}")
         return

@@ -119,7 +119,5 @@ def test_a_card_without_a_reference_has_the_contract_it_always_had(colour_model:
     """Regression guard: bundles made before references existed must still load."""
     import hashlib
 
-    old = colour_model.card.model_dump(
-        mode="json", include={"classes", "tile", "network", "rule", "calibration"}
-    )
+    old = colour_model.card.model_dump(mode="json", include={"classes", "tile", "network", "rule", "calibration"})
     assert _contract(colour_model.card) == hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()
