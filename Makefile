@@ -51,7 +51,7 @@ model: setup
 	$(BIN)/histo phantom $(COHORT) --slides 150 --seed 1 --size 3000
 	$(BIN)/histo train configs/phantom.yaml --out runs
 	mkdir -p histo/models/weights
-	cp runs/phantom-compact/bundle/card.json runs/phantom-compact/bundle/*.safetensors histo/models/weights/
+	cp runs/phantom-compact/bundle/* histo/models/weights/
 
 bench: setup
 	$(BIN)/python bench/phantom_gate.py

@@ -30,7 +30,8 @@ def fit_reference(
 
     A slide that cannot be read is left out and told. Raises `UsageError` when less than three patients are left.
     """
-    engines = Engines(model, "auto", device)
+    # Fitting follows training, where torch is at hand: no other engine need be made and compared for it.
+    engines = Engines(model, "torch", device)
     found = []
     for is_learnt, record in [*((True, r) for r in learnt), *((False, r) for r in slides)]:
         features = features_of(model, engines, record, is_learnt)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from histo.export.checks import check_rows
 from histo.export.colour import colour_bar
 from histo.export.layers import MOST_MARKS, canvas_grid
 from histo.export.legend import SCALE_NOTE, swatches
@@ -36,6 +37,7 @@ def write_report(prediction: SlidePrediction, path: Path) -> None:
         colours={c.name: css_colour(c.colour) for c in result.model.classes},
         figure=_figure(prediction),
         fields=[_field(f, result, marks(result.lesions)) for f in prediction.evidence],
+        checks=check_rows(result),
         lesions=lesions[:MOST_LESIONS],
         more_lesions=max(0, len(lesions) - MOST_LESIONS),
         marks=marks(result.lesions),

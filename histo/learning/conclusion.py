@@ -13,6 +13,7 @@ from histo.data.slide import sha256_of
 from histo.infer import load_model
 from histo.learning.audit import Audit, audit
 from histo.learning.calibration import calibrate_out_of_fold
+from histo.learning.finish import add_reference
 from histo.learning.folds import fold_by_patient, without
 from histo.learning.pages import Section, write_pages
 from histo.learning.pictures import draw_confusion, draw_curves
@@ -77,6 +78,7 @@ def conclude(
     labels = config.classes.labels
     for line in calibrate_out_of_fold(run / "bundle", out_of_fold):
         say(line)
+    add_reference(run / "bundle", trained, validation, device, say)
     checked = score_held_out(run / "bundle", [s.record for s in validation], device, VALIDATION)
     write_held_out(run / "validation.csv", checked, labels)
     _note(run / "bundle", checked, [s.record for s in [*trained, *validation]])

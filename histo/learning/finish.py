@@ -1,6 +1,6 @@
 """From a trained network to a bundle: BatchNorm measured anew, temperature, card."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import Tensor
 from histo.config import TrainConfig
 from histo.data.sampling import LabelledSlide
 from histo.data.transforms import build_augmentation
+from histo.errors import UsageError
+from histo.infer import load_model
 from histo.learning.bags import Found, StepTiles, draw_steps
 from histo.learning.run_folder import provenance
 from histo.learning.start import measure_batchnorm
@@ -18,6 +20,7 @@ from histo.learning.validation import Examined, examine
 from histo.models.bundle import save_bundle
 from histo.models.calibration import fit_temperature
 from histo.models.classifier import TileClassifier
+from histo.reference import fit_reference, put
 
 
 def settle_batchnorm(
@@ -101,3 +104,20 @@ def write_bundle(
     card = card_of(config, train, validation, examine(network, validation, config), started)
     save_bundle(folder, card, network)
     return card
+
+
+def add_reference(
+    bundle: Path,
+    train: Sequence[LabelledSlide],
+    validation: Sequence[LabelledSlide],
+    device: str,
+    say: Callable[[str], None],
+) -> None:
+    """Fit what foreign tissue is told by on the slides of a training, and write it into the bundle."""
+    model = load_model(bundle)
+    try:
+        reference, arrays = fit_reference(model, [s.record for s in validation], [s.record for s in train], device, say)
+    except UsageError as error:
+        say(f"warning: foreign tissue will not be told: {error}")
+        return
+    put(bundle, model, reference, arrays)

@@ -1,0 +1,27 @@
+"""What was measured of a slide's fitness for a verdict, in words for the report."""
+
+from histo.results import SlideResult
+
+NOT_MEASURED = "could not be measured"
+
+
+def check_rows(result: SlideResult) -> list[tuple[str, str]]:
+    """Return rows of what was checked and what came out; nothing for a slide that was never scored."""
+    checks = result.checks
+    if checks is None:
+        return []
+    foreign = "cannot be judged: this model's card holds no reference slides"
+    if checks.foreign_limit is not None:
+        foreign = f"{_share(checks.foreign_share)}; review above {_share(checks.foreign_limit)}"
+    nuclei = f"{checks.nucleus_um:.1f} µm ({checks.nuclei} measured)" if checks.nucleus_um else NOT_MEASURED
+    return [
+        ("Stained tissue in a colour that is not H&E", _share(checks.unexplained_share)),
+        ("Stained tissue without colour", _share(checks.colourless_share)),
+        ("Tissue out of focus", _share(checks.out_of_focus_share)),
+        ("Middle width of round nuclei", nuclei),
+        ("Tissue unlike the model's reference slides", foreign),
+    ]
+
+
+def _share(value: float | None) -> str:
+    return NOT_MEASURED if value is None else "< 1 %" if 0 < value < 0.01 else f"{value:.0%}".replace("%", " %")

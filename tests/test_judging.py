@@ -1,0 +1,106 @@
+"""A slide that may not be judged is sent to review with the reason, end to end."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from histo.data.records import SlideRecord
+from histo.data.tile_sample import LEAST, TileSample, fullest
+from histo.export.checks import check_rows
+from histo.export.report import write_report
+from histo.infer import predict_slide
+from histo.models.bundle import Model, load_bundle
+from histo.reference import fit_reference, put
+from histo.results import load_result, to_json
+
+Rgb = NDArray[np.uint8]
+
+
+def grey(picture: Rgb) -> Rgb:
+    return np.repeat(picture[..., 1:2], 3, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda p: p, None),
+        (lambda p: 255 - p, "not_h_and_e"),
+        (lambda p: cv2.GaussianBlur(p, (0, 0), 8), "out_of_focus"),
+        (grey, "no_colour"),
+    ],
+    ids=["as it is", "inverted", "blurred", "grey"],
+)
+def test_a_spoilt_slide_is_in_review_with_the_reason_in_its_report(
+    spoil, code: str | None, colour_model: Model, paint_slide: Callable[..., Rgb], write_tiff, tmp_path: Path
+) -> None:
+    path = write_tiff(tmp_path / "slide.svs", [np.asarray(spoil(paint_slide()), np.uint8)])
+    prediction = predict_slide(path, colour_model, engine="torch")
+    result = prediction.result
+    own = {"not_h_and_e", "no_colour", "unusual_stain", "out_of_focus", "implausible_scale", "foreign_tissue"}
+    assert [r.code for r in result.reasons if r.code in own] == ([code] if code else [])
+    assert result.checks is not None
+    assert code is None or result.status == "review"
+    (tmp_path / "result.json").write_text(to_json(result))
+    assert load_result(tmp_path / "result.json").checks == result.checks
+    write_report(prediction, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "cannot be judged: this model" in text
+    assert all(r.message.split(":")[0].split("(")[0] in text for r in result.reasons)
+
+
+def test_a_reference_fitted_on_slides_tells_another_tissue(
+    colour_bundle: Path, painted: Path, write_tiff, tmp_path: Path
+) -> None:
+    """The features of this model are mean colours: tissue of another colour is foreign to it."""
+    rng = np.random.default_rng(0)
+
+    def slide(name: str, colour: tuple[int, int, int]) -> Path:
+        image = np.full((1536, 2048, 3), 244, np.uint8)
+        noise = cv2.GaussianBlur(rng.normal(0, 12, (1200, 1700)).astype(np.float32), (0, 0), 1.5)
+        image[150:1350, 150:1850] = np.clip(np.array(colour) + noise[..., None], 0, 255)
+        return write_tiff(tmp_path / name, [image])
+
+    model = load_bundle(colour_bundle)
+    records = [
+        SlideRecord(f"s{i}", slide(f"s{i}.svs", (222 + i, 168 + i, 194 + i)), f"p{i}", "normal") for i in range(6)
+    ]
+    reference, arrays = fit_reference(model, records)
+    assert reference.slides == 6
+    assert set(reference.stain) == {"red", "blue", "density"}
+    folder = tmp_path / "bundle"
+    put(folder, model, reference, arrays)
+    judged = load_bundle(folder)
+    assert judged.digest != model.digest
+    like, other = (
+        predict_slide(slide(name, colour), judged, engine="torch").result
+        for name, colour in (("like.svs", (224, 170, 196)), ("other.svs", (150, 60, 130)))
+    )
+    assert "foreign_tissue" not in [r.code for r in like.reasons]
+    assert "foreign_tissue" in [r.code for r in other.reasons]
+    assert "review above" in dict(check_rows(other))["Tissue unlike the model's reference slides"]
+
+
+def test_a_sample_is_spread_over_the_tiles_that_are_mostly_tissue() -> None:
+    shares = np.zeros(600)
+    shares[100:500] = 0.9
+    shares[300] = 0.1
+    sample = TileSample.of(shares)
+    assert len(sample.chosen) == 32
+    assert min(sample.chosen) < 120
+    assert max(sample.chosen) > 480
+    assert all(shares[i] > 0.5 for i in sample.chosen)
+    few = np.array([0.1, 0.0, 0.3, 0.2])
+    assert set(fullest(few)) == {0, 1, 2, 3}
+    assert len(TileSample.of(np.full(40, 1.0)).chosen) == LEAST
+    assert TileSample.of(np.empty(0)).tiles.shape[0] == 0
+
+
+def test_only_chosen_tiles_are_kept_in_order() -> None:
+    sample = TileSample(frozenset({4, 1}))
+    for index in (5, 4, 1):
+        sample.take(np.array([index]), np.full((1, 2, 2, 3), index, np.uint8))
+    assert sample.tiles[:, 0, 0, 0].tolist() == [1, 4]
