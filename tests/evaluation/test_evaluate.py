@@ -90,6 +90,7 @@ def test_the_page_fetches_nothing_and_escapes_names(cohort, tmp_path):
     assert "<script" not in page
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
     assert "AUTHOR MUST COMPLETE" in page
+    assert "object at 0x" not in page
     for label in ("Balanced accuracy", "Debiased error", "False calls", "One deposit of a set diameter"):
         assert label in page
 
