@@ -48,7 +48,7 @@ def _truth(kit: Kit) -> list[str]:
     return [source.label for source in kit.base()]
 
 
-def _series(kit: Kit, name: str, **variants: dict[str, Any]) -> Views:
+def _series(kit: Kit, name: str, /, **variants: dict[str, Any]) -> Views:
     """Return the clean base and every variant of one disturbance."""
     base = kit.base()
     return {"clean": clean(base)} | {key: seen_through(base, name, **numbers) for key, numbers in variants.items()}

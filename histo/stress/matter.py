@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.stress.picture import F32, GLASS, Picture, density, light, tissue_of
+from histo.stress.picture import F32, GLASS, Picture, density, glass_of, light, tissue_of
 
 Rng = np.random.Generator
 PENS: Final = {  # optical density of a stroke, red, green, blue
@@ -78,7 +78,7 @@ def crumb(picture: Picture, rng: Rng, *, mm2: float) -> Picture:
     yy, xx = np.ogrid[:height, :width]
     reach = radius * (1 + 0.15 * _smooth_noise(rng, (height, width), radius / 2))
     keep = (np.hypot(yy - y, xx - x) < reach) & inside
-    return replace(picture, rgb=np.where(keep[..., None], picture.rgb, np.uint8(GLASS)))
+    return replace(picture, rgb=np.where(keep[..., None], picture.rgb, np.array(glass_of(picture)).astype(np.uint8)))
 
 
 def white_holes(picture: Picture, rng: Rng, *, per_mm2: float) -> Picture:
@@ -93,7 +93,9 @@ def white_holes(picture: Picture, rng: Rng, *, per_mm2: float) -> Picture:
             axes = (round(picture.px(4 + 4 * luck)), round(picture.px(2 + 2 * luck)))
             cv2.ellipse(holes, (int(x), int(y)), axes, turn, 0, 360, 255, -1, cv2.LINE_AA)
     cover = holes.astype(np.float32)[..., None] / 255
-    return replace(picture, rgb=(picture.rgb * (1 - cover) + GLASS * cover + 0.5).astype(np.uint8))
+    return replace(
+        picture, rgb=(picture.rgb * (1 - cover) + np.array(glass_of(picture)) * cover + 0.5).astype(np.uint8)
+    )
 
 
 def unseen(picture: Picture, rng: Rng, *, tissue: str) -> Picture:
@@ -116,7 +118,7 @@ def _fat_necrosis(picture: Picture, rng: Rng, shape: tuple[int, int]) -> tuple[F
     grain = _smooth_noise(rng, shape, picture.px(2.5))
     wall = np.clip((14 + 6 * luck - gap) / 4, 0, 1)
     ghost = 0.12 + 0.2 * (luck > 0.6) * (1 + 0.4 * grain)
-    debris = wall * np.clip(grain - 0.9, 0, 1)
+    debris = wall * np.clip(grain - 1.5, 0, 1)
     return (0.08 * wall + 0.9 * debris).astype(np.float32), (ghost + 0.55 * wall * (1 + 0.35 * grain)).astype(
         np.float32
     )

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from histo.geometry import round_px
-from histo.stress.picture import GLASS, Picture
+from histo.stress.picture import Picture, glass_of
 
 Rng = np.random.Generator
 
@@ -45,7 +45,7 @@ def rotate(picture: Picture, rng: Rng, *, degrees: float) -> Picture:
     c, s = abs(matrix[0, 0]), abs(matrix[0, 1])
     size = (int(np.ceil(width * c + height * s)), int(np.ceil(width * s + height * c)))
     matrix[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
-    rgb = cv2.warpAffine(picture.rgb, matrix, size, flags=cv2.INTER_CUBIC, borderValue=_glass_of(picture))
+    rgb = cv2.warpAffine(picture.rgb, matrix, size, flags=cv2.INTER_CUBIC, borderValue=glass_of(picture))
     return replace(picture, rgb=np.asarray(rgb, np.uint8))
 
 
@@ -66,13 +66,5 @@ def wrong_scale(picture: Picture, rng: Rng, *, factor: float) -> Picture:
 def offset(picture: Picture, rng: Rng, *, um: float) -> Picture:
     """Move the slide to the right and down by adding glass before it, so that tiles are cut elsewhere."""
     px = round_px(picture.px(um))
-    rgb = cv2.copyMakeBorder(picture.rgb, px, 0, px, 0, cv2.BORDER_CONSTANT, value=_glass_of(picture))
+    rgb = cv2.copyMakeBorder(picture.rgb, px, 0, px, 0, cv2.BORDER_CONSTANT, value=glass_of(picture))
     return replace(picture, rgb=np.asarray(rgb, np.uint8))
-
-
-def _glass_of(picture: Picture) -> tuple[float, float, float]:
-    """Return the colour of the slide's own glass: the median of what is brightest, or a usual one."""
-    sample = picture.rgb[::16, ::16].reshape(-1, 3)
-    bright = sample[sample.min(axis=1) >= 215]
-    red, green, blue = np.median(bright, axis=0) if len(bright) else (GLASS, GLASS, GLASS)
-    return float(red), float(green), float(blue)

@@ -69,3 +69,11 @@ def tissue_of(picture: Picture) -> NDArray[np.bool_]:
     closed = cv2.morphologyEx(dense, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
     height, width = picture.rgb.shape[:2]
     return cv2.resize(closed, (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
+
+
+def glass_of(picture: Picture) -> tuple[float, float, float]:
+    """Return the colour of the slide's own glass: the median of what is brightest, or a usual one."""
+    sample = picture.rgb[::16, ::16].reshape(-1, 3)
+    bright = sample[sample.min(axis=1) >= 215]
+    red, green, blue = np.median(bright, axis=0) if len(bright) else (GLASS, GLASS, GLASS)
+    return float(red), float(green), float(blue)

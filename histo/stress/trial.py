@@ -119,6 +119,6 @@ def clean(sources: Sequence[Source], keep_map: bool = False) -> list[View]:
     return [View(source, keep_map=keep_map) for source in sources]
 
 
-def seen_through(sources: Sequence[Source], name: str, **numbers: Any) -> list[View]:
+def seen_through(sources: Sequence[Source], name: str, /, **numbers: Any) -> list[View]:
     """Return the views of slides through one disturbance."""
     return [View(source, name, numbers_of(**numbers)) for source in sources]
