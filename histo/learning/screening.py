@@ -88,8 +88,9 @@ def words_of(missed: Missed, stains: int) -> str:
         f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as "
         f"it is and in {stains} other stains: of {missed.lesion_mm2:.2f} mm² of lesion {missed.missed_share:.2%} is "
         f"missed (95 % interval {low:.2%} to {high:.2%} by patient), of {missed.deposits} deposits of "
-        f"{missed.deposit_um:g} µm or more {missed.deposits_missed} ({least:.1%} to {most:.1%}), and {missed.shown_share:.0%} of "
-        "the tissue is shown to the network. The threshold was chosen on these slides: they are no test set."
+        f"{missed.deposit_um:g} µm or more {missed.deposits_missed} ({least:.1%} to {most:.1%}), and "
+        f"{missed.shown_share:.0%} of the tissue is shown to the network. The threshold was chosen on these slides: "
+        "they are no test set."
     )
 
 
