@@ -1,6 +1,6 @@
 """The typed form of configs/*.yaml and of what a model card shares with them; unknown keys are errors."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -60,6 +60,15 @@ class ClassesConfig(Strict):
     def labels(self) -> tuple[str, ...]:
         """All slide labels, the normal one first."""
         return (self.normal_label, *dict.fromkeys(c.verdict for c in self.lesions))
+
+    def label_of(self, found: Container[str]) -> str:
+        """Return the slide label for the lesion classes found: the first in order of precedence decides.
+
+        >>> bone = ClassConfig(name="bone", colour=(0, 0, 0), min_area_mm2=1, verdict="ho")
+        >>> ClassesConfig(lesions=(bone,)).label_of({"bone"}), ClassesConfig(lesions=(bone,)).label_of(set())
+        ('ho', 'normal')
+        """
+        return next((c.verdict for c in self.lesions if c.name in found), self.normal_label)
 
 
 class TileConfig(Strict):
@@ -241,7 +250,7 @@ def read_keys(path: Path, example: str) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); give the path of a configuration") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path} is not YAML: {_on_one_line(str(error))}") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{path} must hold `key: value` lines; see {example} for all keys")
     return tree
@@ -249,7 +258,15 @@ def read_keys(path: Path, example: str) -> dict[str, Any]:
 
 def explain(error: ValidationError) -> list[str]:
     """Return one short clause per problem, with the dotted key."""
-    return [f"`{'.'.join(str(p) for p in e['loc']) or 'the whole'}` {e['msg'].lower()}" for e in error.errors()]
+    return [
+        _on_one_line(f"`{'.'.join(str(p) for p in e['loc']) or 'the whole'}` {e['msg'].lower()}")
+        for e in error.errors()
+    ]
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text that may quote a stranger's file without line breaks and control characters."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

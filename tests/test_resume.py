@@ -26,8 +26,9 @@ def test_a_killed_run_ends_with_the_weights_of_the_unbroken_one(painted_cohort, 
 
 
 @pytest.mark.slow
-def test_twenty_kills_leave_no_trace_with_loaders_and_early_stop(painted_cohort, small_overrides, tmp_path):
-    more = ("data.loaders=1", "optimiser.epochs=4", "stop={patience: 3}")
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_twenty_kills_leave_no_trace_with_or_without_loaders(loaders, painted_cohort, small_overrides, tmp_path):
+    more = (f"data.loaders={loaders}", "optimiser.epochs=4", "stop={patience: 3}")
     said = killed(20, 2, tmp_path, painted_cohort, small_overrides, *more)
     assert said["kills"] == 20
     assert set(said["killed"]) == {said["unbroken"]}

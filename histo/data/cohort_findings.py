@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from histo.config import ClassesConfig
 from histo.data.findings import Finding
 from histo.data.likeness import SAME, Fingerprint, near_copies
-from histo.data.manifest import Rows
+from histo.data.manifest import Rows, SlideRecord
 
 LEAST_TO_LEARN = 5
 LEAST_TO_TEST = 20
@@ -72,9 +72,14 @@ def outline_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
 
 
 def copy_findings(rows: Rows, fingerprints: Sequence[Fingerprint | None]) -> Iterator[Finding]:
-    """Say which slides look like the same scan: an error between two patients, a warning within one."""
+    """Say which slides look like the same scan: an error between two patients, a warning within one.
+
+    Variants of one patient's slide that the manifest itself names (`twin_of`, `varied`) are meant to be alike.
+    """
     for one, other, likeness in near_copies(fingerprints):
         (line, first), (place, second) = rows[one], rows[other]
+        if first.patient == second.patient and _named_variants(first, second):
+            continue
         certain = likeness >= SAME and first.patient != second.patient
         whose = "of one patient, which adds nothing" if first.patient == second.patient else "under two patients"
         yield Finding(
@@ -84,3 +89,8 @@ def copy_findings(rows: Rows, fingerprints: Sequence[Fingerprint | None]) -> Ite
             f"{second.slide} looks like {first.slide} of line {line} (likeness {likeness:.2f} of 1): "
             f"{'the same scan' if likeness >= SAME else 'perhaps the same scan'} {whose}; keep one of the two",
         )
+
+
+def _named_variants(first: SlideRecord, second: SlideRecord) -> bool:
+    twins = {first.slide, first.extra.get("twin_of")} & {second.slide, second.extra.get("twin_of")} - {None, ""}
+    return bool(twins) or all(r.extra.get("varied") for r in (first, second))

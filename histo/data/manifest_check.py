@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from histo.config import ClassesConfig
-from histo.data.annotation_lint import Shape, lint
+from histo.data.agreement import contradiction
+from histo.data.annotation_lint import lint
 from histo.data.annotations import NO_ALIASES, Vocabulary, read_objects
 from histo.data.cohort_findings import class_findings, copy_findings, outline_findings, site_findings
 from histo.data.findings import Finding, shorten
@@ -102,7 +103,9 @@ def _examine(
                 Finding(f.severity, f.kind, f"{place}, {name}, {f.place}", f.message) for f in shorten(found, 3)
             ]
             if not any(f.severity == "error" for f in found):
-                findings += _contradiction(place, record, shapes, classes)
+                problem = contradiction(record, {s.name for s in shapes}, classes)
+                if problem and record.label in classes.labels:
+                    findings.append(Finding("error", "contradiction", place, problem))
     return findings, fingerprint(overview, tissue)
 
 
@@ -118,21 +121,3 @@ def _scale_findings(place: str, record: SlideRecord) -> Iterator[Finding]:
     if abs(record.mpp / recorded - 1) > SAME_SCALE:
         message = f"mpp is {record.mpp:g}, and {record.path} records {recorded:.4g}; the manifest's is used, check it"
         yield Finding("warning", "scale", place, message)
-
-
-def implied_label(shapes: set[str], classes: ClassesConfig) -> str:
-    """Return the slide label that outlined classes lead to, by precedence."""
-    return next((c.verdict for c in classes.lesions if c.name in shapes), classes.normal_label)
-
-
-def _contradiction(place: str, record: SlideRecord, shapes: list[Shape], classes: ClassesConfig) -> Iterator[Finding]:
-    drawn = {s.name for s in shapes}
-    implied = implied_label(drawn, classes)
-    if implied == record.label or record.label not in classes.labels:
-        return
-    outlined = " and ".join(c.name for c in classes.lesions if c.name in drawn) or "no lesion"
-    message = (
-        f"{record.slide} is labelled {record.label}, and {record.annotation} outlines {outlined}, which means "
-        f"{implied}; correct the label or the outlines"
-    )
-    yield Finding("error", "contradiction", place, message)

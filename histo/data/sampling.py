@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.config import TrainConfig
+from histo.data.agreement import contradiction
 from histo.data.annotations import read_annotations
 from histo.data.decoded import DecodedLevel
 from histo.data.labels import IGNORED, draw_labels, to_fractions
@@ -74,7 +75,9 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     outlines: Mapping[str, list[Outline]] = {}
     if record.annotation is not None:
         outlines = read_annotations(record.annotation, classes.names, slide.pyramid, config.data.aliases)
-        _check_agreement(record, outlines, config)
+        problem = contradiction(record, [name for name, drawn in outlines.items() if drawn], classes)
+        if problem:
+            raise UsageError(problem)
     is_normal = record.label == classes.normal_label
     diagnosis_only = record.annotation is None and not is_normal
     taken_as_normal = is_normal or (config.data.unannotated == "normal" and not diagnosis_only)
@@ -121,19 +124,6 @@ def _cells(
     cells = draw_labels(outlines, classes, tiles.map_grid, unannotated)
     cells[tissue == 0] = IGNORED
     return cells
-
-
-def _check_agreement(record: SlideRecord, outlines: Mapping[str, list[Outline]], config: TrainConfig) -> None:
-    """Refuse a slide whose outlines lead to another verdict than its label: one of the two would be taught wrong."""
-    classes = config.classes
-    outlined = [c for c in classes.lesions if outlines.get(c.name)]
-    implied = outlined[0].verdict if outlined else classes.normal_label
-    if implied != record.label:
-        drawn = " and ".join(c.name for c in outlined) or "no lesion"
-        raise UsageError(
-            f"slide {record.slide} is labelled {record.label}, and {record.annotation} outlines {drawn}, which means "
-            f"{implied}; correct the label or the outlines"
-        )
 
 
 def _count(cells: NDArray[np.uint8], tiles: TileGrid, classes: int) -> NDArray[np.int64]:

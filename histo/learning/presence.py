@@ -49,5 +49,4 @@ def verdict_of(present: tuple[bool, ...], classes: ClassesConfig) -> str:
     >>> verdict_of((True,), ClassesConfig(lesions=(bone,))), verdict_of((False,), ClassesConfig(lesions=(bone,)))
     ('ho', 'normal')
     """
-    found = (c.verdict for c, there in zip(classes.lesions, present, strict=True) if there)
-    return next(found, classes.normal_label)
+    return classes.label_of({c.name for c, there in zip(classes.lesions, present, strict=True) if there})

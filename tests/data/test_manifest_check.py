@@ -120,6 +120,25 @@ def test_a_near_copy_within_a_patient_is_a_warning(cohort: Cohort, classes: Clas
     assert "the same scan of one patient" in copy.message
 
 
+@pytest.mark.parametrize("column", ["twin_of", "varied"])
+def test_variants_of_one_patient_that_the_manifest_names_are_no_near_copies(
+    column: str, cohort: Cohort, classes: ClassesConfig
+) -> None:
+    """Regression: `histo phantom` twins, the same slide without its lesion, were told as near copies."""
+    cohort.slide("again.svs", np.ascontiguousarray(cohort.pictures[0][8:]))
+    said = {"twin_of": ("", "s0"), "varied": ("seed=1", "seed=2")}[column]
+
+    def kinds(patient: str, said: tuple[str, str]) -> set[tuple[str, str]]:
+        rows = [f"s0,s0.svs,p0,normal,{said[0]}", f"s4,again.svs,{patient},normal,{said[1]}"]
+        path = cohort.folder / "slides.csv"
+        path.write_text("\n".join([f"slide,path,patient,label,{column}", *rows]))
+        return {(f.kind, f.severity) for f in check_manifest(path, classes).findings if f.kind == "near_copy"}
+
+    assert kinds("p0", said) == set()
+    assert kinds("p0", ("", "another" if column == "twin_of" else "seed=2")) == {("near_copy", "warning")}
+    assert kinds("p9", said) == {("near_copy", "error")}
+
+
 def test_an_exact_copy_is_told_once(cohort: Cohort, classes: ClassesConfig) -> None:
     (cohort.folder / "copy.svs").write_bytes((cohort.folder / "s0.svs").read_bytes())
     found = cohort.check(classes, [*cohort.rows, "s4,copy.svs,p4,normal,,,,A,f"])
