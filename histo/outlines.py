@@ -111,13 +111,6 @@ def simplify(outline: Outline, tolerance_level0_px: float) -> Outline:
     return _outline(simpler) if isinstance(simpler, shapely.Polygon) and simpler.is_valid else outline
 
 
-def feret_mm(outline: Outline, mpp_x: float, mpp_y: float) -> float:
-    """Return the largest Feret diameter: the greatest distance between two points of the outline, in mm."""
-    hull = to_polygon(outline).convex_hull
-    corners = np.asarray(shapely.get_coordinates(hull)) * (mpp_x, mpp_y)
-    return float(np.linalg.norm(corners[:, None] - corners[None], axis=-1).max()) * 1e-3
-
-
 @dataclass(frozen=True, eq=False)
 class Stencil:
     """An outline made ready to be painted many times, in level-0 px.
@@ -140,6 +133,13 @@ def stencil(outline: Outline | Stencil) -> Stencil:
     ends = np.cumsum([len(ring) for ring in rings]) - 1
     starts = np.delete(np.arange(len(corners)), ends)
     return Stencil(corners, starts, np.stack([rings[0].min(axis=0), rings[0].max(axis=0)]))
+
+
+def feret_mm(outline: Outline | Stencil, mpp_x: float, mpp_y: float) -> float:
+    """Return the largest Feret diameter: the greatest distance between two points of the outline, in mm."""
+    hull = shapely.MultiPoint(stencil(outline).corners).convex_hull
+    corners = np.asarray(shapely.get_coordinates(hull)) * (mpp_x, mpp_y)
+    return float(np.linalg.norm(corners[:, None] - corners[None], axis=-1).max()) * 1e-3
 
 
 def paint(canvas: NDArray[np.uint8], outlines: Iterable[Outline | Stencil], grid: MapGrid, value: int) -> None:
