@@ -14,7 +14,7 @@ help:
 	@echo "demo    examine three phantom slides with the shipped model; SLIDE=path [MPP=0.5] adds a real one"
 	@echo "test    run the tests; test-slow runs those that take minutes"
 	@echo "lint    ruff and mypy, as CI does; format rewrites the files"
-	@echo "model   make the shipped model again: phantom cohort, training, bundle (about half an hour on two cores)"
+	@echo "model   make the shipped model again: phantoms, training, screen, calibration (about an hour on two cores)"
 	@echo "bench   measure: whether phantoms are hard enough, agreement with their truth, memory and speed"
 
 setup: $(READY)
@@ -48,10 +48,12 @@ format: setup
 
 COHORT ?= cohorts/phantom
 model: setup
-	$(BIN)/histo phantom $(COHORT) --slides 150 --seed 1 --size 3000
+	$(BIN)/histo phantom $(COHORT) --spec configs/training_cohort.yaml
 	$(BIN)/histo train configs/phantom.yaml --out runs
+	$(BIN)/histo phantom cohorts/calibration --slides 160 --seed 7001 --size 3000
+	$(BIN)/histo calibrate runs/phantom-compact/bundle cohorts/calibration/slides.csv --other-persons --out runs/phantom-compact/calibrated
 	mkdir -p histo/models/weights
-	cp runs/phantom-compact/bundle/* histo/models/weights/
+	cp runs/phantom-compact/calibrated/card.json runs/phantom-compact/calibrated/*.safetensors histo/models/weights/
 
 bench: setup
 	$(BIN)/python bench/phantom_gate.py

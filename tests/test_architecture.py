@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "labelling": ("console", "archive*", "infer", "data*", *RECORDS),
     "inspection": ("console", "infer", *RECORDS),
     "doctor": ("console", "infer", "data*", *RECORDS, "__init__"),
-    "cli": ("*",),
+    "cli*": ("*",),
 }
 # `python -m histo.infer` hands over to the command line, at the very end of these files.
 HANDS_OVER = {("infer", "cli"), ("train", "cli")}
