@@ -13,6 +13,7 @@ from histo.stress.judge import (
     better,
     change_of_p,
     flips,
+    median_words,
     number,
     pairs,
     percentile,
@@ -147,7 +148,7 @@ def _turns(kit: Kit, seen: Observed) -> list[Check]:
         changes = [change_of_p(a, b) for a, b in pairs(seen["clean"], seen[what])]
         words = f"{what}: change of p, 95th percentile"
         found.append(number(words, percentile(changes, 95), len(changes), most, FLIPS_NEED))
-        found.append(told(f"{what}: median change of p", f"{percentile(changes, 50) or 0:.3g}", len(changes)))
+        found.append(told(f"{what}: median change of p", median_words(changes), len(changes)))
     return found
 
 

@@ -187,6 +187,11 @@ def percentile(values: Sequence[float], q: float) -> float | None:
     return float(np.percentile(values, q)) if values else None
 
 
+def median_words(values: Sequence[float]) -> str:
+    """Return the median in words."""
+    return f"{np.median(values):.3g}" if values else "no slide"
+
+
 def psychometric(diameters: Sequence[float], found: Sequence[bool]) -> tuple[float | None, float | None]:
     """Fit a logistic curve of detection against the logarithm of the diameter; return d50 and d95 in the same unit.
 

@@ -9,6 +9,7 @@ from histo.stress.judge import (
     at_least,
     at_most,
     false_calls,
+    median_words,
     number,
     pairs,
     percentile,
@@ -216,7 +217,7 @@ def _twins(kit: Kit, seen: Observed) -> list[Check]:
     return [
         at_least("p of the class rises with the lesion", right, total, 0.99, OTHERS_NEED),
         number("change of the map outside, 95th percentile", percentile(changes, 95), len(changes), 0.05, OTHERS_NEED),
-        told("change of the map outside, median", f"{percentile(changes, 50) or 0:.3g}", len(changes)),
+        told("change of the map outside, median", median_words(changes), len(changes)),
     ]
 
 

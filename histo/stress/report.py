@@ -9,6 +9,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from PIL import Image
+from rich.markup import escape
 from rich.table import Table
 
 import histo
@@ -54,19 +55,21 @@ def mark(check: Check) -> str:
 
 
 def table(judged: Sequence[Judged]) -> Table:
-    """Return the console's table: a row a check."""
+    """Return the console's table: a row a check, the test's own outcome in its first."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "test", "outcome", "check", "figure", "limit", "n"):
+    for name in ("", "test", "outcome", "check", "figure", "limit", "n", "of the check"):
         shown.add_column(name, no_wrap=name not in ("figure", "check"))
     for j in judged:
-        for k, check in enumerate(j.checks or (None,)):
-            first = (str(j.trial.number), j.trial.name) if k == 0 else ("", "")
-            if check is None:
-                shown.add_row(*first, j.outcome)
-                continue
+        style = STYLES[j.outcome]
+        first = [str(j.trial.number), j.trial.name, f"[{style}]{j.outcome}[/{style}]"]
+        for check in j.checks:
             style = STYLES[check.outcome]
             n = f"{check.n} of {check.needs}" if check.n < check.needs else str(check.n or "")
-            shown.add_row(*first, f"[{style}]{mark(check)}[/{style}]", check.what, check.figure, check.limit, n)
+            words = [escape(check.what), escape(check.figure), check.limit, n, f"[{style}]{mark(check)}[/{style}]"]
+            shown.add_row(*first, *words)
+            first = ["", "", ""]
+        if not j.checks:
+            shown.add_row(*first)
     return shown
 
 

@@ -32,7 +32,7 @@ from histo.stress.views import Made, Source, View, make
 
 log = logging.getLogger("histo")
 NEAR_UM = 16.0  # a lesion this near to a true one has met it: one cell of the usual map
-AROUND_UM = 256.0  # what a network sees of a lesion, and the tissue's reaction to it
+AROUND_UM = 160.0  # the tissue's reaction to a lesion, and about what a network sees of it
 
 
 @dataclass(frozen=True)
