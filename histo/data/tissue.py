@@ -23,6 +23,8 @@ CLOSE_UM = 30.0  # joins the walls of fat cells and the shards of shattered calc
 FILL_MM2 = 0.05  # lumina, fat vacuoles and retraction clefts belong to the tissue around them
 DUST_MM2 = 0.004
 INK_MM2 = 0.01
+STRIP_PX = 256
+BLUR_PX, BLUR_REACH_PX = 0.7, 8  # sigma, and more than OpenCV's kernel of that sigma reaches
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +38,7 @@ class Tissue:
 def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     """Find the tissue of an overview; what could not be read (`lost`) counts as tissue, so that it is accounted for."""
     grid = overview.grid
-    od = optical_density(overview.rgb)
-    od = np.asarray(cv2.GaussianBlur(od, (0, 0), 0.7), np.float32)
-    red, green, blue = od[..., 0], od[..., 1], od[..., 2]
-    chroma = green - np.minimum(red, blue)
-    inked = (red > INK_OD) & (red > INK_RED_OVER_GREEN * green) & (green < 2.0)
-    stained = ((green > TISSUE_OD) & (chroma > CHROMA_OD / 3)) | (chroma > CHROMA_OD) | (green > 0.5)
+    stained, inked = _by_colour(overview.rgb)
     radius = max(1, round(CLOSE_UM / max(grid.cell_um)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     mask = cv2.morphologyEx((stained | inked).astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
@@ -51,10 +48,31 @@ def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     return Tissue(mask, _without_small(ink, INK_MM2 / grid.cell_mm2) & mask & ~lost)
 
 
-def optical_density(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Optical density (H, W, 3), natural logarithm, against the glass of the same picture."""
+def _by_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return what is stained and what is inked, both (H, W), pixel by pixel; in strips, to bound the memory."""
+    rows = len(rgb)
+    stained, inked = np.empty(rgb.shape[:2], bool), np.empty(rgb.shape[:2], bool)
+    glass = glass_of(rgb)
+    for start in range(0, rows, STRIP_PX):
+        end = min(start + STRIP_PX, rows)
+        top, bottom = max(start - BLUR_REACH_PX, 0), min(end + BLUR_REACH_PX, rows)
+        od = cv2.GaussianBlur(optical_density(rgb[top:bottom], glass), (0, 0), BLUR_PX)[start - top : end - top]
+        red, green, blue = od[..., 0], od[..., 1], od[..., 2]
+        chroma = green - np.minimum(red, blue)
+        inked[start:end] = (red > INK_OD) & (red > INK_RED_OVER_GREEN * green) & (green < 2.0)
+        stained[start:end] = ((green > TISSUE_OD) & (chroma > CHROMA_OD / 3)) | (chroma > CHROMA_OD) | (green > 0.5)
+    return stained, inked
+
+
+def glass_of(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the colour (3,) of the glass of a picture: the median of what is bright in all channels."""
     bright = rgb[rgb.min(axis=-1) >= GLASS_AT_LEAST]
-    glass = np.median(bright, axis=0) if len(bright) else np.full(3, 245.0)
+    return np.asarray(np.median(bright, axis=0) if len(bright) else np.full(3, 245.0), np.float64)
+
+
+def optical_density(rgb: NDArray[np.uint8], glass: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
+    """Optical density (H, W, 3), natural logarithm, against `glass`, that of the same picture if not given."""
+    glass = glass_of(rgb) if glass is None else glass
     # A table of the 256 values: no temporary of the picture's size, and no logarithm per pixel.
     values = np.maximum(np.arange(256), 1).astype(np.float32)[:, None]
     table = np.maximum(np.log(np.maximum(glass, 1.0)) - np.log(values), 0).astype(np.float32)
