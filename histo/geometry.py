@@ -8,7 +8,7 @@ sees), `_map_px` (cells of the slide map). Arrays are indexed (row, column), tha
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil, floor
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from histo.errors import SlideRefused
 CREDIBLE_MPP = (0.05, 5.0)
 SAME_SCALE = 0.05  # a level this near to the wanted scale is read as it is (ADR 0001)
 SAME_AXES = 0.02
+_LINES = 64
 
 ScaleSource = Literal["recorded", "user"]
 
@@ -194,16 +195,20 @@ def rebin(values: NDArray[np.floating | np.bool_], source: MapGrid, target: MapG
 
     What a target cell gets times its area is exactly the integral of the source over it, so areas survive.
     """
-    out = np.asarray(values, np.float64)
+    out: NDArray[Any] = np.asarray(values)
     for axis, k in ((0, 1), (1, 0)):  # rows go with y, columns with x
         cells = target.shape[axis]
         edges = target.origin_level0_px[k] + target.cell_level0_px[k] * np.arange(cells + 1)
         at = np.clip((edges - source.origin_level0_px[k]) / source.cell_level0_px[k], 0, source.shape[axis])
         below = np.minimum(at.astype(int), source.shape[axis] - 1)
         moved = np.moveaxis(out, axis, 0)
-        total = np.concatenate([np.zeros_like(moved[:1]), np.cumsum(moved, axis=0)])
-        integral = total[below] + (at - below)[:, None] * moved[below]
-        out = np.moveaxis(np.diff(integral, axis=0), 0, axis) * (source.cell_level0_px[k] / target.cell_level0_px[k])
+        moved_out = np.empty((cells, moved.shape[1]))
+        for start in range(0, moved.shape[1], _LINES):  # sums of a whole overview would take many times its size
+            lines = moved[:, start : start + _LINES].astype(np.float64)
+            total = np.concatenate([np.zeros_like(lines[:1]), np.cumsum(lines, axis=0)])
+            integral = total[below] + (at - below)[:, None] * lines[below]
+            moved_out[:, start : start + _LINES] = np.diff(integral, axis=0)
+        out = np.moveaxis(moved_out, 0, axis) * (source.cell_level0_px[k] / target.cell_level0_px[k])
     return np.clip(out, 0, None).astype(np.float32)
 
 

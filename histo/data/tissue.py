@@ -23,6 +23,8 @@ CLOSE_UM = 30.0  # joins the walls of fat cells and the shards of shattered calc
 FILL_MM2 = 0.05  # lumina, fat vacuoles and retraction clefts belong to the tissue around them
 DUST_MM2 = 0.004
 INK_MM2 = 0.01
+STRIP_PX = 256
+BLUR_PX, BLUR_REACH_PX = 0.7, 8  # sigma, and more than OpenCV's kernel of that sigma reaches
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +38,7 @@ class Tissue:
 def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     """Find the tissue of an overview; what could not be read (`lost`) counts as tissue, so that it is accounted for."""
     grid = overview.grid
-    od = optical_density(overview.rgb)
-    od = np.asarray(cv2.GaussianBlur(od, (0, 0), 0.7), np.float32)
-    red, green, blue = od[..., 0], od[..., 1], od[..., 2]
-    chroma = green - np.minimum(red, blue)
-    inked = is_ink(od)
-    stained = ((green > TISSUE_OD) & (chroma > CHROMA_OD / 3)) | (chroma > CHROMA_OD) | (green > 0.5)
+    stained, inked = _by_colour(overview.rgb)
     radius = max(1, round(CLOSE_UM / max(grid.cell_um)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     mask = cv2.morphologyEx((stained | inked).astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
@@ -49,6 +46,22 @@ def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     mask = _without_small(mask, DUST_MM2 / grid.cell_mm2) | lost
     ink = cv2.morphologyEx(inked.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
     return Tissue(mask, _without_small(ink, INK_MM2 / grid.cell_mm2) & mask & ~lost)
+
+
+def _by_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return what is stained and what is inked, both (H, W), pixel by pixel; in strips, to bound the memory."""
+    rows = len(rgb)
+    stained, inked = np.empty(rgb.shape[:2], bool), np.empty(rgb.shape[:2], bool)
+    glass = glass_of(rgb)
+    for start in range(0, rows, STRIP_PX):
+        end = min(start + STRIP_PX, rows)
+        top, bottom = max(start - BLUR_REACH_PX, 0), min(end + BLUR_REACH_PX, rows)
+        od = cv2.GaussianBlur(optical_density(rgb[top:bottom], glass), (0, 0), BLUR_PX)[start - top : end - top]
+        red, green, blue = od[..., 0], od[..., 1], od[..., 2]
+        chroma = green - np.minimum(red, blue)
+        inked[start:end] = is_ink(od)
+        stained[start:end] = ((green > TISSUE_OD) & (chroma > CHROMA_OD / 3)) | (chroma > CHROMA_OD) | (green > 0.5)
+    return stained, inked
 
 
 def is_ink(od: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -189,3 +189,20 @@ def test_pictures_of_a_few_pixels_do_no_harm(shape: tuple[int, int]) -> None:
     overview = Overview(np.full((*shape, 3), 244, np.uint8), MapGrid((0, 0), (16, 16), shape, (CELL_UM, CELL_UM)))
     tissue = find_tissue(overview, np.zeros(shape, bool))
     assert tissue.mask.shape == tissue.excluded.shape == shape
+
+
+def test_strips_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by looking at strips; the masks are those of the whole picture, to the last pixel."""
+    rng = np.random.default_rng(3)
+    rgb = cv2.GaussianBlur(rng.integers(0, 256, (*SHAPE, 3), np.uint8), (0, 0), 4)
+    rgb = np.clip((rgb.astype(int) - 128) * 6 + 190, 0, 255).astype(np.uint8)
+    seen = Overview(rgb, MapGrid((0, 0), (16, 16), SHAPE, (CELL_UM, CELL_UM)))
+    found = []
+    for strip in (10_000, 7, 64):
+        monkeypatch.setattr("histo.data.tissue.STRIP_PX", strip)
+        found.append(find_tissue(seen, np.zeros(SHAPE, bool)))
+    assert found[0].mask.any()
+    assert found[0].excluded.any()
+    for other in found[1:]:
+        assert np.array_equal(other.mask, found[0].mask)
+        assert np.array_equal(other.excluded, found[0].excluded)

@@ -128,7 +128,8 @@ def test_a_screen_learns_what_colour_tells(labelled, small_training, colour_mode
     assert model.card.screen.missed == missed
     assert said[-1] == model.card.screen.fitted_on
     full, coarse = (predict_slide(painted, model, mode=mode).result for mode in ("full", "screen"))
-    assert coarse.verdict == full.verdict
+    assert (coarse.verdict.label, coarse.verdict.also) == (full.verdict.label, full.verdict.also)
+    assert [x.name for x in coarse.lesions] == [x.name for x in full.lesions]
 
 
 def test_a_model_that_has_no_screen_is_given_one(colour_bundle, painted_cohort, tmp_path):
