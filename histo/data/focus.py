@@ -4,6 +4,7 @@ The gain of a stain scales both bands, so their ratio does not depend on it. Ban
 Pertuz et al. 2013. The noise of the camera is measured in the finest band, in which a blurred picture has nothing else.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -24,8 +25,16 @@ COARSEST_MPP = 1.3  # a coarser tile does not hold the fine band
 _PARTS = 2  # a tile is judged in quarters
 
 
-def out_of_focus(tiles: NDArray[np.uint8], mpp: float) -> float | None:
-    """Return what share of the tissue on tiles (N, S, S, 3) of `mpp` µm per pixel is out of focus.
+@dataclass(frozen=True)
+class Focus:
+    """The share of the tissue that is out of focus, and the middle sharpness: fine by middle amplitude."""
+
+    blurred: float
+    sharpness: float
+
+
+def measure_focus(tiles: NDArray[np.uint8], mpp: float) -> Focus | None:
+    """Measure the focus of tiles (N, S, S, 3) of `mpp` µm per pixel.
 
     None when nothing can be told: too coarse, or too little tissue with structure.
     """
@@ -35,13 +44,15 @@ def out_of_focus(tiles: NDArray[np.uint8], mpp: float) -> float | None:
     weight = sum(tissue for tissue, _ in measured)
     if not weight:
         return None
-    return float(sum(tissue for tissue, sharpness in measured if sharpness < SHARPEST_BLURRED) / weight)
+    blurred = sum(tissue for tissue, sharpness in measured if sharpness < SHARPEST_BLURRED) / weight
+    return Focus(float(blurred), float(np.median([sharpness for _, sharpness in measured])))
 
 
-def focus_reasons(share: float | None, tissue_mm2: float) -> tuple[Reason, ...]:
+def focus_reasons(focus: Focus | None, tissue_mm2: float) -> tuple[Reason, ...]:
     """Return why the focus forbids a verdict without review."""
-    if share is None or share < MOST_BLURRED:
+    if focus is None or focus.blurred < MOST_BLURRED:
         return ()
+    share = focus.blurred
     text = f"About {share:.0%} of the tissue ({share * tissue_mm2:.2f} mm²) is out of focus; scan the slide again."
     return (Reason("out_of_focus", text),)
 

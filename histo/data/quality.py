@@ -5,10 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.data.focus import focus_reasons, out_of_focus
+from histo.data.focus import focus_reasons, measure_focus
 from histo.data.scale_check import measure_nuclei, scale_reasons
 from histo.data.stain_check import StainSigns, measure_stain, stain_reasons
 from histo.results import Checks, Reason
+
+SHARP = 0.35  # below this nuclei are wide because they are blurred
 
 
 def judge_quality(
@@ -28,15 +30,15 @@ def judge_quality(
     checks = Checks(unexplained_share=signs.unexplained, colourless_share=signs.grey)
     if any(r.code == "not_h_and_e" for r in reasons):
         return checks, reasons, signs
-    blurred = out_of_focus(tiles, mpp)
-    reasons += focus_reasons(blurred, tissue_mm2)
-    # Blurred nuclei are wide.
-    sizes = None if focus_reasons(blurred, tissue_mm2) else measure_nuclei(tiles, mpp, glass)
+    focus = measure_focus(tiles, mpp)
+    reasons += focus_reasons(focus, tissue_mm2)
+    sharp = focus is not None and focus.sharpness >= SHARP
+    sizes = measure_nuclei(tiles, mpp, glass) if sharp else None
     reasons += scale_reasons(sizes)
     checks = Checks(
         signs.unexplained,
         signs.grey,
-        blurred,
+        focus.blurred if focus else None,
         sizes.width_um if sizes else None,
         sizes.count if sizes else 0,
     )

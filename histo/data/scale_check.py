@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from histo.results import Reason
 
-LARGEST_UM = 8.3
+LARGEST_UM = 9.0
 LEAST_NUCLEI = 40
 COARSEST_MPP = 1.3
 SMALLEST_PX, LARGEST_PX = 5, 2000

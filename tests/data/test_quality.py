@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from histo.data.focus import focus_reasons, out_of_focus
+from histo.data.focus import focus_reasons, measure_focus
 from histo.data.quality import judge_quality
 from histo.data.scale_check import measure_nuclei, scale_reasons
 from histo.data.stain_check import measure_stain, stain_reasons
@@ -31,6 +31,11 @@ def amounts(side: int = 256, nucleus_um: float = 6, seed: int = 0, nuclei: int =
 def stained(dyes: NDArray[np.float32], first=HAEMATOXYLIN, second=EOSIN) -> Rgb:
     od = dyes[..., :1] * np.array(first) + dyes[..., 1:] * np.array(second)
     return np.clip(245 * np.exp(-od) + 0.5, 0, 255).astype(np.uint8)
+
+
+def out_of_focus(tiles: Rgb, mpp: float) -> float | None:
+    focus = measure_focus(tiles, mpp)
+    return focus.blurred if focus else None
 
 
 def codes(picture: Rgb, reference=None) -> list[str]:
@@ -103,12 +108,13 @@ def test_focus_is_judged_at_the_same_scale_whatever_the_model_s() -> None:
 def test_the_share_out_of_focus_is_told_in_mm2() -> None:
     sharp = stained(amounts())
     blurred = np.asarray(cv2.GaussianBlur(sharp, (0, 0), 4), np.uint8)
-    share = out_of_focus(np.stack([sharp, blurred]), 1.0)
-    assert share == pytest.approx(0.5, abs=0.05)
-    (reason,) = focus_reasons(share, 8.0)
+    focus = measure_focus(np.stack([sharp, blurred]), 1.0)
+    assert focus is not None
+    assert focus.blurred == pytest.approx(0.5, abs=0.05)
+    (reason,) = focus_reasons(focus, 8.0)
     assert reason.code == "out_of_focus"
     assert "(4.0" in reason.message or "(3.9" in reason.message
-    assert focus_reasons(0.1, 8.0) == ()
+    assert focus_reasons(measure_focus(sharp[None], 1.0), 8.0) == ()
 
 
 def test_nuclei_twice_as_wide_make_the_scale_implausible() -> None:
@@ -135,6 +141,9 @@ def test_the_gate_tells_one_fault_at_a_time() -> None:
     checks, reasons, _ = judge_quality(255 - good[None], 1.0, GLASS, 5.0, None)
     assert [r.code for r in reasons] == ["not_h_and_e"]
     assert checks.out_of_focus_share is None
+    soft = np.asarray(cv2.GaussianBlur(good, (0, 0), 2), np.uint8)
+    checks, reasons, _ = judge_quality(soft[None], 1.0, GLASS, 5.0, None)
+    assert reasons == (), "a soft picture is neither out of focus nor of another scale"
     blurred = np.asarray(cv2.GaussianBlur(good, (0, 0), 4), np.uint8)
     checks, reasons, _ = judge_quality(blurred[None], 1.0, GLASS, 5.0, None)
     assert [r.code for r in reasons] == ["out_of_focus"]

@@ -46,7 +46,7 @@ def test_the_distance_is_that_of_mahalanobis_where_nothing_is_left_out() -> None
     cloud = cloud_of(features)
     away = features[:50] - features.mean(axis=0)
     exact = np.sqrt(np.einsum("ij,jk,ik->i", away, np.linalg.inv(np.cov(features.T)), away) / SIZE)
-    np.testing.assert_allclose(cloud.distance(features[:50]), exact, rtol=0.05)
+    np.testing.assert_allclose(cloud.distance(features[:50]), exact, rtol=0.1)  # the shrinkage
 
 
 def test_more_features_than_tiles_still_give_a_distance() -> None:
