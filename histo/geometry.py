@@ -209,7 +209,7 @@ def rebin(values: NDArray[np.floating | np.bool_], source: MapGrid, target: MapG
             integral = total[below] + (at - below)[:, None] * lines[below]
             moved_out[:, start : start + _LINES] = np.diff(integral, axis=0)
         out = np.moveaxis(moved_out, 0, axis) * (source.cell_level0_px[k] / target.cell_level0_px[k])
-    return np.clip(out, 0, None).astype(np.float32)
+    return np.asarray(np.clip(out, 0, None), np.float32)
 
 
 def look_up(values: NDArray[np.float32], source: MapGrid, target: MapGrid) -> NDArray[np.float32]:
