@@ -34,7 +34,7 @@ def jitter_stain(rgb: NDArray[np.uint8], strength: float, grain: float, seed: in
         density *= _grain(rng, grain, rgb.shape[:2])[..., None]
     # cv2.transform multiplies columns, and its fourth column is added.
     matrix = np.concatenate([mixing.T, (shifts @ _STAINS)[:, None]], axis=1).astype(np.float32)
-    light = cv2.exp(-cv2.transform(density, matrix))
+    light = np.asarray(cv2.exp(-cv2.transform(density, matrix)), np.float32)
     light *= 256
     light -= 0.5
     return np.clip(light, 0, 255, out=light).astype(np.uint8)
