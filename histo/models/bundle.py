@@ -169,9 +169,11 @@ def _save_weights(path: Path, network: "TileClassifier", metadata: dict[str, str
     import safetensors.torch
 
     state = {k: v.contiguous() for k, v in network.state_dict().items()}
+    # Not `save_file`, which makes a file that only its owner may read.
+    content = safetensors.torch.save(state, metadata)
     with whole(path) as temporary:
-        safetensors.torch.save_file(state, temporary, metadata=metadata)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _card_of_screen(card: ModelCard, screen: ScreenCard) -> ModelCard:
