@@ -81,9 +81,10 @@ def draw_coverage_risk(curve: Sequence[Mapping[str, float]], decided: float) -> 
 
 def draw_roc(scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], model: ModelInfo) -> Picture | None:
     """Draw the ROC curve of every class that has scores with and without it."""
+    if all(positive.all() or not positive.any() for _, positive in scores.values()):
+        return None
     figure, axes = _plot(4.6, 4.3)
     axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
-    drawn = False
     for name, (values, positive) in scores.items():
         if positive.any() and not positive.all():
             order = np.argsort(-values, kind="stable")
@@ -91,10 +92,9 @@ def draw_roc(scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]]
             true = np.cumsum(positive[order])[ends] / positive.sum()
             false = np.cumsum(~positive[order])[ends] / (~positive).sum()
             axes.plot([0, *false], [0, *true], color=colours_of(model).get(name), label=name.replace("_", " "))
-            drawn = True
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel="1 - specificity", ylabel="sensitivity")
     axes.legend(fontsize=8, loc="lower right")
-    return _drawn(figure) if drawn else None
+    return _drawn(figure)
 
 
 def draw_froc(curves: Mapping[str, Mapping[str, Any]], model: ModelInfo) -> Picture | None:
