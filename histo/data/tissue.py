@@ -56,7 +56,8 @@ def _by_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bo
     for start in range(0, rows, STRIP_PX):
         end = min(start + STRIP_PX, rows)
         top, bottom = max(start - BLUR_REACH_PX, 0), min(end + BLUR_REACH_PX, rows)
-        od = cv2.GaussianBlur(optical_density(rgb[top:bottom], glass), (0, 0), BLUR_PX)[start - top : end - top]
+        blurred = cv2.GaussianBlur(optical_density(rgb[top:bottom], glass), (0, 0), BLUR_PX)
+        od = np.asarray(blurred[start - top : end - top], np.float32)
         red, green, blue = od[..., 0], od[..., 1], od[..., 2]
         chroma = green - np.minimum(red, blue)
         inked[start:end] = is_ink(od)
