@@ -11,13 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "histo"
 
-BASE = ("errors", "geometry", "outlines", "files", "schema", "timing")
+BASE = ("blocks", "errors", "geometry", "outlines", "files", "schema", "timing")
 RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*", "export*")
 
 # Which room may import which; the first pattern that fits a module is its room.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "__init__": (),
+    "blocks": (),
     "errors": (),
     "files": ("errors",),
     "timing": (),

@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.blocks import blocks_under, paste_block, whole_read_px
 from histo.data.slide import Rgb, Slide
 from histo.errors import SlideFailed
-from histo.geometry import ReadPlan, TileGrid, blocks_under, paste_block, whole_read_px
+from histo.geometry import ReadPlan, TileGrid
 
 log = logging.getLogger("histo")
 
