@@ -17,7 +17,6 @@ from histo.learning.screen_tiles import ScreenTiles
 from histo.learning.screening import add_screen, screen_loss
 from histo.learning.statistics import share_by_group
 from histo.models.bundle import load_bundle
-from histo.outlines import area_px2
 
 
 @st.composite
@@ -73,7 +72,9 @@ def test_outlines_stand_on_the_tiles_that_they_lie_on(labelled, small_training, 
     slide = labelled[4]
     stake = stake_of(with_tiles(slide, config.tile.spec(), config.classes.names), config.classes)
     outline = slide.outlines["calcification"][0]
-    assert stake.lesion_mm2.sum() == pytest.approx(area_px2(outline) * slide.slide.pyramid.pixel_mm2, rel=0.05)
+    (left, top), (right, bottom) = outline.box  # a rectangle is outlined
+    area_mm2 = (right - left) * (bottom - top) * slide.slide.pyramid.pixel_mm2
+    assert stake.lesion_mm2.sum() == pytest.approx(area_mm2, rel=0.05)
     assert len(stake.deposits) == 1
     assert set(np.flatnonzero(stake.lesion_mm2 > 0.002)) <= set(stake.deposits[0].tolist())
     assert stake.tissue_mm2.sum() == pytest.approx(slide.tissue.sum() * slide.tiles.map_grid.cell_mm2, rel=1e-4)
@@ -134,14 +135,14 @@ def test_a_screen_learns_what_colour_tells(labelled, small_training, colour_mode
 
 def test_a_model_that_has_no_screen_is_given_one(colour_bundle, painted_cohort, tmp_path):
     lines = painted_cohort.read_text().splitlines()
-    sides = dict.fromkeys(("s0", "s2", "s4", "s6"), "train") | dict.fromkeys(("s3", "s8"), "validation")
+    sides = dict.fromkeys(("s0", "s2", "s4", "s6"), "train") | dict.fromkeys(("s3", "s5", "s7", "s8"), "validation")
     rows = [line.replace(f",{name}.", f",{painted_cohort.parent / name}.") + f",{sides[name]}"
             for line in lines[1:] if (name := line.split(",")[0]) in sides]  # fmt: skip
     manifest, said = tmp_path / "slides.csv", []
-    manifest.write_text("\n".join([lines[0] + ",split", *rows]))
+    manifest.write_text("\n".join([lines[0] + ",split", *(r for r in rows if not r.startswith("s5"))]))
     screen_bundle(colour_bundle, manifest, tmp_path / "new" / "bundle", steps=2, say=said.append)
     model, old = load_bundle(tmp_path / "new" / "bundle"), load_bundle(colour_bundle)
-    assert said[0].startswith("4 slides to train the screen on, 2 to choose")
+    assert said[0].startswith("4 slides to train the screen on, 3 to choose")
     assert model.card.screen.missed.slides == 2 * 4
     assert model.card.training == old.card.training
     assert model.card.golden == old.card.golden
