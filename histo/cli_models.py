@@ -104,9 +104,11 @@ def stress(
     out: Out,
     bundle: Annotated[Path | None, typer.Argument(help="Model bundle; the shipped one if not given.")] = None,
     slides: Annotated[
-        int | None, typer.Option(min=1, help="Slides a test; as the reference has it if not given.")
+        int | None, typer.Option(min=1, help="Slides a test; 60 or 30, as the test asks, if not given.")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the phantoms in pixels; 2000 if not given.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the phantoms in pixels; 2000 (--quick: 1400) if not given.")
+    ] = None,
     needle_size: Annotated[int | None, typer.Option(help="Side of the needle test's slides; as --size.")] = None,
     tests: Annotated[
         str | None, typer.Option(help="Numbers, ranges, names or groups: 1,2,14-26,needle,learning.")
@@ -116,7 +118,7 @@ def stress(
     device: Device = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run: 4 slides of 1400 px a test.")] = False,
     learning: Annotated[
-        bool, typer.Option("--learning", help="Also do the trainings of tests 33 to 38: hours.")
+        bool, typer.Option("--learning", help="Also do the trainings of tests 33 to 36 and 38: hours.")
     ] = False,
 ) -> None:
     """Run the forty stress and shortcut tests over a model; the same command again resumes."""
