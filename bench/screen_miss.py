@@ -24,12 +24,12 @@ from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
 from histo.infer import load_model, predict_slide
 from histo.learning.screen_threshold import DEPOSIT_UM, FINE, finer
-from histo.learning.statistics import clopper_pearson, share_by_group
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.outlines import Outline, feret_mm, paint
 from histo.phantom import make_cohort
 from histo.results import SlideMap
+from histo.statistics import clopper_pearson, share_by_group
 
 
 @dataclass(frozen=True)

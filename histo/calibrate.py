@@ -15,7 +15,7 @@ from histo.errors import UsageError
 from histo.infer import Progress, load_model
 from histo.learning.presence import known_classes
 from histo.models.bundle import CARD, Model, load_bundle, save_calibrated
-from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides
+from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
 from histo.models.slide_scores import Reliability
 from histo.results import SlideResult
 
@@ -56,6 +56,7 @@ def calibrate(
     records = read_manifest(manifest, model.card.classes.labels)
     checked = _refuse_known(records, model, options.other_persons)
     say(checked)
+    _refuse_too_few(manifest, records, model, options.sizes)
     folder = options.results or out.with_name(f"{out.name}_results")
     _refuse_other_model(folder, model)
     results = _score(records, folder, model, options.run, on_step, on_start)
@@ -103,6 +104,15 @@ def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: b
     if slides:
         raise UsageError(f"{_some(slides)} of the manifest: the model was trained on the same file; leave it out")
     return f"none of the {'slides' if other_persons else 'slides and patients'} was in the training."
+
+
+def _refuse_too_few(manifest: Path, records: Sequence[SlideRecord], model: Model, sizes: SampleSizes) -> None:
+    """Raise `UsageError` before anything is scored when the labels alone show that no class can be calibrated."""
+    names = [c.name for c in model.info.classes]
+    present = [known_classes(r.label, model.card.classes) for r in records]
+    told = too_few(names, present, [r.patient for r in records], sizes)
+    if len(told) == len(names):
+        raise UsageError(f"{manifest} calibrates nothing: {' '.join(told)} Add slides of more patients")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "histo"
 
-BASE = ("blocks", "errors", "geometry", "outlines", "files", "schema", "timing")
+BASE = ("blocks", "errors", "statistics", "geometry", "outlines", "files", "schema", "timing")
 RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*", "export*")
 
@@ -19,6 +19,7 @@ LEAVES = ("data*", "models*", "export*")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "__init__": (),
     "blocks": (),
+    "statistics": (),
     "errors": (),
     "files": ("errors",),
     "timing": (),
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "reference", "screening", "data*", "models*", *RECORDS, "__init__"),
     "calibrate": ("archive*", "learning.presence", "infer", "reference", "data*", "models*", *RECORDS),
-    "evaluation*": ("evaluation*", "learning.statistics", "data*", "export*", *RECORDS),
+    "evaluation*": ("evaluation*", "data*", "export*", *RECORDS),
     "evaluate": ("evaluation*", "models.bundle", "data*", *RECORDS),
     "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "stress*": ("stress*", "phantom*", "infer", "console", *LEAVES, *RECORDS, "__init__"),

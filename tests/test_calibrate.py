@@ -96,6 +96,13 @@ def test_a_model_in_the_way_is_not_overwritten(calibrated, colour_bundle, painte
     assert "is not overwritten" in refused(colour_bundle, painted_cohort, calibrated[0] / "new", FEW)
 
 
+def test_too_few_patients_are_told_before_anything_is_scored(colour_bundle, painted_cohort, tmp_path):
+    """Regression: every slide was scored first, and results were left behind, though the labels alone showed it."""
+    said = refused(colour_bundle, painted_cohort, tmp_path / "new", replace(FEW, sizes=SampleSizes()))
+    assert "calibrates nothing" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_slides_and_patients_of_the_training_are_refused(calibrated, colour_bundle, painted_cohort, tmp_path):
     model = load_model(colour_bundle)
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})

@@ -7,35 +7,30 @@ from numpy.typing import NDArray
 
 from histo.evaluation.intervals import share
 from histo.evaluation.logistic import fit_curve, fit_shift
+from histo.statistics import CALIBRATION_BINS, calibration_bin, calibration_errors, chance_errors
 
-BINS = 10
 _FLOOR_ROUNDS = 2000
 _EDGE = 1e-6  # a probability of 0 or 1 has no logit
 
 
 def reliability(probability: NDArray[np.float64], happened: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Return per bin of equal width: mean probability, and the share that happened with its interval."""
-    bins = _bin(probability)
+    bins = calibration_bin(probability)
     return [
-        {"mean": float(probability[bins == b].mean()), "low_edge": b / BINS, "high_edge": (b + 1) / BINS}
+        {
+            "mean": float(probability[bins == b].mean()),
+            "low_edge": b / CALIBRATION_BINS,
+            "high_edge": (b + 1) / CALIBRATION_BINS,
+        }
         | {"share": share(int(happened[bins == b].sum()), int((bins == b).sum()))}
-        for b in range(BINS)
+        for b in range(CALIBRATION_BINS)
         if (bins == b).any()
     ]
 
 
-def calibration_error(probability: NDArray[np.float64], happened: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error over ten bins of equal width (Naeini et al. 2015)."""
-    return float(_errors(probability, happened[None].astype(float))[0])
-
-
 def floor(probability: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Return mean and 95th percentile of the error that these probabilities would show if they were all true.
-
-    With few slides the error of a perfect model is far from zero: 0.10 for 30 slides.
-    """
-    rng = np.random.default_rng(seed)
-    errors = _errors(probability, rng.random((_FLOOR_ROUNDS, len(probability))) < probability)
+    """Return mean and 95th percentile of the error that these probabilities would show if they were all true."""
+    errors = chance_errors(probability, _FLOOR_ROUNDS, seed)
     return float(errors.mean()), float(np.percentile(errors, 95))
 
 
@@ -43,7 +38,7 @@ def debiased(probability: NDArray[np.float64], happened: NDArray[np.bool_], seed
     """Return the calibration error, its floor for this n, and the error less the floor, never below 0."""
     if not len(probability):
         return {"value": None, "raw": None, "floor": None, "floor_p95": None, "n": 0}
-    raw = calibration_error(probability, happened)
+    raw = float(calibration_errors(probability, happened[None])[0])
     least, most = floor(probability, seed)
     return {"value": max(0.0, raw - least), "raw": raw, "floor": least, "floor_p95": most, "n": len(probability)}
 
@@ -55,7 +50,7 @@ def brier(probability: NDArray[np.float64], happened: NDArray[np.bool_]) -> dict
     """
     if not len(probability):
         return {"value": None, "n": 0}
-    outcome, bins = happened.astype(float), _bin(probability)
+    outcome, bins = happened.astype(float), calibration_bin(probability)
     score, base = float(((probability - outcome) ** 2).mean()), float(outcome.mean())
     reliability_part = resolution = 0.0
     for b in np.unique(bins):
@@ -83,15 +78,3 @@ def slope_and_intercept(probability: NDArray[np.float64], happened: NDArray[np.b
         known = {"slope": curve.slope, "slope_low": curve.slope - margin, "slope_high": curve.slope + margin}
         known["intercept"] = curve.intercept
     return known | {"in_the_large": shift, "n": len(probability)}
-
-
-def _bin(probability: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-
-
-def _errors(probability: NDArray[np.float64], outcomes: NDArray[np.floating | np.bool_]) -> NDArray[np.float64]:
-    """Return the error for each of many outcomes (B, N) of the same probabilities (N,)."""
-    cells = np.zeros((len(probability), BINS))
-    cells[np.arange(len(probability)), _bin(probability)] = 1
-    gaps = np.abs((outcomes - probability) @ cells)
-    return np.asarray(gaps.sum(axis=1) / len(probability), float)

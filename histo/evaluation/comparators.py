@@ -16,7 +16,7 @@ from histo.evaluation.confusion import confusions, overall
 from histo.evaluation.discrimination import difference
 from histo.evaluation.intervals import mean_of_shares
 from histo.evaluation.resampling import Bootstrap, percentiles, with_patients
-from histo.learning.statistics import association
+from histo.statistics import association
 
 _READER = "reader"
 

@@ -15,7 +15,8 @@ def freeze(cohort: Cohort, card: Mapping[str, Any] | None) -> dict[str, Any]:
     made = [c.result.provenance for c in cohort.cases if c.result]
     first = made[0]
     model = cohort.model
-    rule = f"decision rule {dict(card['rule'])}; " if card else "decision rule: in the model's card, not given here; "
+    told = ", ".join(f"{name} {value:g}" for name, value in card["rule"].items()) if card else "in the card, not given"
+    rule = f"decision rule: {told}; "
     return {
         "model": model.name,
         "digest": model.digest,

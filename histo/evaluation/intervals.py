@@ -7,7 +7,7 @@ be said. No share leaves this package without its n and its interval.
 from collections.abc import Sequence
 from typing import Any
 
-from histo.learning.statistics import clopper_pearson
+from histo.statistics import clopper_pearson
 
 Figure = dict[str, Any]
 

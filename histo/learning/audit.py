@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.data.manifest import SlideRecord
-from histo.learning.statistics import association, clopper_pearson, separations
+from histo.statistics import association, clopper_pearson, separations
 
 ROUNDS = 2000
 SUSPICIOUS_AUROC = 0.75

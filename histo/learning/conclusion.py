@@ -27,8 +27,8 @@ from histo.learning.scores import (
     write_held_out,
     write_suspects,
 )
-from histo.learning.statistics import clopper_pearson
 from histo.models.bundle import save_bundle
+from histo.statistics import clopper_pearson
 
 VALIDATION = "validation"
 SHOWN = 12

@@ -10,9 +10,9 @@ from histo.config import ClassesConfig
 from histo.data.labels import draw_labels
 from histo.data.sampling import LabelledSlide
 from histo.geometry import MapGrid, TileGrid
-from histo.learning.statistics import clopper_pearson, share_by_group
 from histo.models.screen import Missed
 from histo.outlines import feret_mm, paint
+from histo.statistics import clopper_pearson, share_by_group
 
 DEPOSIT_UM = 200.0
 FINE = 4  # outlines are drawn this many times finer than the map

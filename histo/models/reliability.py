@@ -6,8 +6,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from histo.models.slide_scores import Bin, Reliability
+from histo.statistics import CALIBRATION_BINS, calibration_bin, calibration_errors, chance_errors
 
-BINS = 10
 SIMULATIONS = 1000
 SUREST = 1e-6
 RIDGE = 0.01  # keeps slope and intercept finite where the classes are told apart without an error
@@ -17,34 +17,26 @@ def measure_reliability(probability: NDArray[np.float64], present: NDArray[np.bo
     """Measure probabilities (N,) of a class against its presence (N,) on N independent slides; N at least 1.
 
     The floor of the expected calibration error is its mean over simulated truths for which the probabilities are
-    perfect: on few slides it is far from 0 (Bröcker and Smith 2007).
+    perfect.
     """
-    rng = np.random.default_rng(seed)
-    error = calibration_error(probability, present[None])[0]
-    floor = float(calibration_error(probability, rng.random((SIMULATIONS, len(probability))) < probability).mean())
+    error = float(calibration_errors(probability, present[None])[0])
+    floor = float(chance_errors(probability, SIMULATIONS, seed).mean())
     slope, intercept = slope_and_intercept(probability, present)
     return Reliability(
         slides=len(probability),
         brier=float(np.mean((probability - present) ** 2)),
-        ece=float(error),
+        ece=error,
         ece_floor=floor,
-        ece_debiased=max(0.0, float(error) - floor),
+        ece_debiased=max(0.0, error - floor),
         slope=slope,
         intercept=intercept,
         bins=bins_of(probability, present),
     )
 
 
-def calibration_error(probability: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the expected calibration error (K,) of probabilities (N,) against each of K truths (K, N)."""
-    member = _members(probability)
-    gap = np.abs((present - probability) @ member)
-    return np.asarray(gap.sum(axis=1) / len(probability), float)
-
-
 def bins_of(probability: NDArray[np.float64], present: NDArray[np.bool_]) -> tuple[Bin, ...]:
     """Return equal bins from 0 to 1 with what lies in each."""
-    edges = np.linspace(0, 1, BINS + 1)
+    edges, number = np.linspace(0, 1, CALIBRATION_BINS + 1), calibration_bin(probability)
     return tuple(
         Bin(
             low=round(float(low), 6),
@@ -53,14 +45,8 @@ def bins_of(probability: NDArray[np.float64], present: NDArray[np.bool_]) -> tup
             mean_probability=float(probability[inside].mean()) if inside.any() else None,
             share_present=float(present[inside].mean()) if inside.any() else None,
         )
-        for low, high, inside in zip(edges[:-1], edges[1:], _members(probability).T > 0, strict=True)
+        for low, high, inside in zip(edges[:-1], edges[1:], (number == b for b in range(CALIBRATION_BINS)), strict=True)
     )
-
-
-def _members(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return which slide lies in which bin, (N, BINS) of 0 and 1."""
-    number = np.minimum((probability * BINS).astype(int), BINS - 1)
-    return np.asarray(np.eye(BINS)[number])
 
 
 def slope_and_intercept(probability: NDArray[np.float64], present: NDArray[np.bool_]) -> tuple[float, float]:

@@ -91,6 +91,17 @@ def fit_slides(
     return found, conformal
 
 
+def too_few(
+    names: Sequence[str], present: Sequence[Mapping[str, bool]], patients: Sequence[str], sizes: SampleSizes = SIZES
+) -> list[str]:
+    """Return why which of the classes cannot be fitted on slides of `patients`, whatever their evidence will be."""
+    found = []
+    for name in names:
+        known = np.array([name in p for p in present], bool)
+        found.append(_why_not(name, np.array([p.get(name, False) for p in present], bool), known, patients, sizes))
+    return [why for why in found if why is not None]
+
+
 def fit_class(
     evidence: Floats, present: Bools, patients: Sequence[str], sizes: SampleSizes = SIZES
 ) -> tuple[ClassCalibration, Floats]:

@@ -8,8 +8,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.stats import binomtest
 
+from histo.statistics import clopper_pearson
 from histo.stress.seen import Seen
 
 Outcome = Literal["pass", "fail", "insufficient n", "reported", "not run"]
@@ -44,8 +44,8 @@ def share_words(hits: int, n: int) -> str:
     """
     if n == 0:
         return "no slide"
-    interval = binomtest(hits, n).proportion_ci(method="exact")
-    return f"{hits} of {n} = {100 * hits / n:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f} %)"
+    low, high = clopper_pearson(hits, n)
+    return f"{hits} of {n} = {100 * hits / n:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
 
 
 def at_most(what: str, hits: int, n: int, limit: float, needs: int, more: str = "", slides: int | None = None) -> Check:

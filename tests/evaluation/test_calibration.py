@@ -5,22 +5,23 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from histo.evaluation.calibration import (
-    BINS,
     brier,
-    calibration_error,
     debiased,
     floor,
     reliability,
     slope_and_intercept,
 )
+from histo.statistics import CALIBRATION_BINS, calibration_errors
 
 cases = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
 
 
 def naive(p, y):
     total = 0.0
-    for b in range(BINS):
-        inside = [(q, t) for q, t in zip(p, y, strict=True) if min(int(q * BINS), BINS - 1) == b]
+    for b in range(CALIBRATION_BINS):
+        inside = [
+            (q, t) for q, t in zip(p, y, strict=True) if min(int(q * CALIBRATION_BINS), CALIBRATION_BINS - 1) == b
+        ]
         if inside:
             total += len(inside) / len(p) * abs(np.mean([q for q, _ in inside]) - np.mean([t for _, t in inside]))
     return total
@@ -29,7 +30,7 @@ def naive(p, y):
 @given(cases)
 def test_the_error_is_the_sum_over_bins(pairs):
     p, y = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
-    assert calibration_error(p, y) == pytest.approx(naive(p, y), abs=1e-12)
+    assert calibration_errors(p, y[None])[0] == pytest.approx(naive(p, y), abs=1e-12)
     assert sum(b["share"]["n"] for b in reliability(p, y)) == len(p)
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from histo.evaluation.intervals import half_width, mean_of_shares, needed, share, words
-from histo.learning.statistics import clopper_pearson
+from histo.statistics import clopper_pearson
 
 
 @given(st.integers(1, 60), st.data())

@@ -15,8 +15,8 @@ from histo.learning.screen_bundle import config_of, screen_bundle
 from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
 from histo.learning.screening import add_screen, screen_loss
-from histo.learning.statistics import share_by_group
 from histo.models.bundle import load_bundle
+from histo.statistics import share_by_group
 
 
 @st.composite

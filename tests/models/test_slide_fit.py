@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from histo.models.reliability import bins_of, calibration_error, measure_reliability, slope_and_intercept
+from histo.models.reliability import bins_of, measure_reliability, slope_and_intercept
 from histo.models.slide_fit import SIZES, ScoredSlide, fit_class, fit_curve, fit_slides
 from histo.models.verdict import label_probability
 from histo.results import ClassRule
+from histo.statistics import calibration_errors
 
 BONE = ClassRule("bone", (1, 2, 3), 0.02, "heterotopic_ossification")
 CALCIUM = ClassRule("calcification", (4, 5, 6), 0.005, "calcinosis_cutis")
@@ -194,7 +195,7 @@ def test_bins_hold_every_slide_once_and_the_error_is_theirs(rows: list[tuple[flo
     bins = bins_of(p, there)
     assert sum(b.slides for b in bins) == len(rows)
     told = sum(b.slides * abs((b.share_present or 0) - (b.mean_probability or 0)) for b in bins) / len(rows)
-    assert calibration_error(p, there[None])[0] == pytest.approx(told, abs=1e-9)
+    assert calibration_errors(p, there[None])[0] == pytest.approx(told, abs=1e-9)
 
 
 def test_probabilities_of_0_and_1_break_nothing() -> None:

@@ -1,10 +1,12 @@
-"""The few statistics that a training report needs: an exact interval, AUROC, and a permutation test by patient."""
+"""The statistics that rooms share: exact intervals, AUROC, permutation tests by patient, calibration error."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, rankdata
+
+CALIBRATION_BINS = 10
 
 
 def clopper_pearson(right: float, count: float, level: float = 0.95) -> tuple[float, float]:
@@ -92,3 +94,29 @@ def _cramer(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
         return 0.0
     expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / table.sum()
     return float(np.sqrt(((table - expected) ** 2 / expected).sum() / table.sum() / smaller))
+
+
+def calibration_bin(probability: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return which of ten bins of equal width each probability (N,) lies in."""
+    return np.asarray(np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1), np.int64)
+
+
+def calibration_errors(
+    probability: NDArray[np.floating], outcomes: NDArray[np.floating | np.bool_]
+) -> NDArray[np.float64]:
+    """Return the expected calibration error (K,) of probabilities (N,) against each of many outcomes (K, N).
+
+    Ten bins of equal width, Naeini et al. 2015.
+    """
+    member = np.eye(CALIBRATION_BINS)[calibration_bin(probability)]
+    gaps = np.abs((outcomes - probability) @ member)
+    return np.asarray(gaps.sum(axis=1) / len(probability), float)
+
+
+def chance_errors(probability: NDArray[np.floating], rounds: int, seed: int) -> NDArray[np.float64]:
+    """Return the calibration errors (K,) that probabilities (N,) would show in `rounds` truths if they were all true.
+
+    On few slides these are far from 0 (Bröcker and Smith 2007): 0.10 on average for 30 slides.
+    """
+    rng = np.random.default_rng(seed)
+    return calibration_errors(probability, rng.random((rounds, len(probability))) < probability)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from histo.learning.statistics import association, auroc, clopper_pearson, separations
+from histo.statistics import association, auroc, clopper_pearson, separations
 
 
 @given(st.integers(1, 60), st.data())
