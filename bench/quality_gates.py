@@ -103,7 +103,7 @@ def main() -> None:
             spoilt = np.stack([SPOIL[name](tile) for tile in tiles])
             # The glass is spoilt too, but blur, scale and what leaves it bright.
             colour = glass if name.startswith(("as", "blur", "twice")) else glass_of(SPOIL[name](_plain(glass)))
-            _, reasons, _ = judge_quality(spoilt, model.card.tile.mpp, colour, 1.0, None)
+            _, reasons = judge_quality(spoilt, model.card.tile.mpp, colour, 1.0, None)
             told.update(r.code for r in reasons)
             who += [f"{path.stem}: {r.code}" for r in reasons]
             told["any"] += bool(reasons)

@@ -51,7 +51,7 @@ class Judge:
         """Return what was measured and every reason why a pathologist must look first."""
         reference, cloud = model.card.reference, model.cloud
         stains = reference.stain if reference else None
-        checks, reasons, _ = judge_quality(self.sample.tiles, self.mpp, self.glass, tissue_mm2, stains)
+        checks, reasons = judge_quality(self.sample.tiles, self.mpp, self.glass, tissue_mm2, stains)
         if reference is None or cloud is None:
             return checks, reasons
         share = strange_share(cloud, reference, self.features)

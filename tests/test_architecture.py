@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "histo"
 
-BASE = ("blocks", "errors", "statistics", "geometry", "outlines", "files", "schema", "timing")
+BASE = ("blocks", "processes", "errors", "statistics", "geometry", "outlines", "files", "schema", "timing")
 RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*", "export*")
 
@@ -19,6 +19,7 @@ LEAVES = ("data*", "models*", "export*")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "__init__": (),
     "blocks": (),
+    "processes": (),
     "statistics": (),
     "errors": (),
     "files": ("errors",),

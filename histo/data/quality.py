@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from histo.data.focus import focus_reasons, measure_focus
 from histo.data.scale_check import measure_nuclei, scale_reasons
-from histo.data.stain_check import StainSigns, measure_stain, stain_reasons
+from histo.data.stain_check import measure_stain, stain_reasons
 from histo.results import Checks, Reason
 
 SHARP = 0.35  # below this nuclei are wide because they are blurred
@@ -19,7 +19,7 @@ def judge_quality(
     glass: NDArray[np.float64],
     tissue_mm2: float,
     stains: Mapping[str, tuple[float, float]] | None,
-) -> tuple[Checks, tuple[Reason, ...], StainSigns]:
+) -> tuple[Checks, tuple[Reason, ...]]:
     """Judge tiles (N, S, S, 3) of `mpp` µm per pixel by stain, focus and the size of nuclei.
 
     `glass` is the colour (3,) of the glass, `stains` the ranges of the model's reference slides. What is no H&E is not
@@ -29,7 +29,7 @@ def judge_quality(
     reasons = stain_reasons(signs, stains)
     checks = Checks(unexplained_share=signs.unexplained, colourless_share=signs.grey)
     if any(r.code == "not_h_and_e" for r in reasons):
-        return checks, reasons, signs
+        return checks, reasons
     focus = measure_focus(tiles, mpp)
     reasons += focus_reasons(focus, tissue_mm2)
     sharp = focus is not None and focus.sharpness >= SHARP
@@ -42,4 +42,4 @@ def judge_quality(
         sizes.width_um if sizes else None,
         sizes.count if sizes else 0,
     )
-    return checks, reasons, signs
+    return checks, reasons

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from histo.data.identities import hashed_patient
 from histo.evaluation.cases import Cohort
-from histo.evaluation.training_record import Side, hashed
+from histo.evaluation.training_record import Side
 
 
 def freeze(cohort: Cohort, card: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -15,8 +16,8 @@ def freeze(cohort: Cohort, card: Mapping[str, Any] | None) -> dict[str, Any]:
     made = [c.result.provenance for c in cohort.cases if c.result]
     first = made[0]
     model = cohort.model
-    told = ", ".join(f"{name} {value:g}" for name, value in card["rule"].items()) if card else "in the card, not given"
-    rule = f"decision rule: {told}; "
+    told = ", ".join(f"{name} {value:g}" for name, value in card["rule"].items()) if card else ""
+    rule = f"decision rule: {told or 'in the card of the model, not given here'}; "
     return {
         "model": model.name,
         "digest": model.digest,
@@ -53,7 +54,7 @@ def reference(cohort: Cohort) -> dict[str, Any]:
 
 def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:
     """Return hashes of the patients judged and of those that the model was made with, and whether any is in both."""
-    ours = {hashed(p) for p in cohort.patients if p}
+    ours = {hashed_patient(p) for p in cohort.patients if p}
     theirs = {patient for side in sides or () for patient in side.patients}
     shared = sorted(ours & theirs)
     if sides is None:

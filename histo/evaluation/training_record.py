@@ -1,16 +1,16 @@
 """Which slides and patients a model was made with, from its card and from the `splits.csv` beside its bundle."""
 
 import csv
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, hashed_patient
 from histo.evaluation.cases import Case
 
 # Sections of a card's `training` that list SHA-256 of slides and of patients' names, and what they were used for.
-_OF_CARD = {"learnt_from": "train", "calibrated_on": "calibration"}
+_OF_CARD = {LEARNT_FROM: "train", CALIBRATED_ON: "calibration"}
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,7 @@ class Side:
 
     def has_patient(self, case: Case) -> bool:
         """Tell whether a case's patient, by name, was used."""
-        return bool(case.record.patient) and hashed(case.record.patient) in self.patients
-
-
-def hashed(patient: str) -> str:
-    """Return the SHA-256 by which cards know a patient: it tells whether a name is among them, and lists none."""
-    return hashlib.sha256(f"histo patient {patient}".encode()).hexdigest()
+        return bool(case.record.patient) and hashed_patient(case.record.patient) in self.patients
 
 
 def sides_of(bundle: Path | None, training: Mapping[str, Any] | None) -> list[Side] | None:
@@ -66,7 +61,7 @@ def _of_file(path: Path) -> Sequence[Side]:
             name,
             frozenset((slide, size) for split, slide, size, _ in rows if split == name),
             frozenset(),
-            frozenset(hashed(patient) for split, *_, patient in rows if split == name),
+            frozenset(hashed_patient(patient) for split, *_, patient in rows if split == name),
         )
         for name in dict.fromkeys(split for split, *_ in rows)
     ]

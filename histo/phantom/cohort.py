@@ -3,8 +3,6 @@
 import itertools
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +19,7 @@ from histo.phantom.kinds import label_of, look_alike
 from histo.phantom.recipe import KINDS
 from histo.phantom.slide import is_made, make_slide, parameters
 from histo.phantom.spec import CohortSpec, Group, spec_from
+from histo.processes import follow_parent
 
 HEADER: Final = (
     "slide", "path", "patient", "label", "annotation", "split",
@@ -181,7 +180,7 @@ def make_from_spec(
 def _make_in_parallel(folder: Path, jobs: list[Job], count: int, tell: Callable[[], None]) -> None:
     spawn = multiprocessing.get_context("spawn")
     left = iter(jobs)
-    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_settle_worker)
+    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=follow_parent)
     try:
         running = {pool.submit(_make, folder, job) for job in itertools.islice(left, count)}
         while running:
@@ -198,20 +197,6 @@ def _make_in_parallel(folder: Path, jobs: list[Job], count: int, tell: Callable[
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _settle_worker() -> None:
-    """Make a worker leave Ctrl-C to its parent, and end with it however the parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Wait for the parent; killed, it closes nothing, and its workers would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _make(folder: Path, job: Job) -> None:

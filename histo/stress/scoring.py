@@ -4,8 +4,6 @@ import itertools
 import logging
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +22,7 @@ from histo.infer import predict_slide
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.outlines import area_px2, paint, to_polygon
+from histo.processes import follow_parent
 from histo.results import SlidePrediction
 from histo.stress.disturb import CLEAN, disturb, read_picture, write_picture
 from histo.stress.picture import Picture
@@ -185,17 +184,9 @@ _STATE: dict[str, Any] = {}
 
 def _settle(work: Work, stop: Event) -> None:
     """Give a process its model and engine, leave Ctrl-C to the parent, and end it with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     cv2.setNumThreads(work.cores)
     _STATE.update(stopped=stop.is_set, work=work, engines=Engines(work.model, "auto", work.device, work.cores))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _score(task: Task) -> int:

@@ -134,17 +134,17 @@ def test_a_few_nuclei_say_nothing_about_the_scale() -> None:
 def test_the_gate_tells_one_fault_at_a_time() -> None:
     """What is no H&E has no focus to speak of, and blurred nuclei have no width."""
     good = stained(amounts(512, nuclei=250))
-    checks, reasons, _ = judge_quality(good[None], 1.0, GLASS, 5.0, None)
+    checks, reasons = judge_quality(good[None], 1.0, GLASS, 5.0, None)
     assert reasons == ()
     assert checks.nucleus_um == pytest.approx(6, rel=0.2)
     assert checks.out_of_focus_share == 0
-    checks, reasons, _ = judge_quality(255 - good[None], 1.0, GLASS, 5.0, None)
+    checks, reasons = judge_quality(255 - good[None], 1.0, GLASS, 5.0, None)
     assert [r.code for r in reasons] == ["not_h_and_e"]
     assert checks.out_of_focus_share is None
     soft = np.asarray(cv2.GaussianBlur(good, (0, 0), 2), np.uint8)
-    checks, reasons, _ = judge_quality(soft[None], 1.0, GLASS, 5.0, None)
+    checks, reasons = judge_quality(soft[None], 1.0, GLASS, 5.0, None)
     assert reasons == (), "a soft picture is neither out of focus nor of another scale"
     blurred = np.asarray(cv2.GaussianBlur(good, (0, 0), 4), np.uint8)
-    checks, reasons, _ = judge_quality(blurred[None], 1.0, GLASS, 5.0, None)
+    checks, reasons = judge_quality(blurred[None], 1.0, GLASS, 5.0, None)
     assert [r.code for r in reasons] == ["out_of_focus"]
     assert checks.nucleus_um is None

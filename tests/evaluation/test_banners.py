@@ -1,9 +1,10 @@
 import csv
 import json
 
+from histo.data.identities import hashed_patient
 from histo.evaluation.banners import banners_of
 from histo.evaluation.cases import read_cohort
-from histo.evaluation.training_record import hashed, sides_of
+from histo.evaluation.training_record import sides_of
 
 
 def codes(cohort, sides=None):
@@ -65,7 +66,7 @@ def test_a_card_that_lists_its_slides_is_believed(make_cohort, made):
     known = {"slides_sha256": [cohort.cases[0].result.sha256], "patients_sha256": []}
     assert "trained_on" in codes(cohort, sides_of(None, {"learnt_from": known}))
     assert "tuned_on_test" in codes(cohort, sides_of(None, {"calibrated_on": known}))
-    others = {"slides_sha256": ["00"], "patients_sha256": [hashed("p1")]}
+    others = {"slides_sha256": ["00"], "patients_sha256": [hashed_patient("p1")]}
     found = codes(cohort, sides_of(None, {"learnt_from": others}))
     assert "patient_in_training" in found
     assert "trained_on" not in found
