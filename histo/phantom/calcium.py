@@ -65,8 +65,8 @@ def _numbers(lot: Lot, form: str) -> dict[str, Value]:
     rng = lot.rng
     shattered = form == "shattered" or (form in ("plate", "solid", "globular", "milia") and rng.random() < 0.3)
     h, e = dark(lot)
-    if shattered and rng.random() < 0.5:  # what shatters is mostly hard and takes much stain
-        h = max(h, lot.between((0.85, 1.5), (0.7, 2.0)))
+    if shattered:  # what shatters is hard and takes much stain
+        h = max(h, lot.between((0.7, 1.3), (0.5, 1.7)))
     if form == "pale":
         h, e = lot.between((0.12, 0.4), (0.08, 0.5)), lot.between((0.1, 0.5), (0.08, 0.6))
     return reaction_numbers(lot) | {

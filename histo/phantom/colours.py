@@ -10,12 +10,14 @@ from histo.phantom.recipe import Lot
 
 Amounts = tuple[float, float]
 _BLACK = 1.5
+_PALE = 0.1
 
 
 def dark(lot: Lot) -> Amounts:
-    """Draw the mean haematoxylin and eosin of something basophilic, from pale blue to almost black."""
-    h = lot.log_between((0.22, 1.5), (0.15, 2.0))
-    return h, min(lot.log_between((0.18, 1.1), (0.12, 1.5)), 0.2 + 1.2 * h)
+    """Draw the mean haematoxylin and eosin of something basophilic: deep blue to almost black, a tenth of it pale."""
+    pale = lot.rng.random() < _PALE
+    h = lot.between((0.14, 0.3), (0.1, 0.36)) if pale else lot.between((0.45, 1.3), (0.36, 1.7))
+    return h, min(lot.between((0.25, 0.9), (0.18, 1.1)), 0.2 + 0.9 * h)
 
 
 def pink(lot: Lot) -> Amounts:
