@@ -4,11 +4,13 @@
 
 PATCHES holds manifest.csv (file, label, source) and the pictures. Prints, in colour and in grayscale, what the tiles of
 112 µm of every label are called (by their mean probability), and the AUROC of a field's mean probability against all
-other fields. Fields of one source are one cluster: these are few, the figures coarse.
+other fields. Fields of one source are one cluster: these are few, the figures coarse. For a model with stain
+normalisation (`tile.tissue_od`) the fields of a source are normalised together, as if they were its slide.
 """
 
 import argparse
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from histo.data.stain_norm import AS_THEY_ARE, stain_norm_for
+from histo.data.tissue import glass_of
 from histo.infer import load_model
 from histo.models.bundle import Model
 from histo.models.engine_torch import TorchEngine
@@ -58,12 +62,7 @@ def score_fields(patches: Path, model: Model, mpp: float, grey: bool) -> list[Fi
     stride = model.card.tile.stride_px
     side = max(1, round(TILE_UM / (model.card.tile.mpp * stride)))
     fields = []
-    with open(patches / "manifest.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        rgb = read_field(patches / row["file"], mpp, model.card.tile.mpp, grey)
-        if min(rgb.shape[:2]) < LEAST_FIELD_PX:
-            continue
+    for label, rgb in _shown(patches, model, mpp, grey):
         tissue = cv2.resize(rgb, None, fx=1 / stride, fy=1 / stride, interpolation=cv2.INTER_AREA).min(axis=2) < GLASS
         probability = engine.score(rgb[None])[0]
         tissue |= not tissue.any()
@@ -74,8 +73,24 @@ def score_fields(patches: Path, model: Model, mpp: float, grey: bool) -> list[Fi
             if tissue[r : r + side, c : c + side].mean() > 0.5
         ]
         called = np.array([int(t.argmax()) for t in tiles], np.int64)
-        fields.append(Field(row["label"], probability[:, tissue].mean(axis=1).astype(float), called))
+        fields.append(Field(label, probability[:, tissue].mean(axis=1).astype(float), called))
     return fields
+
+
+def _shown(patches: Path, model: Model, mpp: float, grey: bool) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield label and pixels of every field that is large enough, its stain normalised if the model asks for that."""
+    with open(patches / "manifest.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    sources: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for row in rows:
+        rgb = read_field(patches / row["file"], mpp, model.card.tile.mpp, grey)
+        if min(rgb.shape[:2]) >= LEAST_FIELD_PX:
+            sources.setdefault(row["source"], []).append((row["label"], rgb))
+    wanted = model.card.tile.tissue_od
+    for fields in sources.values():
+        pixels = np.concatenate([rgb.reshape(-1, 3) for _, rgb in fields])
+        norm = stain_norm_for(pixels[::16], glass_of(pixels[None]), wanted) if wanted else AS_THEY_ARE
+        yield from ((label, norm.apply(rgb)) for label, rgb in fields)
 
 
 def called_share(fields: list[Field], label: str, classes: tuple[int, ...]) -> tuple[int, int]:

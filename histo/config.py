@@ -72,12 +72,17 @@ class ClassesConfig(Strict):
 
 
 class TileConfig(Strict):
-    """The tiles that the network sees, see `histo.geometry.TileSpec`."""
+    """The tiles that the network sees, see `histo.geometry.TileSpec`.
+
+    `tissue_od` is the median optical density (natural logarithm; red, green, blue) to which every slide's tissue is
+    brought before the network sees it, see `histo.data.stain_norm`; without it pixels stay as they are.
+    """
 
     size_px: int = Field(512, ge=64, le=2048)
     mpp: float = Field(1.0, ge=0.1, le=5)
     stride_px: int = Field(16, ge=2)
     margin_px: int = Field(32, ge=0)
+    tissue_od: tuple[Positive, Positive, Positive] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

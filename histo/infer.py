@@ -25,7 +25,7 @@ from histo.export.overlay import write_overlay
 from histo.export.report import write_report
 from histo.export.tables import write_tiles
 from histo.files import path_text, write_text
-from histo.geometry import Pyramid, TileGrid
+from histo.geometry import Pyramid
 from histo.judging import Judge
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.engine import Engine, Engines, device_kind, scored, screen_of
@@ -227,10 +227,10 @@ def _examine(
     assert opened.overview is not None
     passed_over = None
     if mode == "screen":
-        screened = screen_slide(slide, opened.tiles, opened.tissue_map, engines, readers, timings)
+        screened = screen_slide(opened, engines, readers)
         opened.tiles, passed_over = screened.tiles, screened.passed_over
     judge = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
-    stitcher, engine, fast = _score(slide, opened.tiles, engines, judge, batch_size, readers, progress, timings)
+    stitcher, engine, fast = _score(opened, engines, judge, batch_size, readers, progress)
     with timings.stage("waiting for the hash"):
         empty = replace(empty, sha256=opened.sha256, provenance=_made_by(empty.provenance, engine, fast))
     if opened.sha256 is None and opened.error is not None:
@@ -246,16 +246,17 @@ def _examine(
 
 
 def _score(
-    slide: Slide,
-    tiles: TileGrid,
+    opened: Opened,
     engines: Engines,
     judge: Judge,
     batch_size: int | None,
     readers: int,
     progress: Progress | None,
-    timings: Timings,
 ) -> tuple[Stitcher, Engine, bool]:
     """Show the tiles to the network; return their maps put together, the engine, and whether the fast reader read."""
+    slide, tiles, timings = opened.slide, opened.tiles, opened.timings
+    assert slide is not None
+    assert tiles is not None
     stitcher = Stitcher(tiles, len(engines.model.card.classes.names))
     done = 0
     with timings.stage("checking the reader"):
@@ -265,7 +266,7 @@ def _score(
         with timings.stage("checking the engine"):
             engine = engines.pick(lambda: sample_tiles(slide, tiles))
         batches = stream_batches(data, batch_size or engine.batch_size, readers, timings)
-        for batch, seen in scored(batches, engine, timings):
+        for batch, seen in scored(batches, engine, timings, opened.stain_norm.apply):
             with timings.stage("stitching"):
                 if seen is not None:
                     stitcher.add(batch.indices, seen.probability)

@@ -10,6 +10,7 @@ import numpy as np
 
 from histo.data.overview import read_overview
 from histo.data.slide import Slide, check_mpp, companions_of, open_slide, sha256_of
+from histo.data.stain_norm import AS_THEY_ARE, StainNorm, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideRefused
 from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for, rebin
@@ -34,6 +35,7 @@ class Opened:
     tiles: TileGrid | None = None
     tissue_map: np.ndarray | None = None
     excluded_map: np.ndarray | None = None
+    stain_norm: StainNorm = AS_THEY_ARE
     error: SlideError | None = None
 
     @cached_property
@@ -63,6 +65,7 @@ def open_for(path: Path, model: Model, mpp: float | None = None, sha256: str | N
             tissue = find_tissue(opened.overview, lost)
             check_tissue(float(tissue.mask.sum()) * opened.overview.grid.cell_mm2, model, path)
             opened.tiles, opened.tissue_map, opened.excluded_map = lay(slide.pyramid, model, opened.overview, tissue)
+            opened.stain_norm = stain_norm_of(opened.overview, tissue, model.card.tile.tissue_od)
     except SlideError as error:
         opened.error = error
     return opened

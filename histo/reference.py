@@ -58,7 +58,7 @@ def features_of(model: Model, engines: Engines, record: SlideRecord, learnt: boo
         if not tiles:
             return None
         engine = engines.pick(lambda: stacked(list(tiles.values())[:1]))
-        features = np.concatenate([engine.see(tile[None]).features for tile in tiles.values()])
+        features = np.concatenate([engine.see(opened.stain_norm.apply(tile[None])).features for tile in tiles.values()])
         sample = TileSample.of(shares).chosen & set(tiles) or set(tiles)
         signs = measure_stain(stacked(tiles[i] for i in sorted(sample)), glass_of(opened.overview.rgb))
     stain = {name: value for name in ("red", "blue", "density") if (value := getattr(signs, name)) is not None}

@@ -253,6 +253,7 @@ def painted_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # A training on the painted cohort that takes seconds and uses everything that a run keeps between epochs.
 SMALL = (
     "network.backbone=mobilenet_v3_small",
+    "network.start=random",
     "tile.size_px=128",
     "data.tile_px=null",
     "tile.margin_px=32",

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "evidence": (*LEAVES, *RECORDS),
     "opening": (*LEAVES, *RECORDS),
     "judging": (*LEAVES, *RECORDS),
-    "screening": (*LEAVES, *RECORDS),
+    "screening": ("opening", *LEAVES, *RECORDS),
     "infer": ("evidence", "judging", "opening", "screening", *LEAVES, *RECORDS, "__init__"),
     "reference": ("opening", *LEAVES, *RECORDS),
     "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),

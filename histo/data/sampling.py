@@ -15,6 +15,7 @@ from histo.data.labels import IGNORED, draw_labels, to_fractions
 from histo.data.manifest import SlideRecord
 from histo.data.overview import read_overview
 from histo.data.slide import Slide, open_slide
+from histo.data.stain_norm import AS_THEY_ARE, NormalisedReader, StainNorm, stain_norm_of
 from histo.data.tissue import find_tissue
 from histo.data.traits import measure_traits
 from histo.data.transforms import Augment
@@ -44,13 +45,19 @@ class LabelledSlide:
     tissue: NDArray[np.float32]
     diagnosis_only: bool
     traits: Mapping[str, float]
+    stain_norm: StainNorm = AS_THEY_ARE
     decoded: DecodedLevel | None = None
 
     def read_tile(self, position_level0_px: tuple[int, int]) -> NDArray[np.uint8]:
-        """Read a tile (S, S, 3) uint8, from what was decoded before where there is such a store."""
+        """Read a tile (S, S, 3) uint8 as the network sees it, decoded before where there is such a store."""
         if self.decoded is not None:
-            return self.decoded.read_tile(position_level0_px)
-        return self.slide.read_tile(position_level0_px, self.tiles.plan)
+            return self.stain_norm.apply(self.decoded.read_tile(position_level0_px))
+        return self.normalised.read_tile(position_level0_px, self.tiles.plan)
+
+    @property
+    def normalised(self) -> NormalisedReader:
+        """What reads any tiles of the slide as the network sees them."""
+        return NormalisedReader(self.slide, self.stain_norm)
 
 
 def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float) -> list[LabelledSlide]:
@@ -101,6 +108,7 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
         tissue_map,
         diagnosis_only,
         measure_traits(record.path, slide.pyramid, overview, tissue),
+        stain_norm_of(overview, tissue, config.tile.tissue_od),
     )
 
 

@@ -109,7 +109,7 @@ def _scored(
     spec = slide.tiles.spec
     inner = slice(spec.margin_cells, spec.margin_cells + spec.kept_cells)
     device = network.mean.device
-    tiles = TileDataset(slide.slide, slide.tiles.plan, slide.tiles.positions_level0_px[chosen])
+    tiles = TileDataset(slide.normalised, slide.tiles.plan, slide.tiles.positions_level0_px[chosen])
     for batch in stream_batches(tiles, 8, READERS):
         if len(batch.indices):
             with torch.no_grad():

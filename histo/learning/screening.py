@@ -99,7 +99,11 @@ def inference_tile(config: TrainConfig) -> TileConfig:
     """Return the tiles that the screen is shown at inference."""
     stride = config.screen.stride_px
     return TileConfig(
-        size_px=SIZE_CELLS * stride, mpp=config.screen.mpp, stride_px=stride, margin_px=MARGIN_CELLS * stride
+        size_px=SIZE_CELLS * stride,
+        mpp=config.screen.mpp,
+        stride_px=stride,
+        margin_px=MARGIN_CELLS * stride,
+        tissue_od=config.tile.tissue_od,
     )
 
 
@@ -168,7 +172,7 @@ def scores_of(
     coarse = lay_tiles(slide.slide.pyramid, spec, rebin(slide.tissue, slide.tiles.map_grid, grid))
     stitcher = Stitcher(coarse, LESION + 1)
     a = config.augment
-    for batch in stream_batches(TileDataset.of(slide.slide, coarse), 1, 2):
+    for batch in stream_batches(TileDataset.of(slide.normalised, coarse), 1, 2):
         rgb = batch.rgb
         if stain_seed is not None:
             rgb = np.array([jitter_stain(tile, a.stain, a.grain, stain_seed) for tile in rgb], np.uint8)

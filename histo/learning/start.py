@@ -66,6 +66,8 @@ def _check_fit(model: Model, config: TrainConfig) -> None:
         ("network.mean", list(net.mean), list(card.network.mean)),
         ("network.std", list(net.std), list(card.network.std)),
     ]
+    if card.tile.tissue_od is not None:  # a model that knew no normalisation learns it quickly
+        pairs.append(("tile.tissue_od", list(config.tile.tissue_od or ()), list(card.tile.tissue_od)))
     wrong = [f"{key} is {ours} and the model has {theirs}" for key, ours, theirs in pairs if ours != theirs]
     if wrong:
         raise UsageError(

@@ -148,15 +148,18 @@ def passes_of(size_px: int) -> int:
     return max(1, PASS_PX // size_px**2)
 
 
-def scored(batches: Iterable[Batch], engine: Engine, timings: Timings) -> Iterator[tuple[Batch, Seen | None]]:
+def scored(
+    batches: Iterable[Batch], engine: Engine, timings: Timings, prepare: Callable[[Tiles], Tiles] | None = None
+) -> Iterator[tuple[Batch, Seen | None]]:
     """Yield every batch with what is seen in it, in order, while up to `engine.lanes` of them are being scored.
 
-    A batch without tiles comes with None. At most two more batches than lanes are held.
+    The engine is shown what `prepare` makes of the tiles; the batch keeps them as they are. A batch without tiles comes
+    with None. At most two more batches than lanes are held.
     """
 
     def see(tiles: Tiles) -> Seen:
         with timings.stage("network", tiles.nbytes):
-            return engine.see(tiles)
+            return engine.see(prepare(tiles) if prepare else tiles)
 
     with ThreadPoolExecutor(engine.lanes, thread_name_prefix="histo-lane") as pool:
         window: deque[tuple[Batch, Future[Seen] | None]] = deque()

@@ -15,7 +15,9 @@ def shipped_config(small_training):
     net |= {"mean": list(card.network.mean), "std": list(card.network.std)}
 
     def make(*overrides, **network):
-        return small_training(f"network={net | network}", f"tile={card.tile.model_dump()}", *overrides)
+        return small_training(
+            f"network={net | network}", f"tile={card.tile.model_dump(mode='json', exclude_none=True)}", *overrides
+        )
 
     return make
 
