@@ -81,6 +81,12 @@ def evaluate(
         Path | None, typer.Option("--against", help="Another run's OUT, to compare on each slide.")
     ] = None,
     learnt: Annotated[Path | None, typer.Option("--train", help="Manifest from which simple baselines learn.")] = None,
+    smaller: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--smaller", help="Report of a model that learnt from fewer slides, for the learning curve; again for more."
+        ),
+    ] = None,
     aliases: Aliases = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     note: Annotated[
@@ -92,7 +98,7 @@ def evaluate(
     from histo.evaluate import Options, evaluate, headline
     from histo.labelling import read_aliases
 
-    chosen = Options(model, split, against, learnt, read_aliases(aliases or []), seed, note=note)
+    chosen = Options(model, split, against, learnt, smaller or (), read_aliases(aliases or []), seed, note=note)
     with progress("slides") as start:
         found = evaluate(out, file, report, chosen, start("comparing with the truth"))
     for line in headline(found):
@@ -120,12 +126,13 @@ def stress(
     learning: Annotated[
         bool, typer.Option("--learning", help="Also do the trainings of tests 33 to 36 and 38: hours.")
     ] = False,
+    note: Annotated[str | None, typer.Option(help="Write the table into the card of BUNDLE under this name.")] = None,
 ) -> None:
     """Run the forty stress and shortcut tests over a model; the same command again resumes."""
     from histo.console import progress
     from histo.stress.command import Options, run_stress
 
-    wanted = Options(slides, size, needle_size, tests, seed, workers, device, quick, learning)
+    wanted = Options(slides, size, needle_size, tests, seed, workers, device, quick, learning, note)
     with progress("slides") as start:
         run_stress(bundle, out, wanted, start("stress"), say)
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from histo.data.manifest import read_manifest
+from histo.data.records import SlideRecord
 from histo.errors import UsageError
 from histo.evaluation.abstention import abstention, conformal
 from histo.evaluation.answers import answers_of
 from histo.evaluation.banners import as_json, banners_of
 from histo.evaluation.baselines import learnt_judges
 from histo.evaluation.calibration import brier, debiased, reliability, slope_and_intercept
-from histo.evaluation.card_note import note_in_card
+from histo.evaluation.card_note import summary
 from histo.evaluation.cases import Cohort, read_cohort
 from histo.evaluation.checklists import write_checklists
 from histo.evaluation.comparators import agreement_of_readers, compare, majority, other_run, readers
@@ -24,13 +25,14 @@ from histo.evaluation.freeze import freeze, partitions, reference
 from histo.evaluation.gallery import errors_of
 from histo.evaluation.groups import false_calls, flow, population, several_classes, subgroups
 from histo.evaluation.intervals import words
+from histo.evaluation.learning_curve import learning_curve
 from histo.evaluation.locating import Held, localisation, measure_all
 from histo.evaluation.page import write_page
 from histo.evaluation.resampling import ROUNDS, Bootstrap
 from histo.evaluation.training_record import sides_of
 from histo.evaluation.usefulness import at_prevalences, decisions
 from histo.files import write_text
-from histo.models.bundle import SHIPPED, ModelCard, load_bundle
+from histo.models.bundle import SHIPPED, ModelCard, load_bundle, note_figures
 from histo.results import RESEARCH_USE
 
 REPORT_SCHEMA = 1
@@ -44,7 +46,8 @@ class Options:
 
     `model` is the bundle that made the results (its card and the training's `splits.csv` beside it are read);
     `split` which slides of the manifest to judge; `against` another run on the same slides; `train` the manifest of
-    the slides that baselines learn from; `aliases` other words for classes in annotation files. With `note` the card
+    the slides that baselines learn from; `smaller` reports of models that learnt from fewer slides, for the learning
+    curve; `aliases` other words for classes in annotation files. With `note` the card
     of `model` gets the headline figures under this name.
     """
 
@@ -52,6 +55,7 @@ class Options:
     split: str | None = None
     against: Path | None = None
     train: Path | None = None
+    smaller: Sequence[Path] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     rounds: int = ROUNDS
@@ -104,6 +108,7 @@ def evaluate(
     }
     by_label = found["primary"]["by_label"]
     found["sample_size"] = sample_size(by_label)
+    found["learning_curve"] = learning_curve(found, options.smaller)
     found["at_prevalences"] = {label: at_prevalences(by_label[label]) for label in cohort.labels[1:]}
     folder.mkdir(parents=True, exist_ok=True)
     found["checklists"] = write_checklists(folder, answers_of(found))
@@ -111,7 +116,7 @@ def evaluate(
     text = json.dumps(_plain(found), indent=1, allow_nan=False, ensure_ascii=False)
     write_text(folder / "report.json", text.encode("utf-8", "replace").decode("utf-8") + "\n")
     if options.note and options.model:
-        note_in_card(options.model, options.note, _plain(found))
+        note_figures(options.model, options.note, summary(_plain(found)))
     return found
 
 
@@ -172,7 +177,7 @@ def _calibrated(probability: np.ndarray, happened: np.ndarray, seed: int) -> dic
 
 
 def _comparators(cohort: Cohort, bootstrap: Bootstrap, options: Options) -> dict[str, Any]:
-    trained = read_manifest(options.train, cohort.labels) if options.train else []
+    trained = _apart(read_manifest(options.train, cohort.labels), cohort, options.train) if options.train else []
     read = readers(cohort)
     judges = [majority(cohort, trained), *read]
     if options.against:
@@ -183,6 +188,19 @@ def _comparators(cohort: Cohort, bootstrap: Bootstrap, options: Options) -> dict
         "judges": compare(cohort, judges, bootstrap),
         "reader_agreement": agreement_of_readers(read, cohort.labels),
     }
+
+
+def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[SlideRecord]:
+    """Return the slides that baselines learn from. Raises `UsageError` where a judged one is among them."""
+    files = {c.record.path.resolve() for c in cohort.cases}
+    patients = {c.record.patient for c in cohort.cases} - {""}
+    known = [r.slide for r in trained if r.path.resolve() in files or r.patient in patients]
+    if known:
+        raise UsageError(
+            f"{len(known)} of the slides of {path} ({', '.join(known[:3])}, …) are judged here too, or their "
+            "patients are: baselines would learn what they are asked; give the manifest of the training"
+        )
+    return trained
 
 
 def _plain(value: Any) -> Any:

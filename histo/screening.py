@@ -68,4 +68,4 @@ def tile_scores(opened: Opened, engines: Engines, readers: int) -> NDArray[np.fl
         if fast is not None:
             fast.close()
     opened.timings.include(timings, "screen, ")
-    return strongest(stitcher.probability[LESION], stitcher.valid, grid, card.spread_cells, tiles, tissue_map)
+    return strongest(stitcher.probability[LESION], stitcher.valid, grid, card.reach, tiles, tissue_map)

@@ -33,7 +33,7 @@ class TileSample:
         """Look through a batch: tiles (B, S, S, 3) with their numbers (B,)."""
         for index, tile in zip(indices.tolist(), rgb, strict=True):
             if index in self.chosen:
-                self._kept[index] = tile
+                self._kept[index] = tile.copy()  # a view would keep its whole batch in memory
 
     @property
     def tiles(self) -> NDArray[np.uint8]:

@@ -1,14 +1,7 @@
 """The figures of an evaluation that a model's card carries on."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from histo.errors import ModelError
-from histo.files import write_text
-
-CARD = "card.json"
 
 
 def summary(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,17 +26,3 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
         "conformal_coverage": calibration["conformal"]["coverage"],
         "in_review": report["abstention"]["review"],
     }
-
-
-def note_in_card(bundle: Path, name: str, report: Mapping[str, Any]) -> None:
-    """Write the summary into a card under `evaluation` and a name; the model and its digest stay what they are.
-
-    Raises `ModelError` when the card cannot be read or written.
-    """
-    path = bundle / CARD
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        tree["evaluation"] = {**tree.get("evaluation", {}), name: summary(report)}
-        write_text(path, json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot take the figures ({error}); check that it may be written") from error

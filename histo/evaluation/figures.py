@@ -180,6 +180,23 @@ def draw_areas(areas: Mapping[str, Mapping[str, Any]], model: ModelInfo) -> Pict
     return _drawn(figure)
 
 
+def draw_learning_curve(points: Sequence[Mapping[str, Any]]) -> Picture | None:
+    """Draw balanced accuracy with its interval by the number of patients that a model learnt from."""
+    if not points:
+        return None
+    figure, axes = _plot()
+    x = [p["patients"] for p in points]
+    figures = [p["balanced_accuracy"] for p in points]
+    y = [f["value"] for f in figures]
+    below, above = ([abs(f["value"] - f[end]) for f in figures] for end in ("low", "high"))
+    axes.errorbar(x, y, yerr=[below, above], color="#35618f", marker="o", capsize=3)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(x, [str(n) for n in x])
+    axes.minorticks_off()
+    axes.set(ylim=(0, 1), xlabel="patients learnt from", ylabel="balanced accuracy, 95 % interval")
+    return _drawn(figure)
+
+
 def draw_decisions(rows: Sequence[Mapping[str, float]]) -> Picture | None:
     """Draw the net benefit of acting on the model, on every slide and on none, by threshold."""
     if not rows:

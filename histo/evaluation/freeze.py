@@ -66,6 +66,7 @@ def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:
     return {
         "patients_sha256": _hash(ours),
         "training_patients_sha256": _hash(theirs) if sides is not None else None,
+        "patients_learnt_from": len({p for side in sides or () if side.name == "train" for p in side.patients}) or None,
         "shared_patient_codes": len(shared) if sides is not None else None,
         "sentence": said,
     }

@@ -14,6 +14,7 @@ from histo.evaluation.figures import (
     draw_coverage_risk,
     draw_decisions,
     draw_froc,
+    draw_learning_curve,
     draw_reliability,
     draw_roc,
     draw_sizes,
@@ -52,6 +53,7 @@ def _plots(report: Mapping[str, Any], cohort: Cohort) -> dict[str, Picture | Non
         "froc": draw_froc({name: c["froc"] for name, c in classes.items()}, model),
         "sizes": draw_sizes({name: c["sizes"] for name, c in classes.items()}, model),
         "areas": draw_areas({name: c["area"] for name, c in classes.items()}, model),
+        "learning_curve": draw_learning_curve(report["learning_curve"]),
         "decisions": draw_decisions(report["decision_curve"]["any lesion"]),
     }
 

@@ -24,7 +24,8 @@ STEP = 1e-3  # thresholds are whole multiples of it
 class Stake:
     """What hangs on the tiles of one slide: tissue and lesion area in mm² (N,), and the tiles of every deposit.
 
-    A deposit is an outlined lesion of at least `DEPOSIT_UM` in diameter that lies on tissue.
+    Lesions count as far as the network itself finds them. A deposit is an outlined lesion of at least `DEPOSIT_UM` in
+    diameter on tissue of which it finds any.
     """
 
     patient: str
@@ -33,15 +34,15 @@ class Stake:
     deposits: tuple[NDArray[np.int64], ...]
 
 
-def stake_of(slide: LabelledSlide, classes: ClassesConfig) -> Stake:
-    """Return what hangs on the tiles that inference would lay on a slide."""
+def stake_of(slide: LabelledSlide, classes: ClassesConfig, found: NDArray[np.bool_]) -> Stake:
+    """Return what hangs on the tiles that inference would lay on a slide; `found` (H, W) is where a lesion is found."""
     tiles = slide.tiles
     grid, pyramid = tiles.map_grid, slide.slide.pyramid
     lattice = finer(grid)
     drawn = draw_labels(slide.outlines, classes.names, lattice, 0)
     rows, columns = grid.shape
     lesion = (np.isin(drawn, range(1, len(classes.names)))).reshape(rows, FINE, columns, FINE).mean(axis=(1, 3))
-    lesion = np.where(slide.tissue > 0, lesion, 0)
+    lesion = np.where((slide.tissue > 0) & found, lesion, 0)
     deposits = [
         outline
         for c in classes.lesions
@@ -52,9 +53,9 @@ def stake_of(slide: LabelledSlide, classes: ClassesConfig) -> Stake:
     for outline in deposits:
         inside = np.zeros(grid.shape, np.uint8)
         paint(inside, [outline], grid, 1)
-        under = _under(tiles, (inside > 0) & (slide.tissue > 0))
-        if len(under):
-            touched.append(under)
+        cells = (inside > 0) & (slide.tissue > 0)
+        if (cells & found).any():
+            touched.append(_under(tiles, cells))
     return Stake(
         slide.record.patient,
         np.array([slide.tissue[box].sum(dtype=np.float64) for box in tiles.kept_boxes()]) * grid.cell_mm2,

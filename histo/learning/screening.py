@@ -22,21 +22,22 @@ from histo.data.stain import jitter_stain
 from histo.data.tiles import TileDataset, stream_batches
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged
-from histo.geometry import TileSpec, lay_tiles, map_grid_for, rebin
-from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
+from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin
+from histo.learning.screen_threshold import choose_threshold, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
 from histo.models.bundle import Model, bring_parts, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals
-from histo.models.screen import LESION, Missed, strongest
+from histo.models.screen import LESION, Missed, Reach, strongest
 from histo.models.stitching import Stitcher
 
 Say = Callable[[str], None]
+Look = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # a tile (S, S, 3) as it is shown
 
 BACKBONE = "compact"
 TRAIN_CELLS, TRAIN_MARGIN_CELLS = 20, 3  # of a training tile
 SIZE_CELLS, MARGIN_CELLS = 64, 6  # of a tile of inference; the margin is half of what a cell of `compact` sees
-SPREAD_CELLS = 1
+REACH = Reach(smooth_cells=1, spread_cells=1)
 SPECK = 0.02  # a cell with less of a lesion need not be found
 TOLD_EVERY = 200
 
@@ -57,13 +58,13 @@ def add_screen(
     learn, validate = outlined
     with flushed_denormals():
         network = learn_screen(config, learn, out.parent, say)
-        threshold, missed = fit_threshold(network, config, validate)
+        threshold, missed = fit_threshold(network, model, config, validate)
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
     card["screen"] = {
         "tile": inference_tile(config).model_dump(),
         "network": _network_config(config).model_dump(),
         "threshold": threshold,
-        "spread_cells": SPREAD_CELLS,
+        **REACH._asdict(),
         "fitted_on": words_of(missed, config.screen.stains),
         "missed": missed.model_dump(),
     }
@@ -87,9 +88,9 @@ def words_of(missed: Missed, stains: int) -> str:
     (low, high), (least, most) = missed.missed_share_interval, missed.deposits_missed_interval
     return (
         f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as "
-        f"it is and in {stains} other stains: of {missed.lesion_mm2:.2f} mm² of lesion {missed.missed_share:.2%} is "
-        f"missed (95 % interval {low:.2%} to {high:.2%} by patient), of {missed.deposits} deposits of "
-        f"{missed.deposit_um:g} µm or more {missed.deposits_missed} ({least:.1%} to {most:.1%}), and "
+        f"it is and in {stains} other stains: of {missed.lesion_mm2:.2f} mm² of lesion that the network finds "
+        f"{missed.missed_share:.2%} is missed (95 % interval {low:.2%} to {high:.2%} by patient), of {missed.deposits} "
+        f"deposits of {missed.deposit_um:g} µm or more {missed.deposits_missed} ({least:.1%} to {most:.1%}), and "
         f"{missed.shown_share:.0%} of the tissue is shown to the network. The threshold was chosen on these slides: "
         "they are no test set."
     )
@@ -147,40 +148,58 @@ def screen_loss(logits: Tensor, fractions: Tensor, weights: Tensor, lesion_weigh
 
 
 def fit_threshold(
-    network: TileClassifier, config: TrainConfig, slides: Sequence[LabelledSlide]
+    screen: TileClassifier, model: Model, config: TrainConfig, slides: Sequence[LabelledSlide]
 ) -> tuple[float, Missed]:
-    """Return the threshold of a screen and what it misses on slides, each seen as it is and in other stains."""
-    c = config.screen
-    stakes: list[Stake] = []
-    scores: list[NDArray[np.float32]] = []
+    """Return the threshold of a screen and what it misses on slides, each seen as it is and in other stains.
+
+    What the model itself does not find when it is shown everything is no loss of the screen's.
+    """
+    c, stakes, scores = config.screen, [], []
     for number, slide in enumerate(slides):
         laid = with_tiles(slide, config.tile.spec(), config.classes.names)
-        stake = stake_of(laid, config.classes)
         for view in range(c.stains + 1):
-            seed = (config.seed * 1009 + number) * 101 + view if view else None
-            stakes.append(stake)
-            scores.append(scores_of(network, laid, inference_tile(config).spec(), config, seed))
+            look = _stained(config, (config.seed * 1009 + number) * 101 + view) if view else _as_it_is
+            stakes.append(stake_of(laid, config.classes, found_by(model, laid, look)))
+            scores.append(scores_of(screen, laid, inference_tile(config).spec(), look))
     threshold = choose_threshold(stakes, scores, c.most_missed)
     return threshold, measure(stakes, scores, threshold, config.seed)
 
 
-def scores_of(
-    network: TileClassifier, slide: LabelledSlide, spec: TileSpec, config: TrainConfig, stain_seed: int | None
-) -> NDArray[np.float32]:
-    """Return what the screen says of every tile (N,) of a slide, in another stain where a seed is given."""
+def found_by(model: Model, slide: LabelledSlide, look: Look) -> NDArray[np.bool_]:
+    """Return the cells (H, W) of the slide map in which the model sees a lesion of any class."""
+    probability = _map(model.network, slide, slide.tiles, look, model.card.calibration.temperature).probability
+    return np.asarray(probability[1:].max(axis=0) >= model.card.rule.grow, bool)
+
+
+def scores_of(network: TileClassifier, slide: LabelledSlide, spec: TileSpec, look: Look) -> NDArray[np.float32]:
+    """Return what the screen says of every tile (N,) of a slide, see `models.screen.strongest`."""
     grid, _ = map_grid_for(slide.slide.pyramid, spec)
     coarse = lay_tiles(slide.slide.pyramid, spec, rebin(slide.tissue, slide.tiles.map_grid, grid))
-    stitcher = Stitcher(coarse, LESION + 1)
-    a = config.augment
-    for batch in stream_batches(TileDataset.of(slide.normalised, coarse), 1, 2):
-        rgb = batch.rgb
-        if stain_seed is not None:
-            rgb = np.array([jitter_stain(tile, a.stain, a.grain, stain_seed) for tile in rgb], np.uint8)
-        if len(rgb):
+    seen = _map(network, slide, coarse, look)
+    return strongest(seen.probability[LESION], seen.valid, grid, REACH, slide.tiles, slide.tissue)
+
+
+def _map(
+    network: TileClassifier, slide: LabelledSlide, tiles: TileGrid, look: Look, temperature: float = 1.0
+) -> Stitcher:
+    stitcher = Stitcher(tiles, network.head.out_channels)
+    for batch in stream_batches(TileDataset.of(slide.normalised, tiles), 1, 2):
+        if len(batch.rgb):
+            rgb = torch.from_numpy(np.stack([look(tile) for tile in batch.rgb]))
             with torch.inference_mode():
-                probability = network(torch.from_numpy(rgb).permute(0, 3, 1, 2)).float().softmax(dim=1)
-            stitcher.add(batch.indices, probability.numpy())
-    return strongest(stitcher.probability[LESION], stitcher.valid, grid, SPREAD_CELLS, slide.tiles, slide.tissue)
+                logits = network(rgb.permute(0, 3, 1, 2)).float()
+            stitcher.add(batch.indices, (logits / temperature).softmax(dim=1).numpy())
+    return stitcher
+
+
+def _as_it_is(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return tile
+
+
+def _stained(config: TrainConfig, seed: int) -> Look:
+    """Return what stains tiles anew, all of a slide alike; slides of a model with stain normalisation differ less."""
+    strength = config.augment.stain * (0.5 if config.tile.tissue_od else 1.0)
+    return lambda tile: jitter_stain(tile, strength, config.augment.grain, seed)
 
 
 def _network_config(config: TrainConfig) -> NetworkConfig:

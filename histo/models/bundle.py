@@ -74,7 +74,7 @@ class ModelCard(Strict):
     training: dict[str, Any]
     golden: tuple[float, ...]
     weights_sha256: str
-    evaluation: dict[str, Any] = Field(default_factory=dict)  # what `histo evaluate` found; pins nothing
+    evaluation: dict[str, Any] = Field(default_factory=dict)  # what was found out about it later; pins nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +214,20 @@ def save_calibrated(
     card["calibration"] = calibration.model_dump(mode="json")
     bring_parts(model, folder)
     save_bundle(folder, card, model.network)
+
+
+def note_figures(folder: Path, name: str, figures: Mapping[str, Any]) -> None:
+    """Write figures into a card under `evaluation` and a name; the model and its digest stay what they are.
+
+    Raises `ModelError` when the card cannot be read or written.
+    """
+    path = folder / CARD
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree["evaluation"] = {**tree.get("evaluation", {}), name: figures}
+        write_text(path, json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot take the figures ({error}); check that it may be written") from error
 
 
 def load_bundle(folder: Path, lazy: bool = False) -> Model:

@@ -1,7 +1,7 @@
 """What `histo stress` makes of its options."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,11 +9,12 @@ from typing import Final
 from histo.console import Advance, out
 from histo.errors import ArchiveError, UsageError
 from histo.infer import digest_of, load_model, settings_of
+from histo.models.bundle import note_figures
 from histo.models.engine import device_kind, usable_cores
 from histo.phantom.slide import SMALLEST_PX
-from histo.stress.catalogue import select
-from histo.stress.report import summary, table, write_all
-from histo.stress.run import judge_all, lay_out, score
+from histo.stress.catalogue import CATALOGUE, select
+from histo.stress.report import noted, read_judged, summary, table, write_all
+from histo.stress.run import Judged, judge_all, lay_out, score
 from histo.stress.seen import Store
 from histo.stress.trial import BONE, CALCIUM, NORMAL, Kit
 
@@ -34,6 +35,7 @@ class Options:
     device: str = "auto"
     quick: bool = False
     learning: bool = False
+    note: str | None = None
 
 
 def kit_of(bundle: Path | None, folder: Path, options: Options) -> Kit:
@@ -65,6 +67,8 @@ def run_stress(
     Raises `UsageError` for what cannot be tested, `ArchiveError` where the folder or the machine stops it.
     """
     trials = select(options.tests)
+    if options.note and bundle is None:
+        raise UsageError("--note writes into the card of a bundle; give its folder")
     kit = kit_of(bundle, folder, options)
     cores = usable_cores()
     try:
@@ -72,24 +76,31 @@ def run_stress(
         laid = lay_out(kit, trials)
         score(kit, laid, options.workers or cores, cores, advance, say)
         judged = judge_all(kit, trials, laid, say)
-        write_all(kit, judged, laid, _typed(bundle, folder, options))
+        # Tests of earlier calls with the same model and slides stay in the table.
+        earlier = [j for j in read_judged(kit) if j.trial.number not in laid]
+        laid |= lay_out(kit, [j.trial for j in earlier])
+        judged = sorted([*judged, *earlier], key=lambda j: j.trial.number)
+        write_all(kit, judged, laid, _typed(bundle, folder, options, judged))
     except OSError as error:
         raise ArchiveError(
             f"the stress tests cannot be written to {folder} ({error.strerror}); make room or give another folder"
         ) from error
+    if options.note and bundle:
+        note_figures(bundle, options.note, noted(kit, judged))
     out.print(table(judged))
     out.print(summary(judged), markup=False)
     out.print(f"Open {folder / 'stress.html'}", markup=False)
 
 
-def _typed(bundle: Path | None, folder: Path, options: Options) -> str:
-    """Return the command line that does the same."""
+def _typed(bundle: Path | None, folder: Path, options: Options, judged: Sequence[Judged]) -> str:
+    """Return the command line that does all of the table at once."""
+    numbers = [j.trial.number for j in judged]
     words = ["histo", "stress", *([str(bundle)] if bundle else []), "--out", str(folder), "--seed", str(options.seed)]
     given = {
         "--slides": options.slides,
         "--size": options.size_px,
         "--needle-size": options.needle_size_px,
-        "--tests": options.tests,
+        "--tests": None if len(numbers) == len(CATALOGUE) else ",".join(map(str, numbers)),
     }
     words += [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
     words += ["--quick"] * options.quick + ["--learning"] * options.learning

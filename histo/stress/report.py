@@ -16,6 +16,7 @@ import histo
 from histo.export.pages import href, render
 from histo.files import whole, write_table, write_text
 from histo.results import RESEARCH_USE
+from histo.stress.catalogue import CATALOGUE
 from histo.stress.disturb import CLEAN, cut_out, disturb, read_picture
 from histo.stress.judge import Check, Outcome
 from histo.stress.picture import Rgb
@@ -113,6 +114,28 @@ def write_all(kit: Kit, judged: Sequence[Judged], laid: Mapping[int, Views], com
         "stress.html.j2", title="Stress and shortcut tests", head=head, judged=judged, pictures=pictures, mark=mark
     )
     write_text(kit.out / "stress.html", page)
+
+
+def read_judged(kit: Kit) -> list[Judged]:
+    """Return what an earlier run into the same folder found; nothing where that had another model, seed or slides."""
+    try:
+        told = json.loads((kit.out / "stress.json").read_text(encoding="utf-8"))
+        if any(told.get(key) != value for key, value in head_of(kit).items()):
+            return []
+        found = {t["number"]: (t["outcome"], tuple(Check(**c) for c in t["checks"])) for t in told["tests"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [Judged(trial, *found[trial.number]) for trial in CATALOGUE if trial.number in found]
+
+
+def noted(kit: Kit, judged: Sequence[Judged]) -> dict[str, Any]:
+    """Return what a model's card says of a run: with what it was done, and outcome and figures of every test."""
+    head = {k: v for k, v in head_of(kit).items() if k in ("histo", "seed", "slides", "size_px", "domain")}
+    tests = {
+        f"{j.trial.number} {j.trial.name}": {"outcome": j.outcome, "figures": {c.what: c.figure for c in j.checks}}
+        for j in judged
+    }
+    return head | {"summary": summary(judged), "tests": tests}
 
 
 def _finite(value: float | None) -> float | None:

@@ -13,6 +13,8 @@ from histo.archive.local import run_slides
 from histo.cli import app
 from histo.errors import UsageError
 from histo.evaluate import Options, evaluate, headline
+from histo.evaluation.figures import draw_learning_curve
+from histo.evaluation.learning_curve import learning_curve
 from histo.models.bundle import load_bundle, save_bundle
 
 BONE, SPOT = ("bone", (800.0, 800.0, 400.0)), ("calcification", (1500.0, 1500.0, 240.0))
@@ -55,6 +57,41 @@ def test_nothing_is_dropped_and_every_file_is_written(cohort):
     assert kept["calibration"]["conformal"]["without_set"] == 2
     assert {e["error"] for e in kept["errors"]} == {"false positive", "false negative", "no verdict"}
     assert "balanced accuracy" in "\n".join(headline(found))
+
+
+def test_models_that_learnt_from_fewer_patients_make_a_learning_curve(cohort, tmp_path):
+    out, manifest = cohort
+    evaluate(out, manifest, options=FEW)
+    report = out / "evaluation" / "report.json"
+    told = json.loads(report.read_text())
+    with pytest.raises(UsageError, match="does not say how many patients"):
+        learning_curve(told, [report])
+    folders = []
+    for patients, value in ((6, 0.4), (24, 0.8)):
+        folder = tmp_path / str(patients)
+        folder.mkdir()
+        told["partitions"]["patients_learnt_from"] = patients
+        told["primary"]["overall"]["balanced_accuracy"]["value"] = value
+        (folder / "report.json").write_text(json.dumps(told))
+        folders.append(folder)
+    told["partitions"]["patients_learnt_from"] = 12
+    curve = learning_curve(told, folders)
+    assert [(p["patients"], p["balanced_accuracy"]["value"]) for p in curve] == [(6, 0.4), (12, 0.8), (24, 0.8)]
+    assert draw_learning_curve(curve) is not None
+    assert learning_curve(told, []) == []
+    other = json.loads((folders[0] / "report.json").read_text())
+    other["reference"]["manifest_sha256"] = "0"
+    (folders[0] / "report.json").write_text(json.dumps(other))
+    with pytest.raises(UsageError, match="another manifest"):
+        learning_curve(told, folders)
+    with pytest.raises(UsageError, match="is no report"):
+        learning_curve(told, [manifest])
+
+
+def test_baselines_may_not_learn_from_what_is_judged(cohort):
+    out, manifest = cohort
+    with pytest.raises(UsageError, match="are judged here too"):
+        evaluate(out, manifest, options=Options(rounds=100, train=manifest))
 
 
 def test_no_share_stands_without_its_n_and_interval(cohort):

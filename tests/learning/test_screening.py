@@ -70,7 +70,9 @@ def test_outlines_stand_on_the_tiles_that_they_lie_on(labelled, small_training, 
     monkeypatch.setattr(screen_threshold, "DEPOSIT_UM", 190.0)  # it measures 195
     config = small_training()
     slide = labelled[4]
-    stake = stake_of(with_tiles(slide, config.tile.spec(), config.classes.names), config.classes)
+    stake = stake_of(
+        with_tiles(slide, config.tile.spec(), config.classes.names), config.classes, np.ones(slide.cells.shape, bool)
+    )
     outline = slide.outlines["calcification"][0]
     (left, top), (right, bottom) = outline.box  # a rectangle is outlined
     area_mm2 = (right - left) * (bottom - top) * slide.slide.pyramid.pixel_mm2
@@ -119,7 +121,7 @@ def test_a_cell_with_a_lesion_weighs_more():
 def test_a_screen_learns_what_colour_tells(labelled, small_training, colour_model, tmp_path, painted):
     """From nine painted slides to a bundle whose screen mode finds what full mode finds."""
     config = small_training(
-        "screen={enabled: true, steps: 24, batch_size: 4, stains: 1, learning_rate: 4e-3}", "augment={stain: 0.1}"
+        "screen={enabled: true, steps: 60, batch_size: 4, stains: 1, learning_rate: 4e-3}", "augment={stain: 0.1}"
     )
     said = []
     missed = add_screen(colour_model, tmp_path / "bundle", config, labelled[:6], labelled[6:], said.append)

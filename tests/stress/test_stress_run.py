@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from histo.errors import UsageError
+from histo.models.bundle import load_bundle
 from histo.stress import scoring
 from histo.stress.catalogue import CATALOGUE, select
 from histo.stress.command import Options, kit_of, run_stress
@@ -76,6 +78,29 @@ def test_a_run_ends_with_a_table_and_the_same_command_scores_nothing_again(
     again = Options(slides=2, size_px=1000, tests="10,14", workers=1, device="cpu")
     (line,) = run(colour_bundle, tmp_path, again)
     assert line.split(";")[1].split()[0] == line.split()[0]
+    after = json.loads((tmp_path / "stress.json").read_text())
+    assert [t["number"] for t in after["tests"]] == [10, 14, 39]  # 39 was judged by the first call
+    assert after["tests"] == told["tests"]
+    assert "--tests 10,14,39" in after["command"]
+
+
+def test_an_earlier_table_of_other_slides_is_not_mixed_in(colour_bundle, tmp_path):
+    run(colour_bundle, tmp_path, Options(slides=1, size_px=1000, tests="39", workers=1, device="cpu"))
+    run(colour_bundle, tmp_path, Options(slides=1, size_px=1000, tests="10", workers=1, device="cpu", seed=5))
+    assert [t["number"] for t in json.loads((tmp_path / "stress.json").read_text())["tests"]] == [10]
+
+
+def test_the_table_goes_into_the_card_and_the_digest_stays(colour_bundle, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(colour_bundle, bundle)
+    before = load_bundle(bundle).digest
+    options = Options(slides=1, size_px=1000, tests="10", workers=1, device="cpu", note="stress")
+    run(bundle, tmp_path / "out", options)
+    model = load_bundle(bundle)
+    assert model.digest == before
+    assert "10 turn" in model.card.evaluation["stress"]["tests"]
+    with pytest.raises(UsageError, match="give its folder"):
+        run(None, tmp_path / "out", options)  # type: ignore[arg-type]
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(colour_bundle, tmp_path, monkeypatch):

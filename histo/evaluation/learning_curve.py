@@ -1,0 +1,56 @@
+"""How much more slides to learn from would bring: this evaluation beside those of models that learnt from fewer."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from histo.errors import UsageError
+from histo.evaluation.intervals import words
+
+
+def learning_curve(report: Mapping[str, Any], others: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return balanced accuracy by the number of patients learnt from, fewest first, this report's model among them.
+
+    `others` are `report.json` files, or their folders, of other models judged by the same manifest. Empty without
+    others. Raises `UsageError` for a file that is no such report, and where a training's patients are not on record.
+    """
+    if not others:
+        return []
+    manifest = report["reference"]["manifest_sha256"]
+    points = [_point(report, "this evaluation")]
+    for path in others:
+        other = _read(path)
+        if other["reference"]["manifest_sha256"] != manifest:
+            raise UsageError(f"{path} judges by another manifest; a learning curve needs the same slides throughout")
+        points.append(_point(other, str(path)))
+    return sorted(points, key=lambda p: p["patients"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        _ = found["reference"]["manifest_sha256"], found["primary"]["overall"]["balanced_accuracy"]["value"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{file} is no report of histo evaluate; give the folder that holds its report.json"
+        ) from error
+    return found
+
+
+def _point(report: Mapping[str, Any], where: str) -> dict[str, Any]:
+    learnt = report["partitions"].get("patients_learnt_from")
+    if not learnt:
+        raise UsageError(
+            f"{where} does not say how many patients its model learnt from; evaluate with "
+            "--model BUNDLE, the bundle in the folder of its training"
+        )
+    figure = report["primary"]["overall"]["balanced_accuracy"]
+    return {
+        "patients": learnt,
+        "model": report["freeze"]["model"],
+        "digest": report["freeze"]["digest"],
+        "balanced_accuracy": figure,
+        "words": words(figure),
+    }
