@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from real_fields import called_share, field_auroc, print_fields, score_fields
+from real_fields import View, called_share, field_auroc, print_fields, score_fields
 
 from histo.config import load_config
 from histo.infer import load_model
@@ -34,13 +34,13 @@ def judge(model: Model, patches: Path) -> bool:
     names = model.card.classes.names
     bone, calcification = names.index("bone"), names.index("calcification")
     passed = True
-    for grey in (False, True):
-        fields = score_fields(patches, model, 0.5, grey)
+    views: tuple[View, ...] = ("in colour", "in grayscale")  # those that have limits
+    for where in views:
+        fields = score_fields(patches, model, 0.5, where)
         figures = [
             ("dermis called a lesion", *called_share(fields, "dermis", (bone, calcification))),
             ("nuclei-rich called calcification", *called_share(fields, "nuclei_rich", (calcification,))),
         ]
-        where = "grayscale" if grey else "colour"
         for name, hits, n in figures:
             good = hits <= LIMITS[name] * n
             passed &= good

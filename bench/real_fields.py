@@ -2,8 +2,9 @@
 
     python bench/real_fields.py PATCHES [--model BUNDLE] [--mpp 0.5]
 
-PATCHES holds manifest.csv (file, label, source) and the pictures. Prints, in colour and in grayscale, what the tiles of
-112 µm of every label are called (by their mean probability), and the AUROC of a field's mean probability against all
+PATCHES holds manifest.csv (file, label, source) and the pictures. Prints, in colour, in grayscale and stain-matched (one
+median and one spread of optical density a channel for all fields), what the tiles of 112 µm of every label are called
+(by their mean probability), and the AUROC of a field's mean probability against all
 other fields. Fields of one source are one cluster: these are few, the figures coarse. For a model with stain
 normalisation (`tile.tissue_od`) the fields of a source are normalised together, as if they were its slide.
 """
@@ -13,6 +14,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -30,6 +32,11 @@ TRUE_LABEL = {"bone": "bone", "calcification": "calcification"}
 TILE_UM = 112
 LEAST_FIELD_PX = 64
 GLASS = 225
+LEAST_OD = 0.09  # of green, from which a pixel is stained
+MATCHED_OD = np.array([0.22, 0.60, 0.36])
+MATCHED_SPREAD = np.array([0.15, 0.30, 0.20])
+
+View = Literal["in colour", "in grayscale", "stain-matched"]
 
 
 @dataclass(frozen=True)
@@ -47,22 +54,36 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float((ranks.sum() - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
 
 
-def read_field(path: Path, mpp: float, model_mpp: float, grey: bool) -> np.ndarray:
+def read_field(path: Path, mpp: float, model_mpp: float, view: View) -> np.ndarray:
     """Read a field (H, W, 3) at the model's scale, sides cut to multiples of 32 px."""
     rgb = cv2.imread(str(path))[..., ::-1]
     rgb = cv2.resize(rgb, None, fx=mpp / model_mpp, fy=mpp / model_mpp, interpolation=cv2.INTER_AREA)
-    if grey:
+    if view == "in grayscale":
         rgb = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    if view == "stain-matched":
+        rgb = stain_matched(rgb)
     return np.ascontiguousarray(rgb[: rgb.shape[0] // 32 * 32, : rgb.shape[1] // 32 * 32])
 
 
-def score_fields(patches: Path, model: Model, mpp: float, grey: bool) -> list[Field]:
+def stain_matched(rgb: np.ndarray) -> np.ndarray:
+    """Give the stained pixels of a picture (H, W, 3) the median and the quartiles' distance that all fields get."""
+    od = np.log(245.0) - np.log(np.maximum(rgb, 1.0))
+    stained = od[od[..., 1] > LEAST_OD]
+    if len(stained) < 100:
+        return rgb
+    low, middle, high = np.percentile(stained, (25, 50, 75), axis=0)
+    matched = (od - middle) / np.maximum(high - low, 0.02) * MATCHED_SPREAD + MATCHED_OD
+    matched = np.where(od[..., 1:2] > LEAST_OD, np.maximum(matched, 0), od)
+    return np.clip(245 * np.exp(-matched) + 0.5, 0, 255).astype(np.uint8)
+
+
+def score_fields(patches: Path, model: Model, mpp: float, view: View) -> list[Field]:
     """Score every field that is large enough; cells on glass count in no figure."""
     engine = TorchEngine(model, torch.device("cpu"))
     stride = model.card.tile.stride_px
     side = max(1, round(TILE_UM / (model.card.tile.mpp * stride)))
     fields = []
-    for label, rgb in _shown(patches, model, mpp, grey):
+    for label, rgb in _shown(patches, model, mpp, view):
         tissue = cv2.resize(rgb, None, fx=1 / stride, fy=1 / stride, interpolation=cv2.INTER_AREA).min(axis=2) < GLASS
         probability = engine.score(rgb[None])[0]
         tissue |= not tissue.any()
@@ -77,13 +98,13 @@ def score_fields(patches: Path, model: Model, mpp: float, grey: bool) -> list[Fi
     return fields
 
 
-def _shown(patches: Path, model: Model, mpp: float, grey: bool) -> Iterator[tuple[str, np.ndarray]]:
+def _shown(patches: Path, model: Model, mpp: float, view: View) -> Iterator[tuple[str, np.ndarray]]:
     """Yield label and pixels of every field that is large enough, its stain normalised if the model asks for that."""
     with open(patches / "manifest.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     sources: dict[str, list[tuple[str, np.ndarray]]] = {}
     for row in rows:
-        rgb = read_field(patches / row["file"], mpp, model.card.tile.mpp, grey)
+        rgb = read_field(patches / row["file"], mpp, model.card.tile.mpp, view)
         if min(rgb.shape[:2]) >= LEAST_FIELD_PX:
             sources.setdefault(row["source"], []).append((row["label"], rgb))
     wanted = model.card.tile.tissue_od
@@ -118,11 +139,11 @@ def main() -> None:
 
 
 def print_fields(model: Model, patches: Path, mpp: float) -> None:
-    """Print the table of one model, in colour and in grayscale."""
+    """Print the table of one model, in every view."""
     names = model.card.classes.names
-    for grey in (False, True):
-        fields = score_fields(patches, model, mpp, grey)
-        print("in grayscale" if grey else "in colour")
+    for view in get_args(View):
+        fields = score_fields(patches, model, mpp, view)
+        print(view)
         for label in dict.fromkeys(f.label for f in fields):
             n = sum(f.label == label for f in fields)
             shares = [called_share(fields, label, (k,)) for k in range(len(names))]
