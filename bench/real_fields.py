@@ -3,8 +3,8 @@
     python bench/real_fields.py PATCHES [--model BUNDLE] [--mpp 0.5]
 
 PATCHES holds manifest.csv (file, label, source) and the pictures. Prints, in colour, in grayscale and stain-matched
-(one median and one spread of optical density a channel for all fields), what the tiles of 112 µm of every label are called
-(by their mean probability), and the AUROC of a field's mean probability against all
+(one median and one spread of optical density a channel for all fields), what the tiles of 112 µm of every label are
+called (by their mean probability), and the AUROC of a field's mean probability against all
 other fields. Fields of one source are one cluster: these are few, the figures coarse. For a model with stain
 normalisation (`tile.tissue_od`) the fields of a source are normalised together, as if they were its slide.
 """
