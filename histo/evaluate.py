@@ -110,14 +110,18 @@ def evaluate(
     found["sample_size"] = sample_size(by_label)
     found["learning_curve"] = learning_curve(found, options.smaller)
     found["at_prevalences"] = {label: at_prevalences(by_label[label]) for label in cohort.labels[1:]}
+    _write(folder, found, cohort)
+    if options.note and options.model:
+        note_figures(options.model, options.note, summary(_plain(found)))
+    return found
+
+
+def _write(folder: Path, found: dict[str, Any], cohort: Cohort) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     found["checklists"] = write_checklists(folder, answers_of(found))
     write_page(folder / "report.html", found, cohort)
     text = json.dumps(_plain(found), indent=1, allow_nan=False, ensure_ascii=False)
     write_text(folder / "report.json", text.encode("utf-8", "replace").decode("utf-8") + "\n")
-    if options.note and options.model:
-        note_figures(options.model, options.note, summary(_plain(found)))
-    return found
 
 
 def headline(report: Mapping[str, Any]) -> list[str]:

@@ -255,6 +255,7 @@ SMALL = (
     "network.backbone=mobilenet_v3_small",
     "network.start=random",
     "tile.size_px=128",
+    "tile.tissue_od=null",
     "data.tile_px=null",
     "tile.margin_px=32",
     "data.tiles_per_epoch=12",
