@@ -92,7 +92,7 @@ def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: b
     """Return a sentence on what was checked; raise `UsageError` for slides or patients that the model learnt from."""
     kept = model.card.training.get(LEARNT_FROM)
     if not isinstance(kept, dict):
-        return "the card does not say which slides the model was trained on, so that they are others is not checked."
+        return "the card does not say which slides the model was trained on, so that they are others is not checked"
     patients = sorted({r.patient for r in records})
     known = [] if other_persons else seen(patients, [hashed_patient(p) for p in patients], kept)
     if known:
@@ -103,7 +103,7 @@ def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: b
     slides = seen([r.slide for r in records], [sha256_of(r.path) for r in records], kept)
     if slides:
         raise UsageError(f"{_some(slides)} of the manifest: the model was trained on the same file; leave it out")
-    return f"none of the {'slides' if other_persons else 'slides and patients'} was in the training."
+    return f"none of the {'slides' if other_persons else 'slides and patients'} was in the training"
 
 
 def _refuse_too_few(manifest: Path, records: Sequence[SlideRecord], model: Model, sizes: SampleSizes) -> None:

@@ -13,7 +13,7 @@ from histo.data.records import SlideRecord
 from histo.errors import UsageError
 from histo.evaluation.abstention import abstention, conformal
 from histo.evaluation.answers import answers_of
-from histo.evaluation.banners import as_json, banners_of
+from histo.evaluation.banners import as_json, banners_of, is_phantom
 from histo.evaluation.baselines import learnt_judges
 from histo.evaluation.calibration import brier, debiased, reliability, slope_and_intercept
 from histo.evaluation.card_note import summary
@@ -197,11 +197,12 @@ def _comparators(cohort: Cohort, bootstrap: Bootstrap, options: Options) -> dict
 def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[SlideRecord]:
     """Return the slides that baselines learn from. Raises `UsageError` where a judged one is among them."""
     files = {c.record.path.resolve() for c in cohort.cases}
-    patients = {c.record.patient for c in cohort.cases} - {""}
-    known = [r.slide for r in trained if r.path.resolve() in files or r.patient in patients]
+    # Cohorts of phantoms all count their patients from the same name.
+    named = {c.record.patient for c in cohort.cases if not is_phantom(c)} - {""}
+    known = [r.slide for r in trained if r.path.resolve() in files or r.patient in named]
     if known:
         raise UsageError(
-            f"{len(known)} of the slides of {path} ({', '.join(known[:3])}, …) are judged here too, or their "
+            f"{len(known)} of the slides of {path} (first {known[0]}) are judged here too, or their "
             "patients are: baselines would learn what they are asked; give the manifest of the training"
         )
     return trained

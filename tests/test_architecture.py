@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "console": RECORDS,
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),
     "labelling": ("console", "archive*", "infer", "data*", *RECORDS),
-    "inspection": ("console", "infer", *RECORDS),
+    "inspection": ("console", "infer", "data*", *RECORDS),
     "doctor": ("console", "infer", "data*", *RECORDS, "__init__"),
     "cli*": ("*",),
 }

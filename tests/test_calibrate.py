@@ -117,7 +117,7 @@ def test_slides_and_patients_of_the_training_are_refused(calibrated, colour_bund
     assert said.startswith("s2 of the manifest: the model was trained on the same file")
     lines: list[str] = []
     calibrate(tmp_path / "patient", painted_cohort, tmp_path / "new", replace(FEW, other_persons=True), lines.append)
-    assert lines[0] == "none of the slides was in the training."
+    assert lines[0] == "none of the slides was in the training"
 
 
 def test_results_without_evidence_are_refused(calibrated, colour_bundle, painted_cohort, tmp_path, monkeypatch):

@@ -47,19 +47,38 @@ def stain_norm_of(overview: Overview, tissue: Tissue, wanted_od: tuple[float, fl
     Ink counts for nothing. A slide without stained pixels stays as it is, and so does every slide of a model that asks
     for no density.
     """
-    inside = overview.rgb[tissue.mask & ~tissue.excluded]
-    if wanted_od is None or not len(inside):
+    if wanted_od is None:
         return AS_THEY_ARE
-    glass = glass_of(overview.rgb)
-    return stain_norm_for(inside[:: -(-len(inside) // MOST_PIXELS)], glass, wanted_od)
+    return stain_norm_for(_tissue_rgb(overview, tissue), glass_of(overview.rgb), wanted_od)
+
+
+def tissue_od(overview: Overview, tissue: Tissue) -> tuple[float, float, float] | None:
+    """Return the median optical density (red, green, blue) of a slide's stained tissue; None where it has none."""
+    stained = _stained(_tissue_rgb(overview, tissue), glass_of(overview.rgb))
+    if not len(stained):
+        return None
+    red, green, blue = (float(v) for v in np.median(stained, axis=0))
+    return red, green, blue
+
+
+def _tissue_rgb(overview: Overview, tissue: Tissue) -> NDArray[np.uint8]:
+    inside = overview.rgb[tissue.mask & ~tissue.excluded]
+    return inside[:: max(1, -(-len(inside) // MOST_PIXELS))]
+
+
+def _stained(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the optical densities (M, 3) of those pixels (N, 3) that are stained."""
+    if not len(rgb):
+        return np.empty((0, 3), np.float32)
+    od = optical_density(rgb[None], glass)[0]
+    return np.asarray(od[od[:, 1] > TISSUE_OD], np.float32)
 
 
 def stain_norm_for(
     tissue_rgb: NDArray[np.uint8], glass: NDArray[np.float64], wanted_od: tuple[float, float, float]
 ) -> StainNorm:
     """Return the normalisation of tissue pixels (N, 3) seen against `glass` (3,), see `stain_norm_of`."""
-    od = optical_density(tissue_rgb[None], glass)[0]
-    stained = od[od[:, 1] > TISSUE_OD]
+    stained = _stained(tissue_rgb, glass)
     if not len(stained):
         return AS_THEY_ARE
     median, wanted = np.median(stained, axis=0), np.array(wanted_od)

@@ -23,6 +23,8 @@ def learning_curve(report: Mapping[str, Any], others: Sequence[Path]) -> list[di
         other = _read(path)
         if other["reference"]["manifest_sha256"] != manifest:
             raise UsageError(f"{path} judges by another manifest; a learning curve needs the same slides throughout")
+        if other["freeze"]["digest"] in [p["digest"] for p in points]:
+            raise UsageError(f"{path} is of a model that is in the curve already; leave it out")
         points.append(_point(other, str(path)))
     return sorted(points, key=lambda p: p["patients"])
 

@@ -59,7 +59,7 @@ def _bundle(start: str) -> Model:
 def _check_fit(model: Model, config: TrainConfig) -> None:
     """Refuse a start that was made for other pictures: its weights would mean nothing."""
     card, net = model.card, config.network
-    pairs = [
+    pairs: list[tuple[str, object, object]] = [
         ("network.backbone", net.backbone, card.network.backbone),
         ("tile.stride_px", config.tile.stride_px, card.tile.stride_px),
         ("tile.mpp", config.tile.mpp, card.tile.mpp),
@@ -67,7 +67,8 @@ def _check_fit(model: Model, config: TrainConfig) -> None:
         ("network.std", list(net.std), list(card.network.std)),
     ]
     if card.tile.tissue_od is not None:  # a model that knew no normalisation learns it quickly
-        pairs.append(("tile.tissue_od", list(config.tile.tissue_od or ()), list(card.tile.tissue_od)))
+        ours = list(config.tile.tissue_od) if config.tile.tissue_od else "not set"
+        pairs.append(("tile.tissue_od", ours, list(card.tile.tissue_od)))
     wrong = [f"{key} is {ours} and the model has {theirs}" for key, ours, theirs in pairs if ours != theirs]
     if wrong:
         raise UsageError(

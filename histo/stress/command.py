@@ -87,6 +87,7 @@ def run_stress(
         ) from error
     if options.note and bundle:
         note_figures(bundle, options.note, noted(kit, judged))
+        say(f"the table stands in the card of {bundle} too, under {options.note}")
     out.print(table(judged))
     out.print(summary(judged), markup=False)
     out.print(f"Open {folder / 'stress.html'}", markup=False)

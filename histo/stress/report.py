@@ -38,7 +38,7 @@ def summary(judged: Sequence[Judged]) -> str:
     counts = {o: sum(j.outcome == o for j in judged) for o in ("pass", "fail", "insufficient n", "not run")}
     kept = sum(j.outcome == "insufficient n" and _kept_so_far(j.checks) for j in judged)
     words = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
-    return f"{len(judged)} tests: {words}" + (
+    return f"{len(judged)} test{'s' if len(judged) != 1 else ''}: {words}" + (
         f" ({kept} of those with too few slides within every limit so far)" if kept else ""
     )
 

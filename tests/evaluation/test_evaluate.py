@@ -72,13 +72,16 @@ def test_models_that_learnt_from_fewer_patients_make_a_learning_curve(cohort, tm
         folder.mkdir()
         told["partitions"]["patients_learnt_from"] = patients
         told["primary"]["overall"]["balanced_accuracy"]["value"] = value
+        told["freeze"]["digest"] = f"of {patients}"
         (folder / "report.json").write_text(json.dumps(told))
         folders.append(folder)
-    told["partitions"]["patients_learnt_from"] = 12
+    told["partitions"]["patients_learnt_from"], told["freeze"]["digest"] = 12, "of 12"
     curve = learning_curve(told, folders)
     assert [(p["patients"], p["balanced_accuracy"]["value"]) for p in curve] == [(6, 0.4), (12, 0.8), (24, 0.8)]
     assert draw_learning_curve(curve) is not None
     assert learning_curve(told, []) == []
+    with pytest.raises(UsageError, match="in the curve already"):
+        learning_curve(told, [*folders, folders[0]])
     other = json.loads((folders[0] / "report.json").read_text())
     other["reference"]["manifest_sha256"] = "0"
     (folders[0] / "report.json").write_text(json.dumps(other))
