@@ -173,8 +173,8 @@ class TrainNetworkConfig(NetworkConfig):
             raise ValueError(f"pretrained: true and start: {self.start} contradict one another; give one of the two")
         if self.freeze != "nothing" and self.start == "random" and not self.pretrained:
             raise ValueError(
-                f"freeze: {self.freeze} would keep random weights; set freeze to nothing, or start to shipped, imagenet or "
-                "a bundle"
+                f"freeze: {self.freeze} would keep random weights; set freeze to nothing, or start to shipped, "
+                "imagenet or a bundle"
             )
         return self
 
