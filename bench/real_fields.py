@@ -4,9 +4,9 @@
 
 PATCHES holds manifest.csv (file, label, source) and the pictures. Prints, in colour, in grayscale and stain-matched
 (one median and one spread of optical density a channel for all fields), what the tiles of 112 µm of every label are
-called (by their mean probability), and the AUROC of a field's mean probability against all
-other fields. Fields of one source are one cluster: these are few, the figures coarse. For a model with stain
-normalisation (`tile.tissue_od`) the fields of a source are normalised together, as if they were its slide.
+called (by their mean probability), and the AUROC of a field's mean probability against all other fields. Fields of one
+source are one cluster: these are few, the figures coarse. For a model with stain normalisation (`tile.tissue_od`) the
+fields of a source are normalised together, as if they were its slide.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from histo.data.stain_norm import AS_THEY_ARE, stain_norm_for
-from histo.data.tissue import glass_of
+from histo.data.tissue import TISSUE_OD, glass_of
 from histo.infer import load_model
 from histo.models.bundle import Model
 from histo.models.engine_torch import TorchEngine
@@ -32,7 +32,6 @@ TRUE_LABEL = {"bone": "bone", "calcification": "calcification"}
 TILE_UM = 112
 LEAST_FIELD_PX = 64
 GLASS = 225
-LEAST_OD = 0.09  # of green, from which a pixel is stained
 MATCHED_OD = np.array([0.22, 0.60, 0.36])
 MATCHED_SPREAD = np.array([0.15, 0.30, 0.20])
 
@@ -68,12 +67,12 @@ def read_field(path: Path, mpp: float, model_mpp: float, view: View) -> np.ndarr
 def stain_matched(rgb: np.ndarray) -> np.ndarray:
     """Give the stained pixels of a picture (H, W, 3) the median and the quartiles' distance that all fields get."""
     od = np.log(245.0) - np.log(np.maximum(rgb, 1.0))
-    stained = od[od[..., 1] > LEAST_OD]
+    stained = od[od[..., 1] > TISSUE_OD]
     if len(stained) < 100:
         return rgb
     low, middle, high = np.percentile(stained, (25, 50, 75), axis=0)
     matched = (od - middle) / np.maximum(high - low, 0.02) * MATCHED_SPREAD + MATCHED_OD
-    matched = np.where(od[..., 1:2] > LEAST_OD, np.maximum(matched, 0), od)
+    matched = np.where(od[..., 1:2] > TISSUE_OD, np.maximum(matched, 0), od)
     return np.clip(245 * np.exp(-matched) + 0.5, 0, 255).astype(np.uint8)
 
 

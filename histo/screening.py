@@ -33,7 +33,7 @@ def screen_slide(opened: Opened, engines: Engines, readers: int) -> Screened:
     """
     assert opened.tiles is not None
     assert opened.tissue_map is not None
-    scores = tile_scores(opened, engines, readers)
+    scores = _tile_scores(opened, engines, readers)
     card = engines.model.card.screen
     assert card is not None
     shown = opened.tiles.some(scores >= card.threshold)
@@ -43,7 +43,7 @@ def screen_slide(opened: Opened, engines: Engines, readers: int) -> Screened:
     return Screened(shown, (opened.tissue_map > 0) & ~seen)
 
 
-def tile_scores(opened: Opened, engines: Engines, readers: int) -> NDArray[np.float32]:
+def _tile_scores(opened: Opened, engines: Engines, readers: int) -> NDArray[np.float32]:
     """Return what the screen's strongest cell on every tile (N,) of the network says, see `models.screen.strongest`."""
     slide, tiles, tissue_map, timings = opened.slide, opened.tiles, opened.tissue_map, Timings()
     assert slide is not None

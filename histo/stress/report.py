@@ -129,10 +129,16 @@ def read_judged(kit: Kit) -> list[Judged]:
 
 
 def noted(kit: Kit, judged: Sequence[Judged]) -> dict[str, Any]:
-    """Return what a model's card says of a run: with what it was done, and outcome and figures of every test."""
+    """Return what a model's card says of a run: with what it was done, and outcome and figures of every test.
+
+    What was not run has no figure: the command that would run it names folders of this machine.
+    """
     head = {k: v for k, v in head_of(kit).items() if k in ("histo", "seed", "slides", "size_px", "domain")}
     tests = {
-        f"{j.trial.number} {j.trial.name}": {"outcome": j.outcome, "figures": {c.what: c.figure for c in j.checks}}
+        f"{j.trial.number} {j.trial.name}": {
+            "outcome": j.outcome,
+            "figures": {c.what: c.figure for c in j.checks if c.outcome != "not run"},
+        }
         for j in judged
     }
     return head | {"summary": summary(judged), "tests": tests}

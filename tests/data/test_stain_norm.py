@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from histo.data.stain_norm import AS_THEY_ARE, MOST_GAIN, NormalisedReader, stain_norm_for, stain_norm_of
 from histo.data.tissue import Tissue
-from histo.geometry import MapGrid
+from histo.geometry import MapGrid, ReadPlan
 from histo.results import Overview
 
 WANTED = (0.22, 0.60, 0.36)
@@ -79,11 +79,11 @@ def test_ink_does_not_move_the_norm():
 
 def test_a_reader_gives_normalised_tiles_whatever_their_shape():
     class Same:
-        def read_tile(self, position, plan):
+        def read_tile(self, position_level0_px, plan):
             return np.full((8, 8, 3), 120, np.uint8)
 
     norm = stain_norm_for(pixels(tissue_like()), GLASS, WANTED)
-    one = NormalisedReader(Same(), norm).read_tile((0, 0), None)  # type: ignore[arg-type]
+    one = NormalisedReader(Same(), norm).read_tile((0, 0), ReadPlan(0, (8, 8), 8, (1.0, 1.0)))
     batch = norm.apply(np.full((2, 8, 8, 3), 120, np.uint8))
     assert np.array_equal(batch[0], one)
     assert np.array_equal(norm.apply(np.empty((0, 8, 8, 3), np.uint8)), np.empty((0, 8, 8, 3), np.uint8))

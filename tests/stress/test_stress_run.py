@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from histo.errors import UsageError
-from histo.models.bundle import load_bundle
+from histo.models.bundle import CARD, load_bundle
 from histo.stress import scoring
 from histo.stress.catalogue import CATALOGUE, select
 from histo.stress.command import Options, kit_of, run_stress
@@ -20,7 +20,7 @@ from histo.stress.views import Source, View, make, numbers_of
 QUICK = Options(slides=2, size_px=1000, tests="10,14,39", workers=1, device="cpu")
 
 
-def run(bundle: Path, folder: Path, options: Options = QUICK) -> list[str]:
+def run(bundle: Path | None, folder: Path, options: Options = QUICK) -> list[str]:
     lines: list[str] = []
     run_stress(bundle, folder, options, lambda done, total: None, lines.append)
     return lines
@@ -94,13 +94,17 @@ def test_the_table_goes_into_the_card_and_the_digest_stays(colour_bundle, tmp_pa
     bundle = tmp_path / "bundle"
     shutil.copytree(colour_bundle, bundle)
     before = load_bundle(bundle).digest
-    options = Options(slides=1, size_px=1000, tests="10", workers=1, device="cpu", note="stress")
+    options = Options(slides=1, size_px=1000, tests="10,36", workers=1, device="cpu", note="stress")
     run(bundle, tmp_path / "out", options)
     model = load_bundle(bundle)
     assert model.digest == before
-    assert "10 turn" in model.card.evaluation["stress"]["tests"]
+    noted = model.card.evaluation["stress"]["tests"]
+    assert noted["10 turn"]["figures"]
+    assert noted["36 shortcut"] == {"outcome": "not run", "figures": {}}
+    # The commands of what was not run name folders; a card travels.
+    assert str(tmp_path) not in (bundle / CARD).read_text()
     with pytest.raises(UsageError, match="give its folder"):
-        run(None, tmp_path / "out", options)  # type: ignore[arg-type]
+        run(None, tmp_path / "out", options)
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(colour_bundle, tmp_path, monkeypatch):
