@@ -1,6 +1,6 @@
 """Stain normalisation: every slide is brought to the density of stain that its model knows, before the network sees it.
 
-Laboratories stain and cut so differently that the same dermis is five times as dense on one slide as on another. Per
+Laboratories stain and cut so differently that skin is four times as dense on one real slide as on another. Per
 channel, optical density is multiplied by one number for the whole slide, which moves the median of its tissue to where
 it lay on the slides of the training (after Reinhard et al. 2001, with gains alone, and robust against lesions: a median
 takes no notice of a part). What is judged about the slide itself, its stain and focus, is measured on the pixels as

@@ -38,6 +38,7 @@ BACKBONE = "compact"
 TRAIN_CELLS, TRAIN_MARGIN_CELLS = 20, 3  # of a training tile
 SIZE_CELLS, MARGIN_CELLS = 64, 6  # of a tile of inference; the margin is half of what a cell of `compact` sees
 REACH = Reach(smooth_cells=1, spread_cells=1)
+OTHER_STAIN = 0.5  # of the jitter of training: what normalisation leaves between laboratories
 SPECK = 0.02  # a cell with less of a lesion need not be found
 TOLD_EVERY = 200
 
@@ -197,8 +198,8 @@ def _as_it_is(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _stained(config: TrainConfig, seed: int) -> Look:
-    """Return what stains tiles anew, all of a slide alike; slides of a model with stain normalisation differ less."""
-    strength = config.augment.stain * (0.5 if config.tile.tissue_od else 1.0)
+    """Return what stains tiles anew, all of a slide alike."""
+    strength = config.augment.stain * (OTHER_STAIN if config.tile.tissue_od else 1.0)
     return lambda tile: jitter_stain(tile, strength, config.augment.grain, seed)
 
 
