@@ -49,8 +49,8 @@ def test_a_map_is_the_same_when_the_slide_is_moved_by_half_a_tile(phantoms, writ
     with open_slide(phantoms["heterotopic_ossification"].slide) as slide:
         image = slide.read((0, 0), 0, slide.pyramid.size_level0_px)
     model = load_model()
-    # Whole map cells of 32 level-0 px, about half of the kept 448 tile px: the lattices stay aligned.
-    shift = 448
+    kept = model.card.tile.spec().kept_cells
+    shift = kept // 2 * 32  # whole map cells of 32 level-0 px: the lattices stay aligned
     moved = cv2.copyMakeBorder(image, shift, 0, shift, 0, cv2.BORDER_REPLICATE)
     maps = []
     for name, picture in (("here", image), ("there", moved)):
@@ -64,11 +64,10 @@ def test_a_map_is_the_same_when_the_slide_is_moved_by_half_a_tile(phantoms, writ
     difference = np.abs(here.probability.astype(np.float32) - there_p).max(axis=0)
     assert both.sum() > 1000
     assert difference[both].mean() < 0.02
-    # Cells beside a seam of the first run, of which the network sees less, differ little more than the others.
-    kept = model.card.tile.spec().kept_cells
+    # Cells beside a seam of the first run differ no more than the others.
     columns = np.arange(here.valid.shape[1])
     beside = np.isin(columns % kept, (0, kept - 1))[None, :] & both
-    assert difference[beside].mean() < difference[both & ~beside].mean() + 0.04
+    assert difference[beside].mean() < difference[both & ~beside].mean() + 0.02
 
 
 def test_one_damaged_tile_costs_that_tile(paint_slide, write_tiff, tmp_path, colour_model):

@@ -42,7 +42,7 @@ def test_other_classes_take_the_trunk_alone(shipped_config):
     ("override", "message"),
     [
         ("tile.mpp=0.5", r"tile.mpp is 0.5 and the model has"),
-        ("tile.stride_px=32", r"tile.stride_px is 32 and the model has"),
+        ("tile.stride_px=8", r"tile.stride_px is 8 and the model has"),
         ("network.backbone=resnet50", r"network.backbone is resnet50 and the model has"),
         ("network.mean=[0.5, 0.5, 0.5]", r"network.mean is \[0.5, 0.5, 0.5\] and the model has"),
     ],
