@@ -87,6 +87,10 @@ def evaluate(
             "--smaller", help="Report of a model that learnt from fewer slides, for the learning curve; again for more."
         ),
     ] = None,
+    familiar: Annotated[
+        Path | None,
+        typer.Option("--familiar", help="This model's report on slides like those it learnt from: what changes here."),
+    ] = None,
     aliases: Aliases = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     note: Annotated[
@@ -98,7 +102,9 @@ def evaluate(
     from histo.evaluate import Options, evaluate, headline
     from histo.labelling import read_aliases
 
-    chosen = Options(model, split, against, learnt, smaller or (), read_aliases(aliases or []), seed, note=note)
+    chosen = Options(
+        model, split, against, learnt, smaller or (), familiar, read_aliases(aliases or []), seed, note=note
+    )
     with progress("slides") as start:
         found = evaluate(out, file, report, chosen, start("comparing with the truth"))
     for line in headline(found):

@@ -19,7 +19,7 @@ from histo.evaluation.calibration import brier, debiased, reliability, slope_and
 from histo.evaluation.card_note import summary
 from histo.evaluation.cases import Cohort, read_cohort
 from histo.evaluation.checklists import write_checklists
-from histo.evaluation.comparators import agreement_of_readers, compare, majority, other_run, readers
+from histo.evaluation.comparators import Judge, agreement_of_readers, compare, majority, other_run, readers
 from histo.evaluation.discrimination import primary, ranks, sample_size
 from histo.evaluation.freeze import freeze, partitions, reference
 from histo.evaluation.gallery import errors_of
@@ -28,11 +28,15 @@ from histo.evaluation.intervals import words
 from histo.evaluation.learning_curve import learning_curve
 from histo.evaluation.locating import Held, localisation, measure_all
 from histo.evaluation.page import write_page
+from histo.evaluation.pool_probe import Pooled, probe
 from histo.evaluation.resampling import ROUNDS, Bootstrap
+from histo.evaluation.robustness import foreign, robustness
 from histo.evaluation.training_record import sides_of
 from histo.evaluation.usefulness import at_prevalences, decisions
 from histo.files import write_text
-from histo.models.bundle import SHIPPED, ModelCard, load_bundle, note_figures
+from histo.models.bundle import SHIPPED, Model, ModelCard, load_bundle, note_figures
+from histo.models.engine import Engines
+from histo.reference import features_of
 from histo.results import RESEARCH_USE
 
 REPORT_SCHEMA = 1
@@ -47,8 +51,9 @@ class Options:
     `model` is the bundle that made the results (its card and the training's `splits.csv` beside it are read);
     `split` which slides of the manifest to judge; `against` another run on the same slides; `train` the manifest of
     the slides that baselines learn from; `smaller` reports of models that learnt from fewer slides, for the learning
-    curve; `aliases` other words for classes in annotation files. With `note` the card
-    of `model` gets the headline figures under this name.
+    curve; `familiar` the report of this model on slides like those it learnt from, to see what changes; `aliases`
+    other words for classes in annotation files. With `note` the card of `model` gets the headline figures under this
+    name.
     """
 
     model: Path | None = None
@@ -56,6 +61,7 @@ class Options:
     against: Path | None = None
     train: Path | None = None
     smaller: Sequence[Path] = ()
+    familiar: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     rounds: int = ROUNDS
@@ -101,7 +107,8 @@ def evaluate(
         "calibration": _calibration(cohort, held, options.seed) | {"conformal": conformal(cohort)},
         "localisation": localisation(cohort, located, bootstrap),
         "subgroups": subgroups(cohort),
-        "comparators": _comparators(cohort, bootstrap, options),
+        "foreign": foreign(cohort),
+        "comparators": _comparators(cohort, bootstrap, options, bundle),
         "errors": errors_of(cohort),
         "decision_curve": decisions(cohort),
         "bootstrap": {"rounds": options.rounds, "seed": options.seed, "patients": bootstrap.patients},
@@ -109,6 +116,7 @@ def evaluate(
     by_label = found["primary"]["by_label"]
     found["sample_size"] = sample_size(by_label)
     found["learning_curve"] = learning_curve(found, options.smaller)
+    found["robustness"] = robustness(found, options.familiar, found["freeze"]["card"])
     found["at_prevalences"] = {label: at_prevalences(by_label[label]) for label in cohort.labels[1:]}
     _write(folder, found, cohort)
     if options.note and options.model:
@@ -180,7 +188,7 @@ def _calibrated(probability: np.ndarray, happened: np.ndarray, seed: int) -> dic
     }
 
 
-def _comparators(cohort: Cohort, bootstrap: Bootstrap, options: Options) -> dict[str, Any]:
+def _comparators(cohort: Cohort, bootstrap: Bootstrap, options: Options, bundle: Path | None) -> dict[str, Any]:
     trained = _apart(read_manifest(options.train, cohort.labels), cohort, options.train) if options.train else []
     read = readers(cohort)
     judges = [majority(cohort, trained), *read]
@@ -188,10 +196,23 @@ def _comparators(cohort: Cohort, bootstrap: Bootstrap, options: Options) -> dict
         judges.append(other_run(cohort, options.against, cohort.manifest, options.split))
     if trained:
         judges += learnt_judges(cohort, trained, options.aliases)
+        if bundle:
+            judges.append(_probe(cohort, trained, load_bundle(bundle)))
     return {
         "judges": compare(cohort, judges, bootstrap),
         "reader_agreement": agreement_of_readers(read, cohort.labels),
     }
+
+
+def _probe(cohort: Cohort, trained: Sequence[SlideRecord], model: Model) -> Judge:
+    engines = Engines(model)
+
+    def pooled(record: SlideRecord) -> Pooled | None:
+        seen = features_of(model, engines, record, learnt=False)
+        return None if seen is None else seen.features.mean(axis=0, dtype=np.float64)
+
+    learnt = [(r.patient, r.label, features) for r in trained if (features := pooled(r)) is not None]
+    return probe(learnt, [pooled(c.record) for c in cohort.cases])
 
 
 def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[SlideRecord]:

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "learning*": ("learning*", "infer", "reference", "screening", "data*", "models*", *RECORDS, "__init__"),
     "calibrate": ("archive*", "learning.presence", "infer", "reference", "data*", "models*", *RECORDS),
     "evaluation*": ("evaluation*", "data*", "export*", *RECORDS),
-    "evaluate": ("evaluation*", "models.bundle", "data*", *RECORDS),
+    "evaluate": ("evaluation*", "reference", "models*", "data*", *RECORDS),
     "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
     "stress*": ("stress*", "phantom*", "infer", "console", *LEAVES, *RECORDS, "__init__"),
     "console": RECORDS,

@@ -43,8 +43,18 @@ def answers_of(report: Mapping[str, Any]) -> dict[str, str]:
         "abstention": f"decided {words(abstained['decided'])}; worst case {words(abstained['worst_case_accuracy'])}",
         "subgroups": f"{len(report['subgroups'])} groups; report.json, subgroups; which were planned: {AUTHOR}",
         "errors": f"{len(report['errors'])} slides judged wrongly, each shown in report.html",
-        "robustness": f"{AUTHOR} (histo stress)",
+        "robustness": _robustness(report["robustness"]),
     }
+
+
+def _robustness(found: Mapping[str, Any]) -> str:
+    """Return what was tried: the change away from familiar slides, the stress tests that the card holds."""
+    told = []
+    if found["familiar"]:
+        first = found["familiar"]["change"][0]
+        told.append(f"{first['measure']} {_number(first['change']['value'])} against familiar slides")
+    told += [f"stress tests {table['name']}" for table in found["stress"]]
+    return "; ".join(told) + "; report.json, robustness" if told else f"{AUTHOR} (histo stress, --familiar)"
 
 
 def _number(value: float | None) -> str:

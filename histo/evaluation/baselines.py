@@ -148,17 +148,20 @@ def _strongest(judge: "Softmax", rows: NDArray[np.float64]) -> NDArray[np.float6
 
 @dataclass(frozen=True, eq=False)
 class Softmax:
-    """A logistic regression of several classes that weigh alike; its inputs are the features and their squares."""
+    """A logistic regression of several classes that weigh alike, on features and, if so fitted, their squares."""
 
     weights: NDArray[np.float64]
     middle: NDArray[np.float64]
     spread: NDArray[np.float64]
+    squares: bool = True
 
     @staticmethod
-    def fit(rows: NDArray[np.float64], truth: NDArray[np.int64], classes: int, strength: float = 1e-3) -> "Softmax":
+    def fit(
+        rows: NDArray[np.float64], truth: NDArray[np.int64], classes: int, strength: float = 1e-3, squares: bool = True
+    ) -> "Softmax":
         """Fit on rows (N, F) of classes (N,), with a ridge of `strength`."""
         middle, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-9
-        x = _design((rows - middle) / spread)
+        x = _design((rows - middle) / spread, squares)
         counts = np.bincount(truth, minlength=classes)
         weight = (1 / np.maximum(counts, 1))[truth] / max(int((counts > 0).sum()), 1)
         wanted = np.eye(classes)[truth]
@@ -170,12 +173,12 @@ class Softmax:
             return float(-(weight[:, None] * wanted * log_p).sum() + strength * (w**2).sum()), slope.ravel()
 
         found = minimize(loss, np.zeros(x.shape[1] * classes), jac=True, method="L-BFGS-B", options={"maxiter": 300})
-        return Softmax(found.x.reshape(x.shape[1], classes), middle, spread)
+        return Softmax(found.x.reshape(x.shape[1], classes), middle, spread, squares)
 
     def chances(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the chance of every class (N, C)."""
-        return np.asarray(softmax(_design((rows - self.middle) / self.spread) @ self.weights, axis=1))
+        return np.asarray(softmax(_design((rows - self.middle) / self.spread, self.squares) @ self.weights, axis=1))
 
 
-def _design(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([np.ones((len(z), 1)), z, z**2], axis=1)
+def _design(z: NDArray[np.float64], squares: bool) -> NDArray[np.float64]:
+    return np.concatenate([np.ones((len(z), 1)), z, *([z**2] if squares else [])], axis=1)

@@ -1,4 +1,4 @@
-"""Agreement of lesion areas with the truth: relative error, Bland-Altman on the logarithm, Lin's concordance."""
+"""Agreement of lesion areas with the truth: relative error, Bland-Altman on the logarithm, concordance, ICC."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,9 @@ def area_agreement(located: Sequence[Located], bootstrap: Bootstrap, rows: NDArr
     truth = np.array([located[k].truth_mm2 for k in kept])
     called = np.array([located[k].called_mm2 for k in kept])
     if not len(kept):
-        return {"n": 0, "median_error": None, "median_bias": None, "missed": 0, "ccc": None, "bland_altman": None}
+        return {"n": 0, "median_error": None, "median_bias": None, "missed": 0, "ccc": None, "icc": None} | {
+            "bland_altman": None
+        }
     error = called / truth - 1
     weights = bootstrap.weights[:, rows[kept]]
     interval = percentiles(_weighted_median(np.abs(error), weights))
@@ -32,6 +34,7 @@ def area_agreement(located: Sequence[Located], bootstrap: Bootstrap, rows: NDArr
         "median_bias": float(np.median(error)),
         "missed": int((called == 0).sum()),
         "ccc": concordance(truth, called),
+        "icc": intraclass_correlation(truth, called),
         "bland_altman": bland_altman(truth, called),
         "pairs_mm2": [[float(a), float(b)] for a, b in zip(truth, called, strict=True)],
     }
@@ -43,6 +46,22 @@ def concordance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float |
         return None
     covariance = float(((one - one.mean()) * (other - other.mean())).mean())
     return 2 * covariance / float(one.var() + other.var() + (one.mean() - other.mean()) ** 2)
+
+
+def intraclass_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    """Return ICC(A,1) of two raters, absolute agreement of single ratings (McGraw and Wong 1996).
+
+    From the mean squares of a two-way analysis of variance; None for fewer than three pairs or no spread.
+    """
+    pairs = np.stack([one, other], axis=1)
+    n, raters = pairs.shape
+    if n < 3 or np.ptp(pairs) == 0:
+        return None
+    whole, rows, columns = pairs.mean(), pairs.mean(axis=1), pairs.mean(axis=0)
+    between = raters * ((rows - whole) ** 2).sum() / (n - 1)
+    raters_apart = n * ((columns - whole) ** 2).sum() / (raters - 1)
+    rest = ((pairs - rows[:, None] - columns + whole) ** 2).sum() / ((n - 1) * (raters - 1))
+    return float((between - rest) / (between + (raters - 1) * rest + raters * (raters_apart - rest) / n))
 
 
 def bland_altman(truth: NDArray[np.float64], called: NDArray[np.float64]) -> dict[str, float | int] | None:

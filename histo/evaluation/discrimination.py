@@ -120,14 +120,14 @@ def rank(scores: NDArray[np.float64], truth: NDArray[np.float64], bootstrap: Boo
         return with_patients({"value": value, "n": len(rows)}, low_high)
 
     area = figure(auroc)
-    area |= dict(zip(("low", "high"), _logit_interval(area["value"], n_positive, n_negative), strict=True))
+    area |= dict(zip(("low", "high"), logit_interval(area["value"], n_positive, n_negative), strict=True))
     judged = np.flatnonzero(known)
     filled = np.where(scored, scores, np.where(truth == 1, -1.0, 2.0))[judged]
     worst = float(auroc(filled, truth[judged] == 1, np.ones((1, len(judged))))[0])
     return counts | {"auroc": area, "auprc": figure(average_precision), "worst_case_auroc": worst}
 
 
-def _logit_interval(area: float, positive: int, negative: int) -> tuple[float, float]:
+def logit_interval(area: float, positive: int, negative: int) -> tuple[float, float]:
     """Return the interval of an AUROC by Hanley and McNeil 1982 on the logit, which stays inside 0 and 1.
 
     At exactly 0 or 1 their variance is 0; the rule of three on the smaller side stands in for it.

@@ -87,13 +87,30 @@ def draw_roc(scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]]
     axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
     for name, (values, positive) in scores.items():
         if positive.any() and not positive.all():
-            order = np.argsort(-values, kind="stable")
-            ends = np.flatnonzero(np.diff(values[order], append=np.nan) != 0)
-            true = np.cumsum(positive[order])[ends] / positive.sum()
-            false = np.cumsum(~positive[order])[ends] / (~positive).sum()
-            axes.plot([0, *false], [0, *true], color=colours_of(model).get(name), label=name.replace("_", " "))
+            axes.plot(*_roc(values, positive), color=colours_of(model).get(name), label=name.replace("_", " "))
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel="1 - specificity", ylabel="sensitivity")
     axes.legend(fontsize=8, loc="lower right")
+    return _drawn(figure)
+
+
+def _roc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[list[float], list[float]]:
+    """Return the share of negatives and of positives at or above every distinct value, from the strongest on."""
+    order = np.argsort(-values, kind="stable")
+    ends = np.flatnonzero(np.diff(values[order], append=np.nan) != 0)
+    true = np.cumsum(positive[order])[ends] / positive.sum()
+    false = np.cumsum(~positive[order])[ends] / (~positive).sum()
+    return [0.0, *false.tolist()], [0.0, *true.tolist()]
+
+
+def draw_foreign(here: Sequence[float], familiar: Sequence[float]) -> Picture | None:
+    """Draw how the share of foreign tissue alone tells these slides from familiar ones: a ROC curve."""
+    if not here or not familiar:
+        return None
+    figure, axes = _plot(4.6, 4.3)
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
+    axes.plot(*_roc(np.array([*here, *familiar]), np.arange(len(here) + len(familiar)) < len(here)), color="#35618f")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel="familiar slides above the limit")
+    axes.set_ylabel("these slides above the limit")
     return _drawn(figure)
 
 

@@ -1,11 +1,11 @@
 """How much more slides to learn from would bring: this evaluation beside those of models that learnt from fewer."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from histo.errors import UsageError
+from histo.evaluation.other_reports import read_report
 
 
 def learning_curve(report: Mapping[str, Any], others: Sequence[Path]) -> list[dict[str, Any]]:
@@ -19,25 +19,13 @@ def learning_curve(report: Mapping[str, Any], others: Sequence[Path]) -> list[di
     manifest = report["reference"]["manifest_sha256"]
     points = [_point(report, "this evaluation")]
     for path in others:
-        other = _read(path)
+        other = read_report(path)
         if other["reference"]["manifest_sha256"] != manifest:
             raise UsageError(f"{path} judges by another manifest; a learning curve needs the same slides throughout")
         if other["freeze"]["digest"] in [p["digest"] for p in points]:
             raise UsageError(f"{path} is of a model that is in the curve already; leave it out")
         points.append(_point(other, str(path)))
     return sorted(points, key=lambda p: p["patients"])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    file = path / "report.json" if path.is_dir() else path
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        _ = found["reference"]["manifest_sha256"], found["primary"]["overall"]["balanced_accuracy"]["value"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{file} is no report of histo evaluate; give the folder that holds its report.json"
-        ) from error
-    return found
 
 
 def _point(report: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from histo.evaluation.localisation import LEVELS, Located, locate
 from histo.evaluation.ranking import average_precision
 from histo.evaluation.resampling import Bootstrap, percentiles
 from histo.evaluation.sizes import by_size, needles
+from histo.evaluation.strongest import strongest
 from histo.evaluation.truth import classes_of, draw_truth
 from histo.results import ModelInfo
 
@@ -80,6 +81,7 @@ def _of_class(
         "hd95_um": _mean([s.hd95_um for s in slides], rows, bootstrap),
         "lesions_reported": share(sum(one.reported for one in counted), len(counted)),
         "pointing_game": share(sum(pointed), len(pointed)),
+        "strongest": strongest(slides),
         "froc": froc(slides, normal, bootstrap, rows),
         "sizes": by_size([one for s in slides for one in s.lesions]),
         "area": area_agreement(slides, bootstrap, rows),

@@ -13,6 +13,7 @@ from histo.evaluation.figures import (
     draw_areas,
     draw_coverage_risk,
     draw_decisions,
+    draw_foreign,
     draw_froc,
     draw_learning_curve,
     draw_reliability,
@@ -45,7 +46,7 @@ def write_page(path: Path, report: Mapping[str, Any], cohort: Cohort) -> None:
 
 def _plots(report: Mapping[str, Any], cohort: Cohort) -> dict[str, Picture | None]:
     classes = report["localisation"]["classes"]
-    model, abstained = cohort.model, report["abstention"]
+    model, abstained, familiar = cohort.model, report["abstention"], report["robustness"]["familiar"]
     return {
         "roc": draw_roc(_scores(report, cohort), model),
         "coverage_risk": draw_coverage_risk(abstained["coverage_risk"], abstained["decided"]["value"]),
@@ -54,6 +55,7 @@ def _plots(report: Mapping[str, Any], cohort: Cohort) -> dict[str, Picture | Non
         "sizes": draw_sizes({name: c["sizes"] for name, c in classes.items()}, model),
         "areas": draw_areas({name: c["area"] for name, c in classes.items()}, model),
         "learning_curve": draw_learning_curve(report["learning_curve"]),
+        "foreign": draw_foreign(report["foreign"]["shares"], familiar["foreign_shares"]) if familiar else None,
         "decisions": draw_decisions(report["decision_curve"]["any lesion"]),
     }
 

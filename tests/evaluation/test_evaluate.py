@@ -91,6 +91,19 @@ def test_models_that_learnt_from_fewer_patients_make_a_learning_curve(cohort, tm
         learning_curve(told, [manifest])
 
 
+def test_the_report_on_familiar_slides_stands_beside_this_one(cohort, tmp_path):
+    out, manifest = cohort
+    evaluate(out, manifest, tmp_path / "home", FEW)
+    away = tmp_path / "away.csv"
+    away.write_text("\n".join(manifest.read_text().splitlines()[:-1]).replace(",s", f",{manifest.parent}/s") + "\n")
+    found = evaluate(out, away, tmp_path / "away", Options(rounds=100, familiar=tmp_path / "home"))
+    rows = {row["measure"]: row for row in found["robustness"]["familiar"]["change"]}
+    assert rows["balanced accuracy"]["change"]["value"] > 0  # the slide that was never examined is gone
+    assert found["foreign"]["not_measured"] == 10
+    page = (tmp_path / "away" / "report.html").read_text()
+    assert "Against 11 familiar slides" in page
+
+
 def test_baselines_may_not_learn_from_what_is_judged(cohort):
     out, manifest = cohort
     with pytest.raises(UsageError, match="are judged here too"):
@@ -139,6 +152,21 @@ def test_a_model_that_did_not_make_the_results_is_refused(cohort, colour_bundle)
     out, manifest = cohort
     with pytest.raises(UsageError, match="did not make the results"):
         evaluate(out, manifest, options=Options(model=colour_bundle, rounds=10))
+
+
+def test_slides_to_learn_from_give_baselines_and_a_probe(painted_cohort, colour_bundle, colour_model, tmp_path):
+    head, *rows = painted_cohort.read_text().splitlines()
+    rows = [row.replace(",s", f",{painted_cohort.parent}/s") for row in rows]
+    for name, some in (("learnt.csv", rows[:6]), ("judged.csv", rows[6:])):
+        (tmp_path / name).write_text("\n".join([head, *some]) + "\n")
+    slides = sorted(painted_cohort.parent.glob("s[678].svs"))
+    run_slides(slides, tmp_path / "out", colour_model, RunOptions(device="cpu"))
+    options = Options(model=colour_bundle, rounds=100, train=tmp_path / "learnt.csv")
+    found = evaluate(tmp_path / "out", tmp_path / "judged.csv", options=options)
+    judges = {row["name"]: row for row in found["comparators"]["judges"]}
+    assert list(judges) == ["majority", "mean colour baseline", "texture baseline", "mean-pool probe"]
+    assert sum(judges["mean-pool probe"]["calls"].values()) == 3
+    assert "learnt from 6 slides" in judges["mean-pool probe"]["note"]
 
 
 def test_from_infer_to_the_report_by_the_command_line(painted_cohort, colour_bundle, colour_model, tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histo.evaluation.burden import _weighted_median, bland_altman, concordance
+from histo.evaluation.burden import _weighted_median, bland_altman, concordance, intraclass_correlation
 from histo.evaluation.localisation import Found
 from histo.evaluation.sizes import by_size, detection_curve
 
@@ -40,6 +40,14 @@ def test_concordance_and_limits_by_hand():
     errors = np.array([0.9, 1.0, 1.2, 1.0])
     spread = np.log(errors).std(ddof=1)
     assert bland_altman(truth, truth * errors)["high"] == pytest.approx(np.exp(np.log(errors).mean() + 1.96 * spread))
+
+
+def test_the_intraclass_correlation_by_hand():
+    truth = np.array([1.0, 2.0, 3.0, 4.0])
+    assert intraclass_correlation(truth, truth) == pytest.approx(1)
+    # Mean squares: 10/3 of slides, 2 of raters, 0 of the rest; 10/3 / (10/3 + 2 * 2 / 4).
+    assert intraclass_correlation(truth, truth + 1) == pytest.approx(10 / 13)
+    assert intraclass_correlation(truth[:2], truth[:2]) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 3)), min_size=1, max_size=20))

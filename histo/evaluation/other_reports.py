@@ -1,0 +1,20 @@
+"""Reading what an earlier `histo evaluate` wrote, to put it beside this one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from histo.errors import UsageError
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Return a `report.json`, given it or its folder. Raises `UsageError` for a file that is no such report."""
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        _ = found["reference"]["manifest_sha256"], found["primary"]["overall"]["balanced_accuracy"]["value"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{file} is no report of histo evaluate; give the folder that holds its report.json"
+        ) from error
+    return found
