@@ -69,6 +69,22 @@ def calibrate(
     say(f"The calibrated model is in {out}; use it with: histo infer SLIDE --model {out} --out OUT")
 
 
+Smaller = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--smaller", help="Report of a model that learnt from fewer slides, for the learning curve; again for more."
+    ),
+]
+Familiar = Annotated[
+    Path | None,
+    typer.Option("--familiar", help="This model's report on slides like those it learnt from: what changes here."),
+]
+Faithful = Annotated[
+    int,
+    typer.Option("--faithful", min=0, help="Look at so many slides again, the heatmap's strongest cells painted over."),
+]
+
+
 def evaluate(
     out: Annotated[Path, typer.Argument(help="The --out folder of histo infer.")],
     file: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The slides with labels, patients and outlines.")],
@@ -81,16 +97,9 @@ def evaluate(
         Path | None, typer.Option("--against", help="Another run's OUT, to compare on each slide.")
     ] = None,
     learnt: Annotated[Path | None, typer.Option("--train", help="Manifest from which simple baselines learn.")] = None,
-    smaller: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--smaller", help="Report of a model that learnt from fewer slides, for the learning curve; again for more."
-        ),
-    ] = None,
-    familiar: Annotated[
-        Path | None,
-        typer.Option("--familiar", help="This model's report on slides like those it learnt from: what changes here."),
-    ] = None,
+    smaller: Smaller = None,
+    familiar: Familiar = None,
+    faithful: Faithful = 0,
     aliases: Aliases = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     note: Annotated[
@@ -103,7 +112,16 @@ def evaluate(
     from histo.labelling import read_aliases
 
     chosen = Options(
-        model, split, against, learnt, smaller or (), familiar, read_aliases(aliases or []), seed, note=note
+        model=model,
+        split=split,
+        against=against,
+        train=learnt,
+        smaller=smaller or (),
+        familiar=familiar,
+        faithful=faithful,
+        aliases=read_aliases(aliases or []),
+        seed=seed,
+        note=note,
     )
     with progress("slides") as start:
         found = evaluate(out, file, report, chosen, start("comparing with the truth"))

@@ -20,6 +20,7 @@ from histo.evaluation.card_note import summary
 from histo.evaluation.cases import Cohort, read_cohort
 from histo.evaluation.checklists import write_checklists
 from histo.evaluation.comparators import Judge, agreement_of_readers, compare, majority, other_run, readers
+from histo.evaluation.deletion import Deletion, called, faithfulness
 from histo.evaluation.discrimination import primary, ranks, sample_size
 from histo.evaluation.freeze import freeze, partitions, reference
 from histo.evaluation.gallery import errors_of
@@ -33,6 +34,7 @@ from histo.evaluation.resampling import ROUNDS, Bootstrap
 from histo.evaluation.robustness import foreign, robustness
 from histo.evaluation.training_record import sides_of
 from histo.evaluation.usefulness import at_prevalences, decisions
+from histo.faithfulness import deletions
 from histo.files import write_text
 from histo.models.bundle import SHIPPED, Model, ModelCard, load_bundle, note_figures
 from histo.models.engine import Engines
@@ -51,8 +53,9 @@ class Options:
     `model` is the bundle that made the results (its card and the training's `splits.csv` beside it are read);
     `split` which slides of the manifest to judge; `against` another run on the same slides; `train` the manifest of
     the slides that baselines learn from; `smaller` reports of models that learnt from fewer slides, for the learning
-    curve; `familiar` the report of this model on slides like those it learnt from, to see what changes; `aliases`
-    other words for classes in annotation files. With `note` the card of `model` gets the headline figures under this
+    curve; `familiar` the report of this model on slides like those it learnt from, to see what changes;
+    `faithful` how many slides are looked at again with their heatmap's strongest cells painted over; `aliases` other
+    words for classes in annotation files. With `note` the card of `model` gets the headline figures under this
     name.
     """
 
@@ -62,6 +65,7 @@ class Options:
     train: Path | None = None
     smaller: Sequence[Path] = ()
     familiar: Path | None = None
+    faithful: int = 0
     aliases: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     rounds: int = ROUNDS
@@ -107,6 +111,7 @@ def evaluate(
         "calibration": _calibration(cohort, held, options.seed) | {"conformal": conformal(cohort)},
         "localisation": localisation(cohort, located, bootstrap),
         "subgroups": subgroups(cohort),
+        "faithfulness": _faithfulness(cohort, bundle, options),
         "foreign": foreign(cohort),
         "comparators": _comparators(cohort, bootstrap, options, bundle),
         "errors": errors_of(cohort),
@@ -213,6 +218,23 @@ def _probe(cohort: Cohort, trained: Sequence[SlideRecord], model: Model) -> Judg
 
     learnt = [(r.patient, r.label, features) for r in trained if (features := pooled(r)) is not None]
     return probe(learnt, [pooled(c.record) for c in cohort.cases])
+
+
+def _faithfulness(cohort: Cohort, bundle: Path | None, options: Options) -> dict[str, Any] | None:
+    if not options.faithful:
+        return None
+    if bundle is None:
+        raise UsageError("--faithful lets the model look again; give the bundle that made the results as --model")
+    engines = Engines(load_bundle(bundle))
+    found: dict[str, list[list[Deletion]]] = {}
+    unread = 0
+    for record, number, heat in called(cohort, options.faithful):
+        falls = deletions(engines, record.path, record.mpp, heat, number, options.seed)
+        if falls is None:
+            unread += 1
+        else:
+            found.setdefault(cohort.model.class_names[number], []).append(falls)
+    return faithfulness(found, unread)
 
 
 def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[SlideRecord]:

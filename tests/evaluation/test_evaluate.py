@@ -161,12 +161,21 @@ def test_slides_to_learn_from_give_baselines_and_a_probe(painted_cohort, colour_
         (tmp_path / name).write_text("\n".join([head, *some]) + "\n")
     slides = sorted(painted_cohort.parent.glob("s[678].svs"))
     run_slides(slides, tmp_path / "out", colour_model, RunOptions(device="cpu"))
-    options = Options(model=colour_bundle, rounds=100, train=tmp_path / "learnt.csv")
+    options = Options(model=colour_bundle, rounds=100, train=tmp_path / "learnt.csv", faithful=5)
     found = evaluate(tmp_path / "out", tmp_path / "judged.csv", options=options)
     judges = {row["name"]: row for row in found["comparators"]["judges"]}
     assert list(judges) == ["majority", "mean colour baseline", "texture baseline", "mean-pool probe"]
     assert sum(judges["mean-pool probe"]["calls"].values()) == 3
     assert "learnt from 6 slides" in judges["mean-pool probe"]["note"]
+    last = found["faithfulness"]["classes"]["calcification"][-1]
+    assert last["strongest"] > last["anywhere"]
+    assert last["strongest_costs_more"]["hits"] == 1
+
+
+def test_only_the_model_that_made_the_results_can_look_again(cohort):
+    out, manifest = cohort
+    with pytest.raises(UsageError, match="as --model"):
+        evaluate(out, manifest, options=Options(rounds=100, faithful=1))
 
 
 def test_from_infer_to_the_report_by_the_command_line(painted_cohort, colour_bundle, colour_model, tmp_path):

@@ -1,0 +1,51 @@
+"""What painting over the strongest cells of a heatmap does to the evidence, against as many cells anywhere."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histo.data.records import SlideRecord
+from histo.evaluation.cases import Cohort
+from histo.evaluation.heatmaps import SCALE, read_heatmap
+from histo.evaluation.intervals import share
+
+SHARES = (0.01, 0.05, 0.2)  # of the tissue's cells
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """By how much the evidence of a class (log-odds) falls when a share of the tissue is painted over."""
+
+    share: float
+    strongest: float
+    anywhere: float
+
+
+def called(cohort: Cohort, most: int) -> Iterator[tuple[SlideRecord, int, NDArray[np.floating]]]:
+    """Yield up to `most` slides from all over the cohort that are called a lesion: record, deciding class, heatmap."""
+    number = {rule.verdict: k for k, rule in reversed([*enumerate(cohort.model.classes, start=1)])}
+    found = [(c, c.folder / c.result.files["heatmap"], c.result.pyramid) for c in cohort.cases
+             if c.called in number and c.folder and c.result and c.result.pyramid]  # fmt: skip
+    for k in np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).astype(int)).tolist():
+        case, path, pyramid = found[k]
+        values = read_heatmap(path, pyramid).values[number[case.called]]
+        yield case.record, number[case.called], np.asarray(values, np.float32) / SCALE
+
+
+def faithfulness(found: Mapping[str, Sequence[Sequence[Deletion]]], unread: int) -> dict[str, Any]:
+    """Return by class and share the mean fall of the evidence, and on how many slides the strongest cells cost more."""
+    classes = {}
+    for name, slides in found.items():
+        classes[name] = [
+            {
+                "share": at,
+                "strongest": float(np.mean([s[k].strongest for s in slides])),
+                "anywhere": float(np.mean([s[k].anywhere for s in slides])),
+                "strongest_costs_more": share(sum(s[k].strongest > s[k].anywhere for s in slides), len(slides)),
+            }
+            for k, at in enumerate(SHARES)
+        ]
+    return {"classes": classes, "unread": unread}
