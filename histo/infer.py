@@ -292,7 +292,7 @@ def _conclude(
             f"{slide.path}: {areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue cannot be read, too "
             "much for a verdict; copy or scan the slide again",
         )
-    slides, conformal = model.card.calibration.slides, model.card.calibration.conformal
+    slides, conformal = model.card.calibration.of_slides
     identity, curves = empty.sha256 or empty.slide_id, slides.classes if slides else None
     findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)
     findings = locate(findings, slide_map)

@@ -18,7 +18,7 @@ from histo.errors import UsageError
 from histo.geometry import MapGrid, Pyramid
 from histo.outlines import Outline
 
-SCHEMA = 1
+SCHEMA = 2  # 2: evidence of the strongest cells (docs/adr/0008)
 RESEARCH_USE = "Research use only. Not a medical device. A pathologist decides."
 
 Status = Literal["done", "review", "refused", "failed"]

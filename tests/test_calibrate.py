@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy.special import expit
 
 from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
@@ -17,8 +18,9 @@ from histo.errors import UsageError
 from histo.infer import load_model, predict_slide
 from histo.learning.calibration import calibrate_out_of_fold
 from histo.learning.scores import read_held_out, score_held_out, write_held_out
-from histo.models.bundle import CARD, NOT_CALIBRATED, save_bundle
+from histo.models.bundle import CARD, save_bundle, save_calibrated
 from histo.models.slide_fit import SampleSizes, fit_slides
+from histo.models.slide_scores import NOT_CALIBRATED
 
 FEW = CalibrateOptions(run=RunOptions(engine="torch", readers=1), sizes=SampleSizes(platt=3, beta=50, label=3))
 
@@ -51,6 +53,19 @@ def test_a_calibrated_bundle_loads_and_says_what_it_was_fitted_on(calibrated, co
     assert NOT_CALIBRATED in old.info.calibration.lower()
     assert "at least 75 %" in new.info.calibration
     assert NOT_CALIBRATED not in new.info.calibration
+
+
+def test_scores_fitted_on_evidence_measured_otherwise_are_not_used(calibrated, painted_cohort, tmp_path):
+    new = load_model(calibrated[0] / "new")
+    slides = new.card.calibration.slides.model_copy(update={"evidence": None})  # as cards were before ADR 8
+    save_calibrated(tmp_path / "old", new, slides, new.card.calibration.conformal)
+    old = load_model(tmp_path / "old")
+    assert old.card.calibration.of_slides == (None, None)
+    assert "run histo calibrate" in old.info.calibration
+    result = predict_slide(painted_cohort.parent / "s1.svs", old, engine="torch").result
+    assert result.verdict.level is None
+    assert result.burdens[0].presence == pytest.approx(expit(result.burdens[0].evidence))
+    assert new.card.calibration.of_slides[0] is not None
 
 
 def test_verdicts_follow_the_calibrated_probability(calibrated, painted_cohort):

@@ -123,8 +123,8 @@ def test_an_unknown_status_is_refused(result: SlideResult, tmp_path: Path) -> No
 
 def test_another_schema_is_refused_by_its_number(result: SlideResult, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    path.write_text(to_json(replace(result, schema=2)))
-    with pytest.raises(UsageError, match="schema 2 and this version reads 1"):
+    path.write_text(to_json(replace(result, schema=3)))
+    with pytest.raises(UsageError, match="schema 3 and this version reads 2"):
         load_result(path)
 
 

@@ -26,7 +26,7 @@ from histo.files import whole, write_text
 from histo.models import foreign
 from histo.models.conformal import Conformal
 from histo.models.screen import ScreenCard
-from histo.models.slide_scores import SlideCalibration
+from histo.models.slide_scores import NOT_CALIBRATED, Calibration, SlideCalibration
 from histo.results import ClassRule, ModelInfo
 from histo.schema import Strict
 
@@ -38,24 +38,7 @@ WEIGHTS = "weights.safetensors"
 SCREEN = "screen.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 GOLDEN_TOLERANCE = 1e-3
-NOT_CALIBRATED = "slide-level probabilities are not calibrated."
 CONTRACT = ("classes", "tile", "network", "rule", "calibration", "screen", "reference")
-
-
-class Calibration(Strict):
-    """How logits become probabilities, and what that was fitted on; and the same for slides, where that was done."""
-
-    temperature: float = Field(gt=0)
-    fitted_on: str
-    slides: SlideCalibration | None = None
-    conformal: Conformal | None = None
-
-    @property
-    def in_words(self) -> str:
-        """What a report says of it."""
-        if self.slides is None:
-            return self.fitted_on if NOT_CALIBRATED in self.fitted_on else f"{self.fitted_on} S{NOT_CALIBRATED[1:]}"
-        return " ".join([self.fitted_on, *self.slides.in_words, *(self.conformal.in_words if self.conformal else ())])
 
 
 class ModelCard(Strict):

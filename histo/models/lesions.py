@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from histo.config import RuleConfig
 from histo.geometry import MapGrid, Pyramid
@@ -19,7 +19,8 @@ from histo.results import Areas, ClassBurden, ClassRule, Lesion, SlideMap
 _NAMESPACE = uuid.UUID("6f0e1f0a-3d53-5c06-9d0c-1d6ad7b0a3c5")
 _EIGHT = np.ones((3, 3), bool)
 SPECK = 0.25  # a region with fewer cells than this share of the smallest area is never traced
-SUREST = 1e-4  # float16 knows no probability nearer to 0 or 1 that would mean anything
+SUREST = 1e-3  # no cell of a map can be surer than this: what a training shows of rarer errors is chance
+STRONGEST = 0.5  # share of the smallest area that counts, of which the strongest cells are pooled: a rim is unsure
 PRESENT = 0.5  # a class as probable as this is on the slide
 
 
@@ -27,8 +28,8 @@ PRESENT = 0.5  # a class as probable as this is on the slide
 class ClassFindings:
     """What the map holds of one class.
 
-    `evidence` is the log-odds of the pooled probability, see `pooled`; `presence` the probability that the class is on
-    the slide, calibrated where the model is. `dropped_mm2` is the area of the strongest region that does not count.
+    `evidence` is the pooled log-odds of the strongest place, see `pooled`; `presence` the probability that the class is
+    on the slide, calibrated where the model is. `dropped_mm2` is the area of the strongest region that does not count.
     """
 
     rule: ClassRule
@@ -53,10 +54,10 @@ class _Sought:
 
 @dataclass(frozen=True)
 class _Region:
-    """A region with an outline, and its pooled probability."""
+    """A region with an outline, and its pooled log-odds."""
 
     lesion: Lesion
-    pooled: float
+    evidence: float
 
 
 def account(slide_map: SlideMap) -> Areas:
@@ -80,57 +81,51 @@ def find_lesions(
 ) -> tuple[ClassFindings, ...]:
     """Find the lesions of every class; `identity` (the slide's SHA-256) makes their ids stable.
 
-    Regions are connected cells of the 3 x 3 smoothed map above `grow`. One of at least `min_area_mm2` is a lesion
-    where its peak reaches `seed`; or, for a class with a calibration, where its own evidence would make the class more
-    likely present than not, so that lesions and calibrated probability cannot part.
+    Regions are connected cells above `grow`. One of at least `min_area_mm2` is a lesion where its peak reaches
+    `seed`; or, for a class with a calibration, where its own evidence would make the class more likely present than
+    not, so that lesions and calibrated probability cannot part.
     """
     usable = slide_map.valid & (slide_map.tissue > slide_map.excluded)
     calibrations = calibrations or {}
     findings = []
     for probability, rule in zip(slide_map.probability[1:], rules, strict=True):
-        smooth = _smooth(probability, usable)
+        values = np.where(usable, probability, 0).astype(np.float32)
         calibration = calibrations.get(rule.name)
         cells = max(1, math.ceil(rule.min_area_mm2 / slide_map.grid.cell_mm2))
-        regions, rest = _regions(smooth, _Sought(slide_map.grid, pyramid, rule.name, config.grow, cells))
+        regions, rest = _regions(values, _Sought(slide_map.grid, pyramid, rule.name, config.grow, cells))
         kept: list[_Region] = []
         dropped: list[_Region] = []
         for region in regions:
             counts = region.lesion.area_mm2 >= rule.min_area_mm2 and (
-                calibration.probability(log_odds(region.pooled)) >= PRESENT
+                calibration.probability(region.evidence) >= PRESENT
                 if calibration
                 else region.lesion.probability_max >= config.seed
             )
             (kept if counts else dropped).append(region)
-        most = max([rest, *(r.pooled for r in regions)])
-        evidence = log_odds(most)
-        strongest = max(dropped, key=lambda r: r.pooled, default=None)
+        evidence = max([rest, *(r.evidence for r in regions)])
+        strongest = max(dropped, key=lambda r: r.evidence, default=None)
         findings.append(
             ClassFindings(
                 rule=rule,
                 lesions=_ranked([r.lesion for r in kept], identity),
                 dropped_mm2=strongest.lesion.area_mm2 if strongest else 0.0,
                 evidence=evidence,
-                presence=calibration.probability(evidence) if calibration else most,
-                peak_level0_px=_peak(smooth, slide_map.grid),
-                peak_probability=float(smooth.max()),
+                presence=calibration.probability(evidence) if calibration else float(expit(evidence)),
+                peak_level0_px=_peak(values, slide_map.grid),
+                peak_probability=float(values.max()),
             )
         )
     return tuple(findings)
 
 
-def log_odds(probability: float) -> float:
-    """Return the log-odds of a pooled probability, cut where a map's half precision ends."""
-    return float(logit(min(max(probability, SUREST), 1 - SUREST)))
-
-
 def pooled(values: NDArray[np.floating], cells: int) -> float:
-    """Return the sum of the strongest `cells` values over `cells`: the mean over the smallest area that counts.
+    """Return the mean log-odds of the strongest probabilities, as many as make up half the smallest area that counts.
 
-    What is smaller than that area falls short of it in proportion.
+    `cells` make up all of it. Of fewer values those that are missing count as certainly nothing.
     """
-    count = min(cells, values.size)
-    strongest = np.sort(np.partition(values.ravel(), -count)[-count:]) if count else values
-    return float(min(1.0, strongest.sum(dtype=np.float64) / cells))
+    flat, count = values.ravel(), math.ceil(STRONGEST * cells)
+    strongest = np.partition(flat, -count)[-count:] if flat.size > count else np.pad(flat, (0, count - flat.size))
+    return float(logit(np.clip(strongest.astype(np.float64), SUREST, 1 - SUREST)).mean())
 
 
 def burdens(findings: Sequence[ClassFindings]) -> tuple[ClassBurden, ...]:
@@ -148,31 +143,24 @@ def burdens(findings: Sequence[ClassFindings]) -> tuple[ClassBurden, ...]:
     )
 
 
-def _smooth(probability: NDArray[np.float16], usable: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Average over the usable cells of each 3 x 3 neighbourhood, so that the tissue's edge is not diluted."""
-    inside = np.where(usable, probability, 0).astype(np.float32)
-    total = ndimage.uniform_filter(inside, 3, mode="constant")
-    share = ndimage.uniform_filter(usable.astype(np.float32), 3, mode="constant")
-    return np.where(usable, total / np.maximum(share, 1e-6), 0).astype(np.float32)
-
-
-def _regions(smooth: NDArray[np.float32], sought: _Sought) -> tuple[list[_Region], float]:
-    """Return the regions above `grow`, and the most that specks and all cells outside regions amount to, pooled."""
-    labels, count = ndimage.label(smooth >= sought.grow, structure=_EIGHT)
+def _regions(values: NDArray[np.float32], sought: _Sought) -> tuple[list[_Region], float]:
+    """Return the regions above `grow`, and the strongest evidence of a speck or of all cells outside regions."""
+    labels, count = ndimage.label(values >= sought.grow, structure=_EIGHT)
     inside = labels > 0
     sizes = np.bincount(labels[inside], minlength=count + 1)[1:]
-    sums = np.bincount(labels[inside], smooth[inside], minlength=count + 1)[1:]
     specks = sizes < SPECK * sought.cells
-    rest = max(pooled(smooth[~inside], sought.cells), float(sums[specks].max(initial=0.0)) / sought.cells)
+    rest = [pooled(values[~inside], sought.cells)]
     regions: list[_Region] = []
     for index, (box, is_speck) in enumerate(zip(ndimage.find_objects(labels), specks, strict=True), start=1):
-        if not is_speck:
-            regions += _outlined(smooth, labels, index, box, sought)
-    return regions, rest
+        if is_speck:
+            rest.append(pooled(values[box][labels[box] == index], sought.cells))
+        else:
+            regions += _outlined(values, labels, index, box, sought)
+    return regions, max(rest)
 
 
 def _outlined(
-    smooth: NDArray[np.float32], labels: NDArray[np.integer], index: int, box: tuple[slice, ...], sought: _Sought
+    values: NDArray[np.float32], labels: NDArray[np.integer], index: int, box: tuple[slice, ...], sought: _Sought
 ) -> Iterator[_Region]:
     """Yield the outlines of one label: cells that touch by a corner alone may part."""
     rows, columns = box
@@ -180,14 +168,14 @@ def _outlined(
     # `grow` in that ring belongs to another region.
     top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
     around = np.s_[top : rows.stop + 1, left : columns.stop + 1]
-    values = np.where(ndimage.binary_dilation(labels[around] == index, _EIGHT), smooth[around], 0)
-    window = sought.grid.window(top, left, values.shape)
-    for outline in trace(values, window, sought.grow):
-        inside = np.zeros(values.shape, np.uint8)
+    near = np.where(ndimage.binary_dilation(labels[around] == index, _EIGHT), values[around], 0)
+    window = sought.grid.window(top, left, near.shape)
+    for outline in trace(near, window, sought.grow):
+        inside = np.zeros(near.shape, np.uint8)
         paint(inside, [outline], window, 1)
-        if inside.any() and values[inside > 0].max() > 0:
-            lesion = _measure(outline, np.where(inside > 0, values, 0), window, sought)
-            yield _Region(lesion, pooled(values[inside > 0], sought.cells))
+        if inside.any() and near[inside > 0].max() > 0:
+            lesion = _measure(outline, np.where(inside > 0, near, 0), window, sought)
+            yield _Region(lesion, pooled(near[inside > 0], sought.cells))
 
 
 def _measure(outline: Outline, values: NDArray[np.float32], window: MapGrid, sought: _Sought) -> Lesion:

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from histo.models.conformal import FEWEST, Conformal, fit_conformal
 from histo.models.reliability import measure_reliability
-from histo.models.slide_scores import ClassCalibration, Method, SlideCalibration
+from histo.models.slide_scores import EVIDENCE, ClassCalibration, Method, SlideCalibration
 from histo.models.verdict import label_probability
 from histo.results import ClassRule
 
@@ -87,7 +87,9 @@ def fit_slides(
     else:
         refused.append("No sets of diagnoses: they need every class calibrated.")
     count = len({s.patient for s in slides})
-    found = SlideCalibration(source=source, slides=len(slides), patients=count, classes=classes, refused=tuple(refused))
+    found = SlideCalibration(
+        evidence=EVIDENCE, source=source, slides=len(slides), patients=count, classes=classes, refused=tuple(refused)
+    )
     return found, conformal
 
 

@@ -1,4 +1,4 @@
-"""What a card holds of calibrated slide scores: how evidence becomes a probability, and how well that was measured."""
+"""What a card holds of calibration: how evidence becomes a probability, and how well that was measured."""
 
 from typing import Literal
 
@@ -6,9 +6,13 @@ import numpy as np
 from pydantic import Field
 from scipy.special import expit
 
+from histo.models.conformal import Conformal
 from histo.schema import Share, Strict
 
 Method = Literal["platt", "beta"]
+NOT_CALIBRATED = "slide-level probabilities are not calibrated."
+OUTDATED = "Slide scores that an older histo fitted, on evidence measured otherwise, are not used: run histo calibrate."
+EVIDENCE = 2  # how evidence is pooled from a map (docs/adr/0008); scores calibrated on another are worth nothing
 
 
 class Bin(Strict):
@@ -39,7 +43,7 @@ class Reliability(Strict):
 
 
 class ClassCalibration(Strict):
-    """Evidence of one class to its probability: logit p = a ln s - b ln(1 - s) + c, s the pooled probability.
+    """Evidence of one class to its probability: logit p = a ln s - b ln(1 - s) + c, the evidence being logit s.
 
     Beta calibration, Kull, Silva Filho and Flach, AISTATS 2017; with a = b it is Platt scaling of the log-odds,
     Platt 1999.
@@ -64,6 +68,7 @@ class ClassCalibration(Strict):
 class SlideCalibration(Strict):
     """Calibrated slide scores by class, what they were fitted on, and sentences on what was refused."""
 
+    evidence: Literal[2] | None = None  # None: by a histo that measured evidence otherwise
     source: str
     slides: int = Field(ge=1)
     patients: int = Field(ge=1)
@@ -81,3 +86,27 @@ class SlideCalibration(Strict):
         what = "Slide probabilities fitted" if self.classes else "No slide probability could be fitted"
         head = f"{what} on {self.slides} slides of {self.patients} patients ({self.source})."
         return (head, *told, *self.refused)
+
+
+class Calibration(Strict):
+    """How logits become probabilities, and what that was fitted on; and the same for slides, where that was done."""
+
+    temperature: float = Field(gt=0)
+    fitted_on: str
+    slides: SlideCalibration | None = None
+    conformal: Conformal | None = None
+
+    @property
+    def of_slides(self) -> tuple[SlideCalibration | None, Conformal | None]:
+        """Slide scores and sets of diagnoses; none where they were fitted on evidence that is measured otherwise."""
+        current = self.slides is not None and self.slides.evidence == EVIDENCE
+        return (self.slides, self.conformal) if current else (None, None)
+
+    @property
+    def in_words(self) -> str:
+        """What a report says of it."""
+        if self.slides is not None and self.slides.evidence != EVIDENCE:
+            return f"{self.fitted_on} {OUTDATED}"
+        if self.slides is None:
+            return self.fitted_on if NOT_CALIBRATED in self.fitted_on else f"{self.fitted_on} S{NOT_CALIBRATED[1:]}"
+        return " ".join([self.fitted_on, *self.slides.in_words, *(self.conformal.in_words if self.conformal else ())])

@@ -292,7 +292,7 @@ def test_an_older_result_among_the_rows_does_not_stop_the_run(slides, tmp_path, 
     out = tmp_path / "out"
     run([slides], out, colour_model)
     path = out / "slides" / "a" / "result.json"
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 0'))
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
     ledger = Ledger(out / "ledger.sqlite")
     old = next(e for e in ledger.entries() if e.slide_id == "a")
     ledger.record(replace(old, result_sha256=hashlib.sha256(path.read_bytes()).hexdigest()))

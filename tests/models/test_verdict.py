@@ -140,7 +140,7 @@ def test_little_tissue_is_a_reason(make_map: MakeMap) -> None:
 
 
 def test_a_verdict_below_the_certain_probability_is_a_reason(make_map: MakeMap) -> None:
-    case = make_map(bone=((10, 10, 4, 4, 0.99), (30, 10, 20, 40, 0.7), (35, 20, 3, 3, 0.99)))
+    case = make_map(bone=((30, 10, 20, 40, 0.7), (35, 20, 2, 2, 0.95)))
     verdict, reasons = judge(case)
     assert verdict.label == HO
     assert verdict.probability[HO] < 0.8
