@@ -81,7 +81,7 @@ Familiar = Annotated[
 ]
 Faithful = Annotated[
     int,
-    typer.Option("--faithful", min=0, help="Look at so many slides again, the heatmap's strongest cells painted over."),
+    typer.Option("--faithful", min=0, help="Look at so many slides again, the heatmap's strongest parts painted over."),
 ]
 
 

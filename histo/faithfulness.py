@@ -1,7 +1,7 @@
-"""Whether a heatmap shows what its verdict rests on: its strongest cells are painted over, and the network looks again.
+"""Whether a heatmap shows what its verdict rests on: its strongest parts are painted over, and the network looks again.
 
-Deletion, Samek et al. 2017 and Petsiuk et al. 2018: if the evidence falls no more than after painting over as many
-cells anywhere, the map does not point at what the network saw. The paint is the slide's own least suspicious tissue.
+Deletion, Samek et al. 2017 and Petsiuk et al. 2018: if the evidence falls no more than after painting over as much
+tissue anywhere, the map does not point at what the network saw. The paint is the slide's own least suspicious tissue.
 """
 
 import math
@@ -20,6 +20,7 @@ from histo.models.lesions import pooled
 from histo.models.stitching import Stitcher
 from histo.opening import open_for
 
+SQUARE_CELLS = 4  # side of what is painted over at once: 64 µm
 _DONOR_TILES, _DONORS = 8, 256
 _TILES_AT_ONCE = 4
 
@@ -69,17 +70,24 @@ def deletions(
 
 
 def _covers(heat: NDArray[np.floating], usable: Bools, rng: np.random.Generator) -> list[Bools]:
-    """Return for every share the strongest cells, and as many drawn from all of the tissue."""
-    cells = np.flatnonzero(usable)
-    ranked = cells[np.argsort(-heat.ravel()[cells], kind="stable")]
-    shuffled = rng.permutation(cells)
+    """Return for every share the squares that are strongest on average, and as much tissue in squares drawn at random.
+
+    Squares, because single cells anywhere would spoil the texture everywhere and prove nothing.
+    """
+    rows, columns = np.nonzero(usable)
+    across = -(-usable.shape[1] // SQUARE_CELLS)
+    _, square, cells = np.unique(
+        rows // SQUARE_CELLS * across + columns // SQUARE_CELLS, return_inverse=True, return_counts=True
+    )
+    mean = np.bincount(square, heat[usable]) / cells
+    ranked, shuffled = np.argsort(-mean, kind="stable"), rng.permutation(len(mean))
     found = []
     for share in SHARES:
-        count = max(1, round(share * len(cells)))
         for order in (ranked, shuffled):
-            cover = np.zeros(usable.size, bool)
-            cover[order[:count]] = True
-            found.append(cover.reshape(usable.shape))
+            count = int(np.searchsorted(np.cumsum(cells[order]), share * len(rows))) + 1
+            cover = np.zeros_like(usable)
+            cover[usable] = np.isin(square, order[:count])
+            found.append(cover)
     return found
 
 

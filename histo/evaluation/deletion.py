@@ -1,4 +1,4 @@
-"""What painting over the strongest cells of a heatmap does to the evidence, against as many cells anywhere."""
+"""What painting over the strongest parts of a heatmap does to the evidence, against as much tissue anywhere."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from histo.evaluation.cases import Cohort
 from histo.evaluation.heatmaps import SCALE, read_heatmap
 from histo.evaluation.intervals import share
 
-SHARES = (0.01, 0.05, 0.2)  # of the tissue's cells
+SHARES = (0.05, 0.2, 0.5)  # of the tissue
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def called(cohort: Cohort, most: int) -> Iterator[tuple[SlideRecord, int, NDArra
 
 
 def faithfulness(found: Mapping[str, Sequence[Sequence[Deletion]]], unread: int) -> dict[str, Any]:
-    """Return by class and share the mean fall of the evidence, and on how many slides the strongest cells cost more."""
+    """Return by class and share the mean fall of the evidence, and on how many slides the strongest parts cost more."""
     classes = {}
     for name, slides in found.items():
         classes[name] = [
