@@ -145,6 +145,14 @@ def headline(report: Mapping[str, Any]) -> list[str]:
     lines.append(f"balanced accuracy: {words(overall['balanced_accuracy'])}")
     for name in ("decided", "review", "accuracy_on_decided", "worst_case_accuracy"):
         lines.append(f"{name.replace('_', ' ')}: {words(kept[name])}")
+    for judge in report["comparators"]["judges"]:
+        lines.append(f"{judge['name']}: balanced accuracy {words(judge['balanced_accuracy'])}")
+    if familiar := report["robustness"]["familiar"]:
+        row = familiar["change"][0]
+        lines.append(f"{row['measure']} on {familiar['slides']} familiar slides: {words(row['familiar'])}")
+    for name, rows in (report["faithfulness"] or {"classes": {}})["classes"].items():
+        falls = ", ".join(f"{r['strongest']:.2f} and {r['anywhere']:.2f} at {r['share']:.0%}" for r in rows)
+        lines.append(f"evidence of {name} lost with the strongest tissue, and with any: {falls} of it")
     return lines
 
 
@@ -234,7 +242,7 @@ def _faithfulness(cohort: Cohort, bundle: Path | None, options: Options) -> dict
             unread += 1
         else:
             found.setdefault(cohort.model.class_names[number], []).append(falls)
-    return faithfulness(found, unread)
+    return faithfulness(found, unread, options.faithful)
 
 
 def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[SlideRecord]:

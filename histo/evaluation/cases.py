@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from histo.data.manifest import inspect_manifest
 from histo.data.records import SlideRecord
-from histo.errors import UsageError
+from histo.data.slide import sha256_of
+from histo.errors import SlideError, UsageError
 from histo.results import ModelInfo, SlideResult, Verdict, load_result
 
 MISSING = "missing"
@@ -151,13 +152,27 @@ def _last_model(out: Path) -> str | None:
 
 
 def _match(records: Sequence[SlideRecord], results: Sequence[tuple[Path, SlideResult]]) -> list[Case]:
-    """Give every slide its result: by path, else by the slide's name, else by the file's name where that is unique."""
+    """Give every slide its result: by path, else by the slide's name, else by the file's name where that is unique.
+
+    Names are shared by chance, and by all cohorts of phantoms: what is matched by name must be the same file.
+    """
     by_path = {str(Path(r.path).resolve()): (f, r) for f, r in results}
     by_id = {r.slide_id: (f, r) for f, r in results}
     names = Counter(Path(r.path).name for _, r in results)
     by_name = {Path(r.path).name: (f, r) for f, r in results if names[Path(r.path).name] == 1}
     matched = []
     for record in records:
-        found = by_path.get(str(record.path.resolve())) or by_id.get(record.slide) or by_name.get(record.path.name)
+        found = by_path.get(str(record.path.resolve()))
+        if found is None:
+            named = by_id.get(record.slide) or by_name.get(record.path.name)
+            found = named if named and _same_file(record.path, named[1]) else None
         matched.append(Case(record, found[1], found[0]) if found else Case(record, None))
     return matched
+
+
+def _same_file(path: Path, result: SlideResult) -> bool:
+    """Tell whether a result was made of this file; where one of the two cannot be hashed, the name must do."""
+    try:
+        return result.sha256 is None or sha256_of(path) == result.sha256
+    except SlideError:
+        return True

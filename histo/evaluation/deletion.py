@@ -35,7 +35,7 @@ def called(cohort: Cohort, most: int) -> Iterator[tuple[SlideRecord, int, NDArra
         yield case.record, number[case.called], np.asarray(values, np.float32) / SCALE
 
 
-def faithfulness(found: Mapping[str, Sequence[Sequence[Deletion]]], unread: int) -> dict[str, Any]:
+def faithfulness(found: Mapping[str, Sequence[Sequence[Deletion]]], unread: int, asked: int) -> dict[str, Any]:
     """Return by class and share the mean fall of the evidence, and on how many slides the strongest parts cost more."""
     classes = {}
     for name, slides in found.items():
@@ -48,4 +48,4 @@ def faithfulness(found: Mapping[str, Sequence[Sequence[Deletion]]], unread: int)
             }
             for k, at in enumerate(SHARES)
         ]
-    return {"classes": classes, "unread": unread}
+    return {"asked": asked, "slides": sum(map(len, found.values())), "unread": unread, "classes": classes}

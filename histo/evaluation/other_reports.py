@@ -8,8 +8,12 @@ from histo.errors import UsageError
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Return a `report.json`, given it or its folder. Raises `UsageError` for a file that is no such report."""
-    file = path / "report.json" if path.is_dir() else path
+    """Return a `report.json`, given it, its folder, or the folder of the results that it judges.
+
+    Raises `UsageError` for a file that is no such report.
+    """
+    places = [path / "report.json", path / "evaluation" / "report.json"] if path.is_dir() else [path]
+    file = next((f for f in places if f.is_file()), places[0])
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         _ = found["reference"]["manifest_sha256"], found["primary"]["overall"]["balanced_accuracy"]["value"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from histo.data.slide import sha256_of
 from histo.export.heatmap import write_heatmap
 from histo.geometry import MapGrid, Pyramid
 from histo.outlines import area_px2, box_ring, feret_mm
@@ -66,7 +67,7 @@ def result_of(name: str, path: Path, made: Made) -> SlideResult:
     """Return the result of a slide as `histo infer` would leave it."""
     reasons = {"review": "uncertain", "refused": "no_scale", "failed": "unreadable"}
     why = (Reason(reasons[made.status], "A reason."),) if made.status != "done" else ()
-    bare = SlideResult(name, str(path), "5e" * 32, made.status, why, MODEL, PROVENANCE)
+    bare = SlideResult(name, str(path), sha256_of(path), made.status, why, MODEL, PROVENANCE)
     if made.called is None:
         return bare
     lesions = tuple(

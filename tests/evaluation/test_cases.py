@@ -41,6 +41,22 @@ def test_the_test_slides_are_judged_where_some_are_marked(make_cohort, made):
         read_cohort(out, manifest, "validation")
 
 
+def test_results_of_other_slides_with_the_same_names_are_not_taken(make_cohort, made, tmp_path):
+    """Regression: phantom cohorts share their names, and one was judged by the truth of the other without a word."""
+    out, manifest = make_cohort([made("normal", "normal")] * 3)
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("s0", "s1", "s2"):
+        (other / f"{name}.svs").write_bytes(f"another {name}".encode())
+    (other / "slides.csv").write_text(manifest.read_text())
+    with pytest.raises(UsageError, match="no result of a slide"):
+        read_cohort(out, other / "slides.csv")
+    (other / "s1.svs").write_bytes((manifest.parent / "s1.svs").read_bytes())
+    cohort = read_cohort(out, other / "slides.csv")
+    assert [c.status for c in cohort.cases] == ["missing", "done", "missing"]
+    assert cohort.foreign == 2
+
+
 def test_results_of_moved_slides_are_found_by_name(make_cohort, made):
     out, manifest = make_cohort([made("normal", "normal"), made("normal", "normal")])
     for file in out.glob("slides/*/result.json"):
