@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 UV := $(or $(shell command -v uv 2>/dev/null),.make/uv/bin/uv)
 SLIDE ?=
 MPP ?=
+# Hospitals' networks sign with certificates of their own, which the system knows and uv by itself does not.
+export UV_SYSTEM_CERTS ?= 1
 
 .PHONY: help setup demo test test-slow lint format model bench clean
 
