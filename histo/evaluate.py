@@ -150,7 +150,7 @@ def headline(report: Mapping[str, Any]) -> list[str]:
     if familiar := report["robustness"]["familiar"]:
         row = familiar["change"][0]
         lines.append(f"{row['measure']} on {familiar['slides']} familiar slides: {words(row['familiar'])}")
-    for name, rows in (report["faithfulness"] or {"classes": {}})["classes"].items():
+    for name, rows in report["faithfulness"]["classes"].items():
         falls = ", ".join(f"{r['strongest']:.2f} and {r['anywhere']:.2f} at {r['share']:.0%}" for r in rows)
         lines.append(f"evidence of {name} lost with the strongest tissue, and with any: {falls} of it")
     return lines
@@ -228,9 +228,9 @@ def _probe(cohort: Cohort, trained: Sequence[SlideRecord], model: Model) -> Judg
     return probe(learnt, [pooled(c.record) for c in cohort.cases])
 
 
-def _faithfulness(cohort: Cohort, bundle: Path | None, options: Options) -> dict[str, Any] | None:
+def _faithfulness(cohort: Cohort, bundle: Path | None, options: Options) -> dict[str, Any]:
     if not options.faithful:
-        return None
+        return faithfulness({}, 0, 0)
     if bundle is None:
         raise UsageError("--faithful lets the model look again; give the bundle that made the results as --model")
     engines = Engines(load_bundle(bundle))

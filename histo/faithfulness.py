@@ -5,6 +5,7 @@ tissue anywhere, the map does not point at what the network saw. The paint is th
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,14 @@ from histo.data.tile_sample import stacked
 from histo.data.tiles import TileDataset, sample_tiles, stream_batches
 from histo.evaluation.deletion import SHARES, Deletion
 from histo.geometry import TileGrid
-from histo.models.engine import Engines
+from histo.models.engine import Engines, scored
 from histo.models.lesions import pooled
 from histo.models.stitching import Stitcher
 from histo.opening import open_for
 
 SQUARE_CELLS = 4  # side of what is painted over at once: 64 µm
 _DONOR_TILES, _DONORS = 8, 256
-_TILES_AT_ONCE = 4
+_READERS = 2
 
 Bools = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
@@ -51,22 +52,34 @@ def deletions(
         donors = _donors(data, tiles, np.where(usable, heat, np.inf), opened.stain_norm)
         if not len(donors):
             return None
-        covers = [np.zeros_like(usable), *_covers(heat, usable, np.random.default_rng(seed))]
-        stitchers = [Stitcher(tiles, len(model.info.class_names)) for _ in covers]
         engine = engines.pick(lambda: sample_tiles(slide, tiles))
-        for batch in stream_batches(data, _TILES_AT_ONCE, 1):
-            if not len(batch.indices):
-                continue
-            rgb = opened.stain_norm.apply(batch.rgb)
-            for cover, stitcher in zip(covers, stitchers, strict=True):
-                shown = [
-                    paint_over(t, tiles, i, cover, donors) for t, i in zip(rgb, batch.indices.tolist(), strict=True)
-                ]
-                stitcher.add(batch.indices, engine.see(stacked(shown)).probability)
-    least = math.ceil(model.info.classes[number - 1].min_area_mm2 / tiles.map_grid.cell_mm2)
-    whole, *others = (pooled(s.probability[number][usable & s.valid], least) for s in stitchers)
-    pairs = zip(SHARES, others[::2], others[1::2], strict=True)
-    return [Deletion(share, whole - strongest, whole - anywhere) for share, strongest, anywhere in pairs]
+        least = math.ceil(model.info.classes[number - 1].min_area_mm2 / tiles.map_grid.cell_mm2)
+
+        def evidence(cover: Bools) -> float:
+            painted = _Painted(slide, tiles.plan, tiles.positions_level0_px, tiles, opened.stain_norm, cover, donors)
+            stitcher = Stitcher(tiles, len(model.info.class_names))
+            for batch, seen in scored(stream_batches(painted, engine.batch_size, _READERS), engine, opened.timings):
+                if seen is not None:
+                    stitcher.add(batch.indices, seen.probability)
+            return pooled(stitcher.probability[number][usable & stitcher.valid], least)
+
+        whole = evidence(np.zeros_like(usable))
+        others = [whole - evidence(c) for c in _covers(heat, usable, np.random.default_rng(seed))]
+    return [Deletion(*one) for one in zip(SHARES, others[::2], others[1::2], strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Painted(TileDataset):
+    """The tiles of a slide as the network sees them, with the cells of `cover` (H, W of the slide map) painted over."""
+
+    tiles: TileGrid
+    norm: StainNorm
+    cover: Bools
+    donors: Pixels
+
+    def __getitem__(self, index: int) -> Pixels | None:
+        tile = super().__getitem__(index)
+        return None if tile is None else paint_over(self.norm.apply(tile), self.tiles, index, self.cover, self.donors)
 
 
 def _covers(heat: NDArray[np.floating], usable: Bools, rng: np.random.Generator) -> list[Bools]:
@@ -115,10 +128,15 @@ def paint_over(tile: Pixels, tiles: TileGrid, index: int, cover: Bools, donors: 
     A cell takes the same square in every tile that shows it, margins included.
     """
     spec, painted = tiles.spec, tile.copy()
-    top, left = (int(v) - spec.margin_cells for v in tiles.cells_map_px[index])
-    first = max(top, 0), max(left, 0)
-    for r, c in np.argwhere(cover[first[0] : top + spec.map_cells, first[1] : left + spec.map_cells]).tolist():
-        row, column = first[0] + r, first[1] + c
-        y, x = (row - top) * spec.stride_px, (column - left) * spec.stride_px
-        painted[y : y + spec.stride_px, x : x + spec.stride_px] = donors[(row * cover.shape[1] + column) % len(donors)]
+    # The tile's first cell on the slide map; its margin may begin before the map does.
+    first_row, first_column = (int(v) - spec.margin_cells for v in tiles.cells_map_px[index])
+    rows, columns = (
+        slice(max(first_row, 0), first_row + spec.map_cells),
+        slice(max(first_column, 0), first_column + spec.map_cells),
+    )
+    for r, c in np.argwhere(cover[rows, columns]).tolist():
+        row, column = rows.start + r, columns.start + c
+        top_px, left_px = (row - first_row) * spec.stride_px, (column - first_column) * spec.stride_px
+        donor = donors[(row * cover.shape[1] + column) % len(donors)]
+        painted[top_px : top_px + spec.stride_px, left_px : left_px + spec.stride_px] = donor
     return painted

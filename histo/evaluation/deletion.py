@@ -26,6 +26,7 @@ class Deletion:
 
 def called(cohort: Cohort, most: int) -> Iterator[tuple[SlideRecord, int, NDArray[np.floating]]]:
     """Yield up to `most` slides from all over the cohort that are called a lesion: record, deciding class, heatmap."""
+    # Of two classes with the same verdict the first in precedence.
     number = {rule.verdict: k for k, rule in reversed([*enumerate(cohort.model.classes, start=1)])}
     found = [(c, c.folder / c.result.files["heatmap"], c.result.pyramid) for c in cohort.cases
              if c.called in number and c.folder and c.result and c.result.pyramid]  # fmt: skip

@@ -72,8 +72,7 @@ def columns_of(cases: Sequence[Case]) -> dict[str, list[str]]:
     for name, values in found.items():
         given = [v for v in values if v != NOT_GIVEN]
         kinds = set(given)
-        each_its_own = len(kinds) == len(given) > 2
-        if not kinds or each_its_own or (len(kinds) > _MOST_VALUES and len(kinds) >= 0.8 * len(given)):
+        if not kinds or (len(kinds) > 2 and len(kinds) >= 0.8 * len(given)):
             continue
         grouped[name] = _thirds(values) if len(kinds) > _MOST_VALUES and _numeric(given) else values
     return grouped

@@ -92,7 +92,7 @@ def _learn(network: TileClassifier, objective: Objective, samples: list[StepSamp
     if not torch.isfinite(loss):
         raise UsageError("the loss of the first batch is no number; look at network.mean and network.std")
     if loss.requires_grad:
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(loss)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

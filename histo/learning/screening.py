@@ -126,7 +126,7 @@ def learn_screen(config: TrainConfig, slides: Sequence[LabelledSlide], folder: P
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"the screen's loss became {loss.item()}; lower screen.learning_rate")
         adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimiser.gradient_clip)
         adam.step()
         cycle.step()

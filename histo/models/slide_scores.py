@@ -105,8 +105,9 @@ class Calibration(Strict):
     @property
     def in_words(self) -> str:
         """What a report says of it."""
-        if self.slides is not None and self.slides.evidence != EVIDENCE:
+        slides, conformal = self.of_slides
+        if slides is not None:
+            return " ".join([self.fitted_on, *slides.in_words, *(conformal.in_words if conformal else ())])
+        if self.slides is not None:
             return f"{self.fitted_on} {OUTDATED}"
-        if self.slides is None:
-            return self.fitted_on if NOT_CALIBRATED in self.fitted_on else f"{self.fitted_on} S{NOT_CALIBRATED[1:]}"
-        return " ".join([self.fitted_on, *self.slides.in_words, *(self.conformal.in_words if self.conformal else ())])
+        return self.fitted_on if NOT_CALIBRATED in self.fitted_on else f"{self.fitted_on} S{NOT_CALIBRATED[1:]}"
