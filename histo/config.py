@@ -149,6 +149,7 @@ class AugmentConfig(Strict):
 
     stain: float = Field(0.25, ge=0, le=1)
     grain: float = Field(0.15, ge=0, le=1)
+    rescan: float = Field(0.2, ge=0, le=1)
     grey: float = Field(0.1, ge=0, le=1)
     light: float = Field(0.10, ge=0, le=1)
     scale: float = Field(0.15, ge=0, le=0.5)

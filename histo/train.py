@@ -39,7 +39,7 @@ from histo.learning.run_folder import LAST, describe_run
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
 from histo.learning.screening import add_to_run
 from histo.learning.start import build_network, keep_frozen_still, moving_average
-from histo.learning.validation import PatientMeter, ValidationSample, ValidationTiles
+from histo.learning.validation import Meters, ValidationSample, ValidationTiles
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals, pick_device
 
@@ -146,7 +146,7 @@ class _Training(lightning.LightningModule):
         self.averaged = moving_average(network, config.averaging.ema) if config.averaging.ema else None
         self._config, self._validation = config, validation
         self.objective = Objective(config, slides)
-        self._meter = PatientMeter(validation, config.classes)
+        self._meters = Meters(validation, config.classes)
 
     @property
     def scored(self) -> TileClassifier:
@@ -169,18 +169,16 @@ class _Training(lightning.LightningModule):
             self.averaged.update_parameters(self.network)
 
     def on_validation_epoch_start(self) -> None:
-        self._meter = PatientMeter(self._validation, self._config.classes)
+        self._meters = Meters(self._validation, self._config.classes)
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
         tiles, fractions, weights, tissue, numbers = batch
         logits = self.scored(tiles.permute(0, 3, 1, 2)).float()
-        loss = cell_loss(logits, fractions, weights)
-        self._check(loss, "validation")
-        self._meter.add(numbers, logits.softmax(dim=1), tissue)
-        self.log("validation_loss", loss, batch_size=max(1, int(weights.sum())))
+        self._check(cell_loss(logits, fractions, weights), "validation")
+        self._meters.add(numbers, logits, fractions, weights, tissue)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self._meter.measure())
+        self.log_dict(self._meters.measure())
 
     def _check(self, loss: Tensor, stage: str) -> None:
         if not torch.isfinite(loss):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.config import AugmentConfig
+from histo.data.rescan import rescan
 from histo.data.stain import jitter_stain
 
 # albumentations asks the network for its newest version at import unless told not to.
@@ -21,7 +22,7 @@ Augment = Callable[[NDArray[np.uint8], NDArray[np.uint8], int], tuple[NDArray[np
 def build_augmentation(config: AugmentConfig) -> Augment:
     """Return `augment(rgb, labels, seed)` for tiles (S, S, 3) uint8 and label maps (S, S); same seed, same result.
 
-    Symmetries of the square and scale act on both; stain, grain, grey, light, blur, noise and JPEG on the picture only.
+    Symmetries of the square and scale act on both; the rest on the picture only.
     """
     geometry = [A.D4()]
     if config.scale:
@@ -42,7 +43,10 @@ def build_augmentation(config: AugmentConfig) -> Augment:
         rgb: NDArray[np.uint8], labels: NDArray[np.uint8], seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         compose.set_random_seed(seed)
-        both = compose(image=jitter_stain(rgb, config.stain, config.grain, seed), mask=labels)
+        stained = jitter_stain(rgb, config.stain, config.grain, seed)
+        if np.random.default_rng([seed, 2]).random() < config.rescan:
+            stained = rescan(stained, seed)
+        both = compose(image=stained, mask=labels)
         return both["image"], both["mask"]
 
     return augment

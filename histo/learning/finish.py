@@ -1,4 +1,4 @@
-"""From a trained network to a bundle: BatchNorm measured anew, temperature, card."""
+"""From a trained network to a bundle: BatchNorm measured anew, calibration, card."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +16,8 @@ from histo.infer import load_model
 from histo.learning.bags import Found, StepTiles, draw_steps
 from histo.learning.run_folder import provenance
 from histo.learning.start import measure_batchnorm
-from histo.learning.validation import Examined, examine
+from histo.learning.validation import CellMeter, examine
 from histo.models.bundle import save_bundle
-from histo.models.calibration import fit_temperature
 from histo.models.classifier import TileClassifier
 from histo.reference import fit_reference, put
 
@@ -33,7 +32,7 @@ def settle_batchnorm(
     steps = config.averaging.batchnorm_steps
     if steps == 0:
         return None
-    before = examine(network, validation, config).measures["patient_loss"]
+    before = examine(network, validation, config).patients.measure()["patient_loss"]
     kept = {name: value.clone() for name, value in network.state_dict().items()}
     augment = build_augmentation(config.augment)
     # The epoch after the last one was never drawn.
@@ -46,7 +45,7 @@ def settle_batchnorm(
 
     if not measure_batchnorm(network, batches(), config.network.freeze):
         return "the backbone has no BatchNorm that learns; nothing was measured anew"
-    after = examine(network, validation, config).measures["patient_loss"]
+    after = examine(network, validation, config).patients.measure()["patient_loss"]
     if after > before:
         network.load_state_dict(kept)
         return f"BatchNorm measured anew on {len(drawn)} steps was worse ({before:.3f} to {after:.3f}) and is not used"
@@ -57,17 +56,27 @@ def _channels_first(rgb: np.ndarray) -> Tensor:
     return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
-def temperature_of(found: Examined, slides: int) -> dict[str, Any]:
-    """Return the card's calibration: fitted on labelled cells of validation slides, 1 where none holds a lesion."""
-    if not found.shows_lesions:
+def calibrate(network: TileClassifier, cells: CellMeter, slides: int) -> dict[str, Any]:
+    """Fit a network's probabilities on the labelled cells of its validation slides; return what the card says of it.
+
+    Offsets of classes go into the bias of the head, the temperature into the card.
+    """
+    if not cells.shows_lesions:
         return {
             "temperature": 1.0,
             "fitted_on": f"Not fitted: no lesion is outlined on the {slides} validation slides.",
         }
-    temperature = round(fit_temperature(found.logits, found.fractions), 4)
+    scaling = cells.scaling()
+    temperature = round(scaling.temperature, 4)
+    bias = network.head.bias
+    assert bias is not None
+    with torch.no_grad():
+        bias += torch.from_numpy(temperature * scaling.offsets).to(bias)
+    moved = ", ".join(f"{offset:+.2f}" for offset in scaling.offsets[1:])
     return {
         "temperature": temperature,
-        "fitted_on": f"Temperature fitted on map cells of {slides} validation slides.",
+        "fitted_on": f"Temperature and the lesions' log-odds ({moved}, in the head) fitted on map cells of {slides} "
+        "validation slides.",
     }
 
 
@@ -75,7 +84,8 @@ def card_of(
     config: TrainConfig,
     train: Sequence[LabelledSlide],
     validation: Sequence[LabelledSlide],
-    found: Examined,
+    calibration: dict[str, Any],
+    measures: dict[str, float],
     started: str,
 ) -> dict[str, Any]:
     """Return the card of a trained network, without what `save_bundle` adds."""
@@ -87,8 +97,8 @@ def card_of(
         "tile": config.tile.model_dump(),
         "network": config.network.for_card(),
         "rule": config.rule.model_dump(),
-        "calibration": temperature_of(found, len(validation)),
-        "training": training | {"validation_patients_measured": found.measures},
+        "calibration": calibration,
+        "training": training | {"validation_patients_measured": measures},
     }
 
 
@@ -101,7 +111,9 @@ def write_bundle(
     started: str,
 ) -> dict[str, Any]:
     """Calibrate a network on the validation slides, save it with its card and return the card."""
-    card = card_of(config, train, validation, examine(network, validation, config), started)
+    found = examine(network, validation, config)
+    calibration = calibrate(network, found.cells, len(validation))
+    card = card_of(config, train, validation, calibration, found.measure(), started)
     save_bundle(folder, card, network)
     return card
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,9 +11,11 @@ from torch import Tensor
 from histo.config import ClassesConfig, TrainConfig
 from histo.data.sampling import Draw, DrawnTiles, LabelledSlide
 from histo.learning.presence import presence_of, verdict_of
+from histo.models.calibration import Scaling, fit_scaling
 from histo.models.classifier import TileClassifier
 
 EXAMINED_AT_ONCE = 8
+ENOUGH_SLIDES = 5  # with a class, before its odds are moved
 FAR_ENOUGH = 0.001  # no patient costs more than if his label had this probability
 ValidationSample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], int]
 
@@ -127,32 +128,64 @@ class PatientMeter:
         return labels, presence
 
 
-@dataclass(frozen=True, eq=False)
-class Examined:
-    """Validation tiles as a network sees them: logits (N, C) and class fractions (N, C) of labelled cells, measures."""
+class CellMeter:
+    """Collects the labelled cells of validation slides and measures how well the network tells them apart."""
 
-    logits: NDArray[np.float32]
-    fractions: NDArray[np.float32]
-    measures: dict[str, float]
+    def __init__(self, classes: int) -> None:
+        self._logits = [np.empty((0, classes), np.float32)]
+        self._fractions = [np.empty((0, classes), np.float32)]
+        self._slides_with: list[set[int]] = [set() for _ in range(classes)]
+
+    def add(self, numbers: Tensor, logits: Tensor, fractions: Tensor, weights: Tensor) -> None:
+        """Take logits and fractions (B, C, h, w) of tiles of slides `numbers` (B,); cells of weight 0 are left out."""
+        used = weights.cpu() > 0
+        self._logits.append(logits.cpu().permute(0, 2, 3, 1)[used].numpy())
+        self._fractions.append(fractions.cpu().permute(0, 2, 3, 1)[used].numpy())
+        for number, tile, inside in zip(numbers.tolist(), fractions.cpu(), used, strict=True):
+            for c in torch.nonzero(tile[:, inside].amax(dim=1) > 0).flatten().tolist() if inside.any() else []:
+                self._slides_with[c].add(number)
 
     @property
     def shows_lesions(self) -> bool:
-        """Whether some labelled cell holds a lesion; without one no temperature can be fitted."""
-        return bool((self.fractions[:, 1:] > 0).any())
+        """Whether some labelled cell holds a lesion; without one nothing can be calibrated."""
+        return any(self._slides_with[1:])
+
+    def scaling(self) -> Scaling:
+        """Return what calibrates the network on these cells; a class on fewer than `ENOUGH_SLIDES` gets no offset."""
+        if not self.shows_lesions:
+            return Scaling(1.0, np.zeros(len(self._slides_with)))
+        free = np.array([len(slides) >= ENOUGH_SLIDES for slides in self._slides_with])
+        return fit_scaling(np.concatenate(self._logits), np.concatenate(self._fractions), free)
+
+    def measure(self) -> dict[str, float]:
+        """Return `validation_loss`, the mean cross-entropy of the cells once calibrated; 0 without cells."""
+        logits, fractions = np.concatenate(self._logits), np.concatenate(self._fractions)
+        return {"validation_loss": self.scaling().loss(logits, fractions) if len(logits) else 0.0}
 
 
-def examine(network: TileClassifier, slides: Sequence[LabelledSlide], config: TrainConfig) -> Examined:
+class Meters:
+    """Both measures of the validation tiles as a network sees them, and the cells to calibrate it on."""
+
+    def __init__(self, slides: Sequence[LabelledSlide], classes: ClassesConfig) -> None:
+        self.patients, self.cells = PatientMeter(slides, classes), CellMeter(len(classes.names))
+
+    def add(self, numbers: Tensor, logits: Tensor, fractions: Tensor, weights: Tensor, tissue: Tensor) -> None:
+        """Take logits and fractions (B, C, h, w), weights and tissue (B, h, w) of tiles of slides `numbers` (B,)."""
+        self.patients.add(numbers, logits.softmax(dim=1), tissue)
+        self.cells.add(numbers, logits, fractions, weights)
+
+    def measure(self) -> dict[str, float]:
+        """Return `patient_loss`, `patient_accuracy` and `validation_loss`."""
+        return self.patients.measure() | self.cells.measure()
+
+
+def examine(network: TileClassifier, slides: Sequence[LabelledSlide], config: TrainConfig) -> Meters:
     """Score the validation tiles with a network on the CPU in evaluation mode."""
-    meter = PatientMeter(slides, config.classes)
-    tiles = ValidationTiles(slides, config)
-    logits, labels = [], []
+    meters, tiles = Meters(slides, config.classes), ValidationTiles(slides, config)
     with torch.inference_mode():
         for start in range(0, len(tiles), EXAMINED_AT_ONCE):
             samples = [tiles[i] for i in range(start, min(start + EXAMINED_AT_ONCE, len(tiles)))]
-            rgb, fractions, weights, tissue = (np.stack([s[i] for s in samples]) for i in range(4))
-            scores = network(torch.from_numpy(rgb).permute(0, 3, 1, 2)).float()
-            meter.add(torch.tensor([s[4] for s in samples]), scores.softmax(dim=1), torch.from_numpy(tissue))
-            used = weights > 0
-            logits.append(scores.permute(0, 2, 3, 1).numpy()[used])
-            labels.append(fractions.transpose(0, 2, 3, 1)[used])
-    return Examined(np.concatenate(logits), np.concatenate(labels), meter.measure())
+            rgb, fractions, weights, tissue = (torch.from_numpy(np.stack([s[i] for s in samples])) for i in range(4))
+            numbers = torch.tensor([s[4] for s in samples])
+            meters.add(numbers, network(rgb.permute(0, 3, 1, 2)).float(), fractions, weights, tissue)
+    return meters

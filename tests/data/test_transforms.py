@@ -13,8 +13,8 @@ from histo.data.transforms import build_augmentation
 
 Rgb = NDArray[np.uint8]
 SIDE = 128
-OFF = AugmentConfig(stain=0, grain=0, grey=0, light=0, scale=0, blur=0, noise=0, jpeg=0)
-GEOMETRY = AugmentConfig(stain=0, grain=0, grey=0, light=0, scale=0.15, blur=0, noise=0, jpeg=0)
+OFF = AugmentConfig(stain=0, grain=0, rescan=0, grey=0, light=0, scale=0, blur=0, noise=0, jpeg=0)
+GEOMETRY = AugmentConfig(stain=0, grain=0, rescan=0, grey=0, light=0, scale=0.15, blur=0, noise=0, jpeg=0)
 ALL = AugmentConfig()
 GLASS, DERMIS = (244, 243, 245), (225, 170, 195)
 
@@ -113,7 +113,7 @@ def test_the_given_arrays_are_left_alone() -> None:
     assert (labels == tile()[1]).all()
 
 
-@pytest.mark.parametrize("name", ["stain", "grain", "grey", "light", "blur", "noise", "jpeg"])
+@pytest.mark.parametrize("name", ["stain", "grain", "rescan", "grey", "light", "blur", "noise", "jpeg"])
 def test_every_strength_works_alone_and_changes_no_label(name: str) -> None:
     augment, plain = build_augmentation(OFF.model_copy(update={name: 1.0})), build_augmentation(OFF)
     changed = 0

@@ -55,7 +55,7 @@ def test_diagnoses_alone_teach_which_tissue_is_the_lesion(labelled, small_traini
     network = taught(weak, config, 4)
     for index, colour in enumerate(COLOURS):
         assert seen(network, colour)[index] > 0.5, (colour, seen(network, colour))
-    assert examine(network, weak, small_training("stop.tiles_per_slide=200")).measures["patient_accuracy"] == 1
+    assert examine(network, weak, small_training("stop.tiles_per_slide=200")).measure()["patient_accuracy"] == 1
 
 
 @pytest.mark.slow
