@@ -65,7 +65,7 @@ def network_alone(
     slides: list[LabelledSlide], config: TrainConfig, batch: list[torch.Tensor], steps: int
 ) -> tuple[float, float]:
     """Return steps per second and CPU seconds a step of forward, backward and optimiser."""
-    network, _ = build_network(config)
+    network = build_network(config).network
     network.train()
     objective = Objective(config, slides)
     adam, _ = make_optimiser(network, config, 1)

@@ -38,7 +38,7 @@ from histo.learning.preview import Estimate, estimate_run
 from histo.learning.run_folder import LAST, describe_run
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
 from histo.learning.screening import add_to_run
-from histo.learning.start import build_network, keep_frozen_still, moving_average
+from histo.learning.start import Start, build_network, keep_frozen_still, moving_average, weigh_start
 from histo.learning.validation import Meters, ValidationSample, ValidationTiles
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals, pick_device
@@ -74,9 +74,9 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
     """
     learn, validate = ([open_labelled(r, config) for r in side] for side in _sides(config))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    network, told = build_network(config)
-    say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {told}")
-    return estimate_run(out / config.name, config, learn, validate, network, pick_device(device), say)
+    start = build_network(config)
+    say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {start.told}")
+    return estimate_run(out / config.name, config, learn, validate, start.network, pick_device(device), say)
 
 
 def _open(run: Path, config: TrainConfig, say: Say) -> tuple[list[LabelledSlide], list[LabelledSlide]]:
@@ -121,13 +121,11 @@ def _make_bundle(job: _Job) -> Path:
     """Train, settle BatchNorm and save the bundle of one job; a bundle is the same however often this is repeated."""
     lightning.seed_everything(job.config.seed, workers=True, verbose=False)
     with flushed_denormals():
-        network, told = build_network(job.config)
-        job.say(f"starting {told}")
-        _fit(job, network)
-        settled = settle_batchnorm(network, job.train, job.validation, job.config)
-    if settled:
-        job.say(settled)
-    write_bundle(job.folder / "bundle", network, job.config, job.train, job.validation, told)
+        start = build_network(job.config)
+        job.say(f"starting {start.told}")
+        how = {"started": start.told, "best_epoch": _fit(job, start)}
+        settle_batchnorm(start.network, job.train, job.validation, job.config, job.say)
+    write_bundle(job.folder / "bundle", start.network, job.config, job.train, job.validation, how)
     return job.folder / "bundle"
 
 
@@ -314,22 +312,24 @@ def _trainer(job: _Job, keeper: _Keeper) -> lightning.Trainer:
         raise UsageError(f"`trainer` {dict(c.trainer)} doesn't work: {' '.join(str(error).split())}") from error
 
 
-def _fit(job: _Job, network: TileClassifier) -> None:
-    """Train to the end, from the last epoch that was finished, and leave the best weights in `network` on the CPU."""
-    last = job.folder / LAST
-    keeper = _Keeper(job)
+def _fit(job: _Job, start: Start) -> int:
+    """Train to the end, from the last finished epoch; leave the best weights in the network and return their epoch."""
+    network, last, keeper = start.network, job.folder / LAST, _Keeper(job)
     module = _Training(network, job.config, job.train, job.validation)
     with warnings.catch_warnings():
         # Lightning's advice on loader counts does not hold on two cores.
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
         trainer = _trainer(job, keeper)
         begun = last if last.exists() else None
+        if begun is None:
+            weigh_start(start, job.validation, job.config, keeper.best, job.say)
         if begun is None or not keeper.was_over(begun, job.config.optimiser.epochs):
             _run(trainer, module, _Tiles(job), begun)
     if not trainer.is_global_zero:
         raise SystemExit(0)  # the first process alone writes the bundle and the report
     network.cpu().load_state_dict(keeper.best.state["weights"])
     network.eval()
+    return int(keeper.best.state["best_epoch"])
 
 
 def _run(trainer: lightning.Trainer, module: _Training, tiles: _Tiles, begun: Path | None) -> None:

@@ -81,6 +81,7 @@ def test_the_report_says_how_little_so_few_patients_prove(finished):
     assert "Only 3 patients with the label normal" in text
     assert "Verdicts of histo infer on 9 out-of-fold slides" in text
     assert "Northcutt" in text
+    assert "The best epoch on the validation patients was number 1" in text
     assert (run / "report.html").read_text().count("data:image/png;base64,") == 2
 
 
@@ -115,8 +116,9 @@ def test_training_without_progress_stops_and_stays_stopped(finished, small_train
         f"network={{backbone: mobilenet_v3_small, freeze: trunk, start: {run / 'bundle'}}}",
     )
     said = []
-    train(config, tmp_path, device="cpu", say=said.append)
-    assert sum(line.startswith("epoch ") for line in said) == 3
+    bundle = train(config, tmp_path, device="cpu", say=said.append)
+    assert sum(line.startswith("epoch ") for line in said) == 2
+    assert load_model(bundle).card.training["best_epoch"] == 0  # the start
     said.clear()
     train(config, tmp_path, device="cpu", say=said.append)
     assert not [line for line in said if line.startswith("epoch ")]

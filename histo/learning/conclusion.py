@@ -166,10 +166,10 @@ def _figures(rows: Sequence[Held], labels: Sequence[str], how: str) -> Section:
 def _how_trained(training: Mapping[str, Any]) -> str:
     measured = training.get("validation_patients_measured", {})
     told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in measured.items())
-    return (
-        f"histo {histo.__version__} started {training['started']}; the best epoch on the validation patients: {told}. "
-        "metrics.csv has every epoch."
-    )
+    kept = "No epoch was better on the validation patients than the start, whose weights these are"
+    if training["best_epoch"]:
+        kept = f"The best epoch on the validation patients was number {training['best_epoch']}"
+    return f"histo {histo.__version__} started {training['started']}. {kept}: {told}. metrics.csv has every epoch."
 
 
 def _suspicious(found: Sequence[Suspect], how: str) -> Section:

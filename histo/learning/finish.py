@@ -1,6 +1,6 @@
 """From a trained network to a bundle: BatchNorm measured anew, calibration, card."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,19 @@ from histo.reference import fit_reference, put
 
 
 def settle_batchnorm(
-    network: TileClassifier, slides: Sequence[LabelledSlide], validation: Sequence[LabelledSlide], config: TrainConfig
-) -> str | None:
-    """Measure BatchNorm's statistics anew on training tiles and keep them if the validation patients agree.
+    network: TileClassifier,
+    slides: Sequence[LabelledSlide],
+    validation: Sequence[LabelledSlide],
+    config: TrainConfig,
+    say: Callable[[str], None],
+) -> None:
+    """Measure BatchNorm's statistics anew on training tiles, keep them if the validation patients agree, and say so.
 
-    Returns a sentence on what happened, or None when the configuration doesn't ask for it.
+    Nothing happens when the configuration doesn't ask for it.
     """
     steps = config.averaging.batchnorm_steps
     if steps == 0:
-        return None
+        return
     before = examine(network, validation, config).patients.measure()["patient_loss"]
     kept = {name: value.clone() for name, value in network.state_dict().items()}
     augment = build_augmentation(config.augment)
@@ -44,12 +48,14 @@ def settle_batchnorm(
             yield torch.stack([_channels_first(tiles[i][0]) for i in range(len(tiles))])
 
     if not measure_batchnorm(network, batches(), config.network.freeze):
-        return "the backbone has no BatchNorm that learns; nothing was measured anew"
+        say("the backbone has no BatchNorm that learns; nothing was measured anew")
+        return
     after = examine(network, validation, config).patients.measure()["patient_loss"]
     if after > before:
         network.load_state_dict(kept)
-        return f"BatchNorm measured anew on {len(drawn)} steps was worse ({before:.3f} to {after:.3f}) and is not used"
-    return f"BatchNorm measured anew on {len(drawn)} steps (patient loss {before:.3f} to {after:.3f})"
+        say(f"BatchNorm measured anew on {len(drawn)} steps was worse ({before:.3f} to {after:.3f}) and is not used")
+    else:
+        say(f"BatchNorm measured anew on {len(drawn)} steps (patient loss {before:.3f} to {after:.3f})")
 
 
 def _channels_first(rgb: np.ndarray) -> Tensor:
@@ -86,10 +92,10 @@ def card_of(
     validation: Sequence[LabelledSlide],
     calibration: dict[str, Any],
     measures: dict[str, float],
-    started: str,
+    how: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the card of a trained network, without what `save_bundle` adds."""
-    training = provenance(config, [s.record for s in train], [s.record for s in validation], started)
+    """Return the card of a trained network, without what `save_bundle` adds; `how` tells its start and best epoch."""
+    training = provenance(config, [s.record for s in train], [s.record for s in validation])
     return {
         "name": config.name,
         "intended_use": config.intended_use,
@@ -98,7 +104,7 @@ def card_of(
         "network": config.network.for_card(),
         "rule": config.rule.model_dump(),
         "calibration": calibration,
-        "training": training | {"validation_patients_measured": measures},
+        "training": {**training, **how, "validation_patients_measured": measures},
     }
 
 
@@ -108,12 +114,12 @@ def write_bundle(
     config: TrainConfig,
     train: Sequence[LabelledSlide],
     validation: Sequence[LabelledSlide],
-    started: str,
+    how: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Calibrate a network on the validation slides, save it with its card and return the card."""
     found = examine(network, validation, config)
     calibration = calibrate(network, found.cells, len(validation))
-    card = card_of(config, train, validation, calibration, found.measure(), started)
+    card = card_of(config, train, validation, calibration, found.measure(), how)
     save_bundle(folder, card, network)
     return card
 

@@ -51,9 +51,7 @@ def _rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))[1:]
 
 
-def provenance(
-    config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord], started: str
-) -> dict[str, Any]:
+def provenance(config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord]) -> dict[str, Any]:
     """Return what the card says of how the model was made; no paths, which could name patients."""
     start = config.network.start
     sections = ("augment", "optimiser", "loss", "weak", "mining", "stop", "averaging", "screen", "trainer")
@@ -69,7 +67,6 @@ def provenance(
         "validation_slides": len(validation),
         "validation_patients": len({r.patient for r in validation}),
         "start": start if start in NAMED_STARTS else "bundle",
-        "started": started,
         "freeze": config.network.freeze,
         "data": config.data.model_dump(mode="json", exclude={"manifest"}),
         **{name: config.model_dump(mode="json", include={name})[name] for name in sections},

@@ -1,6 +1,7 @@
 """The network that a training starts from, what of it stays as it is, and averages of its weights."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,13 +11,28 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.ops import SqueezeExcitation
 
 from histo.config import TrainConfig
+from histo.data.sampling import LabelledSlide
 from histo.errors import ModelError, UsageError
+from histo.learning.diary import Best
+from histo.learning.validation import examine
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.classifier import TileClassifier
 
 
-def build_network(config: TrainConfig) -> tuple[TileClassifier, str]:
-    """Return the network that training starts from, channels last, and a sentence on where its weights come from.
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The network that training starts from, channels last, and a sentence on where its weights come from.
+
+    It `knows_classes` when its head was trained on the classes of the configuration.
+    """
+
+    network: TileClassifier
+    told: str
+    knows_classes: bool
+
+
+def build_network(config: TrainConfig) -> Start:
+    """Return the start that the configuration asks for.
 
     Raises `UsageError` when the weights cannot be fetched or the bundle doesn't fit the configuration.
     """
@@ -25,7 +41,7 @@ def build_network(config: TrainConfig) -> tuple[TileClassifier, str]:
         net.backbone, len(config.classes.names), config.tile.stride_px, net.mean, net.std, net.from_imagenet
     )
     _check_tile(network, config)
-    told = "from pretrained weights of the backbone" if net.from_imagenet else "from random weights"
+    told, knows = "from pretrained weights of the backbone" if net.from_imagenet else "from random weights", False
     if net.start not in ("random", "imagenet"):
         model = _bundle(net.start)
         _check_fit(model, config)
@@ -33,10 +49,24 @@ def build_network(config: TrainConfig) -> tuple[TileClassifier, str]:
         told = f"from the trunk of {model.card.name} ({model.digest[:12]})"
         if model.card.classes.names == config.classes.names:
             network.head.load_state_dict(model.network.head.state_dict())
-            told = f"from {model.card.name} ({model.digest[:12]}), trunk and head"
+            told, knows = f"from {model.card.name} ({model.digest[:12]}), trunk and head", True
     network = network.to(memory_format=torch.channels_last)
     freeze(network, config)
-    return network, told
+    return Start(network, told, knows)
+
+
+def weigh_start(
+    start: Start, validation: Sequence[LabelledSlide], config: TrainConfig, best: Best, say: Callable[[str], None]
+) -> None:
+    """Take a start that knows the classes for the best so far, as epoch 0: a training that gains nothing keeps it."""
+    if not start.knows_classes:
+        return
+    start.network.eval()
+    measured = examine(start.network, validation, config).measure()
+    best.judge(0, measured, start.network.state_dict())
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in measured.items())
+    say(f"before training: {told}")
+    start.network.train()
 
 
 def _check_tile(network: TileClassifier, config: TrainConfig) -> None:

@@ -121,7 +121,8 @@ def test_a_cell_with_a_lesion_weighs_more():
 def test_a_screen_learns_what_colour_tells(labelled, small_training, colour_model, tmp_path, painted):
     """From nine painted slides to a bundle whose screen mode finds what full mode finds."""
     config = small_training(
-        "screen={enabled: true, steps: 60, batch_size: 4, stains: 1, learning_rate: 4e-3}", "augment={stain: 0.1}"
+        "screen={enabled: true, steps: 60, batch_size: 4, stains: 1, learning_rate: 4e-3}",
+        "augment={stain: 0.1, rescan: 0}",
     )
     said = []
     missed = add_screen(colour_model, tmp_path / "bundle", config, labelled[:6], labelled[6:], said.append)

@@ -3,7 +3,8 @@ import torch
 
 from histo.config import load_config
 from histo.errors import UsageError
-from histo.learning.start import build_network, keep_frozen_still, measure_batchnorm, moving_average
+from histo.learning.diary import Best
+from histo.learning.start import build_network, keep_frozen_still, measure_batchnorm, moving_average, weigh_start
 from histo.models.bundle import SHIPPED, load_bundle
 
 
@@ -23,17 +24,21 @@ def shipped_config(small_training):
 
 
 def test_training_starts_from_the_shipped_trunk_and_head(shipped_config):
-    network, told = build_network(shipped_config())
+    start = build_network(shipped_config())
+    network, told = start.network, start.told
     shipped = load_bundle(SHIPPED).network
     assert torch.equal(network.head.weight, shipped.head.weight)
     assert all(torch.equal(a, b) for a, b in zip(network.trunk.parameters(), shipped.trunk.parameters(), strict=True))
     assert told.endswith("trunk and head")
+    assert start.knows_classes
     assert next(network.trunk.parameters()).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_other_classes_take_the_trunk_alone(shipped_config):
     lesions = "classes.lesions=[{name: hair, colour: [1, 2, 3], min_area_mm2: 0.1, verdict: hairy}]"
-    network, told = build_network(shipped_config(lesions))
+    start = build_network(shipped_config(lesions))
+    network, told = start.network, start.told
+    assert not start.knows_classes
     assert network.head.out_channels == 2
     assert "the trunk of" in told
 
@@ -65,7 +70,7 @@ def test_a_relative_start_counts_from_the_configuration(tmp_path):
 
 @pytest.mark.parametrize(("how", "learning"), [("trunk", {"head"}), ("early", {"head", "trunk"})])
 def test_frozen_blocks_do_not_move(shipped_config, how, learning):
-    network, _ = build_network(shipped_config(freeze=how))
+    network = build_network(shipped_config(freeze=how)).network
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
     keep_frozen_still(network, how)
@@ -79,7 +84,7 @@ def test_frozen_blocks_do_not_move(shipped_config, how, learning):
 
 
 def test_the_moving_average_lags_behind(small_training):
-    network, _ = build_network(small_training())
+    network = build_network(small_training()).network
     averaged = moving_average(network, 0.9)
     averaged.update_parameters(network)
     with torch.no_grad():
@@ -89,7 +94,7 @@ def test_the_moving_average_lags_behind(small_training):
 
 
 def test_batchnorm_measured_anew_is_the_average_over_the_batches(small_training):
-    network, _ = build_network(small_training())
+    network = build_network(small_training()).network
     batches = [torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8) for _ in range(3)]
     assert measure_batchnorm(network, batches, "nothing")
     first = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
@@ -100,3 +105,23 @@ def test_batchnorm_measured_anew_is_the_average_over_the_batches(small_training)
     assert first.momentum is not None
     assert not network.training
     assert not measure_batchnorm(network, batches, "trunk")
+
+
+def test_a_training_that_gains_nothing_keeps_its_start(shipped_config, labelled):
+    # Bug: on few slides the best of several worse epochs was taken, and the start had been better.
+    config, said = shipped_config("stop.tiles_per_slide=2"), []
+    start, best = build_network(config), Best(config.stop)
+    weigh_start(start, labelled[:4], config, best, said.append)
+    assert best.state["best_epoch"] == 0
+    assert said[0].startswith("before training: patient loss")
+    assert start.network.training
+    worse = {config.stop.monitor: best.state["best"] + 0.1}
+    best.judge(1, worse, {"other": torch.zeros(1)})
+    assert torch.equal(best.state["weights"]["head.weight"], start.network.head.weight)
+
+
+def test_a_start_that_knows_nothing_is_not_weighed(small_training, labelled):
+    config = small_training()
+    best = Best(config.stop)
+    weigh_start(build_network(config), labelled[:2], config, best, print)
+    assert "weights" not in best.state
