@@ -117,7 +117,7 @@ def _note(bundle: Path, rows: Sequence[Held], records: Sequence[SlideRecord]) ->
         "slides": len(rows),
         "right": sum(r.right for r in rows),
         "in_review": sum(r.status == "review" for r in rows),
-        "note": "These slides chose the best epoch and calibrated the map; they are no test set.",
+        "note": "These slides chose the best epoch and the temperature; they are no test set.",
     }
     card["training"][LEARNT_FROM] = identities([sha256_of(r.path) for r in records], [r.patient for r in records])
     save_bundle(bundle, card, model.network)

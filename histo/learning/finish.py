@@ -1,4 +1,4 @@
-"""From a trained network to a bundle: BatchNorm measured anew, calibration, card."""
+"""From a trained network to a bundle: BatchNorm measured anew, temperature, card."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +16,9 @@ from histo.infer import load_model
 from histo.learning.bags import Found, StepTiles, draw_steps
 from histo.learning.run_folder import provenance
 from histo.learning.start import measure_batchnorm
-from histo.learning.validation import CellMeter, examine
+from histo.learning.validation import CellMeter, Meters, examine
 from histo.models.bundle import save_bundle
+from histo.models.calibration import fit_scaling
 from histo.models.classifier import TileClassifier
 from histo.reference import fit_reference, put
 
@@ -62,27 +63,17 @@ def _channels_first(rgb: np.ndarray) -> Tensor:
     return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
-def calibrate(network: TileClassifier, cells: CellMeter, slides: int) -> dict[str, Any]:
-    """Fit a network's probabilities on the labelled cells of its validation slides; return what the card says of it.
-
-    Offsets of classes go into the bias of the head, the temperature into the card.
-    """
-    if not cells.shows_lesions:
+def temperature_of(cells: CellMeter, slides: int) -> dict[str, Any]:
+    """Return the card's calibration: fitted on labelled cells of validation slides, 1 where none holds a lesion."""
+    logits, fractions = cells.logits, cells.fractions
+    if not (fractions[:, 1:] > 0).any():
         return {
             "temperature": 1.0,
             "fitted_on": f"Not fitted: no lesion is outlined on the {slides} validation slides.",
         }
-    scaling = cells.scaling()
-    temperature = round(scaling.temperature, 4)
-    bias = network.head.bias
-    assert bias is not None
-    with torch.no_grad():
-        bias += torch.from_numpy(temperature * scaling.offsets).to(bias)
-    moved = ", ".join(f"{offset:+.2f}" for offset in scaling.offsets[1:])
     return {
-        "temperature": temperature,
-        "fitted_on": f"Temperature and the lesions' log-odds ({moved}, in the head) fitted on map cells of {slides} "
-        "validation slides.",
+        "temperature": round(fit_scaling(logits, fractions).temperature, 4),
+        "fitted_on": f"Temperature fitted on map cells of {slides} validation slides.",
     }
 
 
@@ -90,8 +81,7 @@ def card_of(
     config: TrainConfig,
     train: Sequence[LabelledSlide],
     validation: Sequence[LabelledSlide],
-    calibration: dict[str, Any],
-    measures: dict[str, float],
+    found: Meters,
     how: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the card of a trained network, without what `save_bundle` adds; `how` tells its start and best epoch."""
@@ -103,8 +93,8 @@ def card_of(
         "tile": config.tile.model_dump(),
         "network": config.network.for_card(),
         "rule": config.rule.model_dump(),
-        "calibration": calibration,
-        "training": {**training, **how, "validation_patients_measured": measures},
+        "calibration": temperature_of(found.cells, len(validation)),
+        "training": {**training, **how, "validation_patients_measured": found.measure()},
     }
 
 
@@ -117,9 +107,7 @@ def write_bundle(
     how: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Calibrate a network on the validation slides, save it with its card and return the card."""
-    found = examine(network, validation, config)
-    calibration = calibrate(network, found.cells, len(validation))
-    card = card_of(config, train, validation, calibration, found.measure(), how)
+    card = card_of(config, train, validation, examine(network, validation, config), how)
     save_bundle(folder, card, network)
     return card
 

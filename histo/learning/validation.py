@@ -11,11 +11,10 @@ from torch import Tensor
 from histo.config import ClassesConfig, TrainConfig
 from histo.data.sampling import Draw, DrawnTiles, LabelledSlide
 from histo.learning.presence import presence_of, verdict_of
-from histo.models.calibration import Scaling, fit_scaling
+from histo.models.calibration import fit_scaling
 from histo.models.classifier import TileClassifier
 
 EXAMINED_AT_ONCE = 8
-ENOUGH_SLIDES = 5  # with a class, before its odds are moved
 FAR_ENOUGH = 0.001  # no patient costs more than if his label had this probability
 ValidationSample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], int]
 
@@ -134,33 +133,33 @@ class CellMeter:
     def __init__(self, classes: int) -> None:
         self._logits = [np.empty((0, classes), np.float32)]
         self._fractions = [np.empty((0, classes), np.float32)]
-        self._slides_with: list[set[int]] = [set() for _ in range(classes)]
 
-    def add(self, numbers: Tensor, logits: Tensor, fractions: Tensor, weights: Tensor) -> None:
-        """Take logits and fractions (B, C, h, w) of tiles of slides `numbers` (B,); cells of weight 0 are left out."""
+    def add(self, logits: Tensor, fractions: Tensor, weights: Tensor) -> None:
+        """Take logits and class fractions (B, C, h, w) of tiles; cells with a weight (B, h, w) of 0 are left out."""
         used = weights.cpu() > 0
         self._logits.append(logits.cpu().permute(0, 2, 3, 1)[used].numpy())
         self._fractions.append(fractions.cpu().permute(0, 2, 3, 1)[used].numpy())
-        for number, tile, inside in zip(numbers.tolist(), fractions.cpu(), used, strict=True):
-            for c in torch.nonzero(tile[:, inside].amax(dim=1) > 0).flatten().tolist() if inside.any() else []:
-                self._slides_with[c].add(number)
 
     @property
-    def shows_lesions(self) -> bool:
-        """Whether some labelled cell holds a lesion; without one nothing can be calibrated."""
-        return any(self._slides_with[1:])
+    def logits(self) -> NDArray[np.float32]:
+        """Logits (N, C) of the cells."""
+        return np.concatenate(self._logits)
 
-    def scaling(self) -> Scaling:
-        """Return what calibrates the network on these cells; a class on fewer than `ENOUGH_SLIDES` gets no offset."""
-        if not self.shows_lesions:
-            return Scaling(1.0, np.zeros(len(self._slides_with)))
-        free = np.array([len(slides) >= ENOUGH_SLIDES for slides in self._slides_with])
-        return fit_scaling(np.concatenate(self._logits), np.concatenate(self._fractions), free)
+    @property
+    def fractions(self) -> NDArray[np.float32]:
+        """Class fractions (N, C) of the cells."""
+        return np.concatenate(self._fractions)
 
     def measure(self) -> dict[str, float]:
-        """Return `validation_loss`, the mean cross-entropy of the cells once calibrated; 0 without cells."""
-        logits, fractions = np.concatenate(self._logits), np.concatenate(self._fractions)
-        return {"validation_loss": self.scaling().loss(logits, fractions) if len(logits) else 0.0}
+        """Return `validation_loss`, the mean cross-entropy of the cells; 0 without cells.
+
+        It is that of the network with the best temperature and offsets: a network that is shown its mistakes again
+        expects more lesions than there are, which says nothing of how well it tells them apart.
+        """
+        logits, fractions = self.logits, self.fractions
+        if not len(logits):
+            return {"validation_loss": 0.0}
+        return {"validation_loss": fit_scaling(logits, fractions, with_offsets=True).loss(logits, fractions)}
 
 
 class Meters:
@@ -172,7 +171,7 @@ class Meters:
     def add(self, numbers: Tensor, logits: Tensor, fractions: Tensor, weights: Tensor, tissue: Tensor) -> None:
         """Take logits and fractions (B, C, h, w), weights and tissue (B, h, w) of tiles of slides `numbers` (B,)."""
         self.patients.add(numbers, logits.softmax(dim=1), tissue)
-        self.cells.add(numbers, logits, fractions, weights)
+        self.cells.add(logits, fractions, weights)
 
     def measure(self) -> dict[str, float]:
         """Return `patient_loss`, `patient_accuracy` and `validation_loss`."""

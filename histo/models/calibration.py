@@ -1,8 +1,8 @@
-"""Bias-corrected temperature scaling: makes the probabilities of a network mean what they say.
+"""Temperature scaling: one number that makes the probabilities of a network mean what they say.
 
-Guo et al., On calibration of modern neural networks, ICML 2017 (the temperature); Alexandari, Kundaje and Shrikumar,
-ICML 2020 (an offset a class beside it). Here with soft labels, over map cells. A training that shows a network its own
-mistakes again makes lesions more frequent than they are; the offsets take that back.
+Guo et al., On calibration of modern neural networks, ICML 2017; here with soft labels, over map cells. With offsets it
+is bias-corrected temperature scaling, Alexandari, Kundaje and Shrikumar, ICML 2020: what a network could do whatever
+share of lesions it expects.
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,10 @@ class Scaling:
         return float(-(labels * scaled).sum(axis=1).mean())
 
 
-def fit_scaling(logits: NDArray[np.floating], labels: NDArray[np.floating], free: NDArray[np.bool_]) -> Scaling:
+def fit_scaling(logits: NDArray[np.floating], labels: NDArray[np.floating], with_offsets: bool = False) -> Scaling:
     """Return the scaling that minimises the cross-entropy of `logits` (N, C) against soft `labels` (N, C).
 
-    Only the classes that `free` (C,) names get an offset, never the first. Fit it on cells of slides that the network
-    was not trained on. Raises `ValueError` without cells.
+    Fit it on cells of slides that the network was not trained on. Raises `ValueError` without cells.
     """
     if len(logits) == 0:
         raise ValueError("no cells to fit a temperature on")
@@ -47,7 +46,7 @@ def fit_scaling(logits: NDArray[np.floating], labels: NDArray[np.floating], free
         return float(-(y * scaled).sum()) / len(z), slope / len(z)
 
     classes = z.shape[1]
-    bounds = [_SLOPES, *(_OFFSETS if c > 0 and free[c] else (0.0, 0.0) for c in range(classes))]
+    bounds = [_SLOPES, (0.0, 0.0), *[_OFFSETS if with_offsets else (0.0, 0.0)] * (classes - 1)]
     # Convex in these parameters.
     best = minimize(loss_and_slope, [1.0] + [0.0] * classes, jac=True, bounds=bounds, method="L-BFGS-B").x
     return Scaling(1 / float(best[0]), best[1:])
