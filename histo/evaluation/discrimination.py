@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from histo.evaluation.cases import STATUSES, Cohort
 from histo.evaluation.confusion import by_label, confusions, counts_by_label, overall
@@ -120,26 +121,28 @@ def rank(scores: NDArray[np.float64], truth: NDArray[np.float64], bootstrap: Boo
         return with_patients({"value": value, "n": len(rows)}, low_high)
 
     area = figure(auroc)
-    area |= dict(zip(("low", "high"), logit_interval(area["value"], n_positive, n_negative), strict=True))
+    area |= dict(zip(("low", "high"), auroc_interval(area["value"], n_positive, n_negative), strict=True))
     judged = np.flatnonzero(known)
     filled = np.where(scored, scores, np.where(truth == 1, -1.0, 2.0))[judged]
     worst = float(auroc(filled, truth[judged] == 1, np.ones((1, len(judged))))[0])
     return counts | {"auroc": area, "auprc": figure(average_precision), "worst_case_auroc": worst}
 
 
-def logit_interval(area: float, positive: int, negative: int) -> tuple[float, float]:
-    """Return the interval of an AUROC by Hanley and McNeil 1982 on the logit, which stays inside 0 and 1.
+def auroc_interval(area: float, positive: int, negative: int) -> tuple[float, float]:
+    """Return the interval of an AUROC by Newcombe 2006 (method 5): the areas from which `area` is not too far.
 
-    At exactly 0 or 1 their variance is 0; the rule of three on the smaller side stands in for it.
+    The variance of Hanley and McNeil 1982 is taken at the bound and not at the estimate, where it vanishes near 0 and 1.
     """
-    if area in (0.0, 1.0):
-        slack = 3 / min(positive, negative)
-        return (max(0.0, 1 - slack), 1.0) if area else (0.0, min(1.0, slack))
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = area * (1 - area) + (positive - 1) * (q1 - area**2) + (negative - 1) * (q2 - area**2)
-    error = np.sqrt(variance / (positive * negative)) / (area * (1 - area))
-    logit = np.log(area / (1 - area))
-    low, high = (1 / (1 + np.exp(-(logit + sign * 1.96 * error))) for sign in (-1, 1))
+    half = (positive + negative) / 2 - 1
+
+    def too_far(bound: float) -> float:
+        spread = 1 + half * ((1 - bound) / (2 - bound) + bound / (1 + bound))
+        return float((area - bound) ** 2 - 1.96**2 * bound * (1 - bound) * spread / (positive * negative))
+
+    # 0 and 1 themselves are always roots for an area of 0 or 1.
+    inside = min(max(area, 1e-9), 1 - 1e-9)
+    low = brentq(too_far, 0.0, inside) if area > 0 else 0.0
+    high = brentq(too_far, inside, 1.0) if area < 1 else 1.0
     return float(low), float(high)
 
 

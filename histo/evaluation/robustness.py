@@ -11,7 +11,7 @@ import numpy as np
 
 from histo.errors import UsageError
 from histo.evaluation.cases import Cohort
-from histo.evaluation.discrimination import SMALLEST_FOR_AUROC, logit_interval
+from histo.evaluation.discrimination import SMALLEST_FOR_AUROC, auroc_interval
 from histo.evaluation.intervals import Figure, share
 from histo.evaluation.other_reports import read_report
 from histo.evaluation.ranking import auroc
@@ -104,7 +104,7 @@ def _foreign_auroc(here: list[float], familiar: list[float]) -> Figure:
     scores = np.array([*here, *familiar])
     positive = np.arange(len(scores)) < len(here)
     value = float(auroc(scores, positive, np.ones((1, len(scores))))[0])
-    low, high = logit_interval(value, len(here), len(familiar))
+    low, high = auroc_interval(value, len(here), len(familiar))
     return {"value": value, "low": low, "high": high, "n": len(scores)}
 
 
