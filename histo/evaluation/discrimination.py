@@ -131,7 +131,7 @@ def rank(scores: NDArray[np.float64], truth: NDArray[np.float64], bootstrap: Boo
 def auroc_interval(area: float, positive: int, negative: int) -> tuple[float, float]:
     """Return the interval of an AUROC by Newcombe 2006 (method 5): the areas from which `area` is not too far.
 
-    The variance of Hanley and McNeil 1982 is taken at the bound and not at the estimate, where it vanishes near 0 and 1.
+    The variance of Hanley and McNeil 1982 is taken at the bound, not at the estimate, where it vanishes near 0 and 1.
     """
     half = (positive + negative) / 2 - 1
 
