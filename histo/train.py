@@ -124,7 +124,8 @@ def _make_bundle(job: _Job) -> Path:
         start = build_network(job.config)
         job.say(f"starting {start.told}")
         how = {"started": start.told, "best_epoch": _fit(job, start)}
-        settle_batchnorm(start.network, job.train, job.validation, job.config, job.say)
+        if how["best_epoch"]:
+            settle_batchnorm(start.network, job.train, job.validation, job.config, job.say)
     write_bundle(job.folder / "bundle", start.network, job.config, job.train, job.validation, how)
     return job.folder / "bundle"
 

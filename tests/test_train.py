@@ -117,8 +117,9 @@ def test_training_without_progress_stops_and_stays_stopped(finished, small_train
     )
     said = []
     bundle = train(config, tmp_path, device="cpu", say=said.append)
-    assert sum(line.startswith("epoch ") for line in said) == 2
-    assert load_model(bundle).card.training["best_epoch"] == 0  # the start
+    assert sum(line.startswith("epoch ") for line in said) == 3
+    assert load_model(bundle).card.training["best_epoch"] == 1
+    assert [line for line in said if line.startswith("the start was trained on")]
     said.clear()
     train(config, tmp_path, device="cpu", say=said.append)
     assert not [line for line in said if line.startswith("epoch ")]

@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_GAIN = 3.0  # how much darker or paler than the tile the scanned slide is
+MOST_GAIN = 3.0  # how much darker or paler than the tile the scanned slide is, channels alike
 _CHANNEL_SD = 0.15  # of the log gain of one channel beside the others'
 _MOST_NOISE = 2.5  # standard deviation, in levels of 8 bits
-_QUALITY = (45, 95)  # of the JPEG
+_QUALITY = (45, 96)  # of the JPEG, the last one excluded
 _DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255)  # natural logarithm
 
 
 def rescan(rgb: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-    """Return a tile (H, W, 3) as a slide up to `MOST_GAIN` times darker or paler looks once it is normalised to it."""
+    """Return a tile (H, W, 3) as it would be, stained up to `MOST_GAIN` times darker or paler, after normalisation."""
     rng = np.random.default_rng([seed, 1])
     most = np.log(MOST_GAIN)
     gains = np.exp(rng.uniform(-most, most) + rng.normal(0, _CHANNEL_SD, 3))

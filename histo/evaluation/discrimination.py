@@ -99,7 +99,10 @@ def ranks(
 
 
 def rank(scores: NDArray[np.float64], truth: NDArray[np.float64], bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return AUROC and AUPRC of scores (N,) for truth (N,) of 0, 1 or NaN, with intervals by patient."""
+    """Return AUROC and AUPRC of scores (N,) for truth (N,) of 0, 1 or NaN, with intervals by patient.
+
+    AUROC has that of `auroc_interval` too, which takes slides as independent.
+    """
     known, scored = np.isfinite(truth), np.isfinite(scores)
     rows = np.flatnonzero(known & scored)
     positive = truth[rows] == 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from histo.errors import UsageError
 from histo.files import write_table
 from histo.training_options import StopConfig
 
@@ -58,7 +59,15 @@ class Best:
         self.state: dict[str, Any] = {"best_epoch": 0, "best": float("inf"), "stopped": False}
 
     def judge(self, epoch: int, metrics: Mapping[str, Any], weights: Mapping[str, Tensor]) -> bool:
-        """Take the weights of finished epoch `epoch` (from 1) if it is the best; tell whether training is to end."""
+        """Take the weights of epoch `epoch`, 0 for the start, if it is the best; tell whether training is to end.
+
+        Raises `UsageError` where the validation slides cannot be judged as the configuration asks.
+        """
+        if self._config.monitor not in metrics:
+            raise UsageError(
+                f"stop.monitor is {self._config.monitor}, and no cell of the validation slides is labelled; outline "
+                "lesions on some of them, or take patient_loss"
+            )
         s, value = self.state, float(metrics[self._config.monitor])
         if value < s["best"]:
             copies = {name: w.detach().cpu().clone() for name, w in weights.items()}

@@ -1,8 +1,9 @@
 """The network that a training starts from, what of it stays as it is, and averages of its weights."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.ops import SqueezeExcitation
 
 from histo.config import TrainConfig
+from histo.data.identities import LEARNT_FROM, seen
 from histo.data.sampling import LabelledSlide
+from histo.data.slide import sha256_of
 from histo.errors import ModelError, UsageError
 from histo.learning.diary import Best
 from histo.learning.validation import examine
@@ -23,12 +26,14 @@ from histo.models.classifier import TileClassifier
 class Start:
     """The network that training starts from, channels last, and a sentence on where its weights come from.
 
-    It `knows_classes` when its head was trained on the classes of the configuration.
+    It `knows_classes` when its head was trained on the classes of the configuration; `learnt_from` is what its card
+    keeps of the slides that it was trained on.
     """
 
     network: TileClassifier
     told: str
-    knows_classes: bool
+    knows_classes: bool = False
+    learnt_from: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build_network(config: TrainConfig) -> Start:
@@ -41,25 +46,33 @@ def build_network(config: TrainConfig) -> Start:
         net.backbone, len(config.classes.names), config.tile.stride_px, net.mean, net.std, net.from_imagenet
     )
     _check_tile(network, config)
-    told, knows = "from pretrained weights of the backbone" if net.from_imagenet else "from random weights", False
+    start = Start(network, "from pretrained weights of the backbone" if net.from_imagenet else "from random weights")
     if net.start not in ("random", "imagenet"):
         model = _bundle(net.start)
         _check_fit(model, config)
         network.trunk.load_state_dict(model.network.trunk.state_dict())
-        told = f"from the trunk of {model.card.name} ({model.digest[:12]})"
+        start = replace(start, told=f"from the trunk of {model.card.name} ({model.digest[:12]})")
         if model.card.classes.names == config.classes.names:
             network.head.load_state_dict(model.network.head.state_dict())
-            told, knows = f"from {model.card.name} ({model.digest[:12]}), trunk and head", True
-    network = network.to(memory_format=torch.channels_last)
+            told = f"from {model.card.name} ({model.digest[:12]}), trunk and head"
+            start = Start(network, told, True, model.card.training.get(LEARNT_FROM, {}))
+    network.to(memory_format=torch.channels_last)
     freeze(network, config)
-    return Start(network, told, knows)
+    return start
 
 
 def weigh_start(
     start: Start, validation: Sequence[LabelledSlide], config: TrainConfig, best: Best, say: Callable[[str], None]
 ) -> None:
-    """Take a start that knows the classes for the best so far, as epoch 0: a training that gains nothing keeps it."""
+    """Take a start that knows the classes for the best so far, as epoch 0: a training that gains nothing keeps it.
+
+    One that was trained on some of the validation slides is left out, and that is said.
+    """
     if not start.knows_classes:
+        return
+    paths = [str(s.record.path) for s in validation]
+    if known := seen(paths, [sha256_of(Path(path)) for path in paths], start.learnt_from):
+        say(f"the start was trained on {len(known)} of the validation slides, so no epoch is compared with it")
         return
     start.network.eval()
     measured = examine(start.network, validation, config).measure()

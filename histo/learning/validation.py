@@ -11,7 +11,7 @@ from torch import Tensor
 from histo.config import ClassesConfig, TrainConfig
 from histo.data.sampling import Draw, DrawnTiles, LabelledSlide
 from histo.learning.presence import presence_of, verdict_of
-from histo.models.calibration import fit_scaling
+from histo.models.calibration import fit_scaling, unscaled
 from histo.models.classifier import TileClassifier
 
 EXAMINED_AT_ONCE = 8
@@ -151,15 +151,18 @@ class CellMeter:
         return np.concatenate(self._fractions)
 
     def measure(self) -> dict[str, float]:
-        """Return `validation_loss`, the mean cross-entropy of the cells; 0 without cells.
+        """Return `validation_loss`, the mean cross-entropy of the cells; nothing without cells.
 
-        It is that of the network with the best temperature and offsets: a network that is shown its mistakes again
-        expects more lesions than there are, which says nothing of how well it tells them apart.
+        Where some show a lesion it is that with the temperature and offsets that fit these cells best: a network that
+        is shown its mistakes again expects more lesions than there are, which says nothing of how well it tells them
+        apart.
         """
         logits, fractions = self.logits, self.fractions
         if not len(logits):
-            return {"validation_loss": 0.0}
-        return {"validation_loss": fit_scaling(logits, fractions, with_offsets=True).loss(logits, fractions)}
+            return {}
+        lesions = (fractions[:, 1:] > 0).any()
+        scaling = fit_scaling(logits, fractions, with_offsets=True) if lesions else unscaled(fractions.shape[1])
+        return {"validation_loss": scaling.loss(logits, fractions)}
 
 
 class Meters:
@@ -174,7 +177,7 @@ class Meters:
         self.cells.add(logits, fractions, weights)
 
     def measure(self) -> dict[str, float]:
-        """Return `patient_loss`, `patient_accuracy` and `validation_loss`."""
+        """Return `patient_loss`, `patient_accuracy` and, where cells are labelled, `validation_loss`."""
         return self.patients.measure() | self.cells.measure()
 
 

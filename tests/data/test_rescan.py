@@ -16,8 +16,8 @@ def test_normalising_brings_tissue_back(seed: int) -> None:
     back = rescan(TISSUE, seed)
     assert back.shape == TISSUE.shape
     assert back.dtype == np.uint8
-    # Noise on a pale scan is stretched, but goes either way.
-    assert np.abs(back.mean(axis=(0, 1)) - TISSUE[0, 0]).max() < 4
+    # The steps of a pale scan are several levels wide; the scan itself differs by dozens.
+    assert np.abs(back.mean(axis=(0, 1)) - TISSUE[0, 0]).max() < 16
 
 
 @given(st.integers(0, 2**31))

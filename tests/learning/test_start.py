@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from histo.config import load_config
+from histo.data.slide import sha256_of
 from histo.errors import UsageError
 from histo.learning.diary import Best
 from histo.learning.start import build_network, keep_frozen_still, measure_batchnorm, moving_average, weigh_start
@@ -125,3 +128,18 @@ def test_a_start_that_knows_nothing_is_not_weighed(small_training, labelled):
     best = Best(config.stop)
     weigh_start(build_network(config), labelled[:2], config, best, print)
     assert "weights" not in best.state
+
+
+def test_a_start_that_knows_the_validation_slides_is_not_weighed(shipped_config, labelled):
+    config, said = shipped_config(), []
+    best = Best(config.stop)
+    known = {"slides_sha256": [sha256_of(labelled[0].record.path)]}
+    weigh_start(replace(build_network(config), learnt_from=known), labelled[:2], config, best, said.append)
+    assert "weights" not in best.state
+    assert said == ["the start was trained on 1 of the validation slides, so no epoch is compared with it"]
+
+
+def test_a_loss_that_nothing_was_labelled_for_is_refused(small_training):
+    best = Best(small_training("stop.monitor=validation_loss").stop)
+    with pytest.raises(UsageError, match="no cell of the validation slides is labelled"):
+        best.judge(1, {"patient_loss": 0.1}, {})

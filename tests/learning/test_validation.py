@@ -104,4 +104,11 @@ def test_the_loss_of_cells_does_not_mind_how_many_lesions_a_network_expects():
 
 
 def test_without_cells_there_is_no_loss():
-    assert CellMeter(3).measure() == {"validation_loss": 0.0}
+    # Bug: it was 0, which no epoch could better.
+    assert CellMeter(3).measure() == {}
+
+
+def test_without_lesions_the_loss_is_the_networks_own():
+    meter, logits = CellMeter(2), torch.zeros(1, 2, 3, 3)
+    meter.add(logits, torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 3, 3), torch.ones(1, 3, 3))
+    assert meter.measure()["validation_loss"] == pytest.approx(math.log(2))
