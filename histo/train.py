@@ -38,7 +38,7 @@ from histo.learning.preview import Estimate, estimate_run
 from histo.learning.run_folder import LAST, describe_run
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
 from histo.learning.screening import add_to_run
-from histo.learning.start import Start, build_network, keep_frozen_still, moving_average, weigh_start
+from histo.learning.start import MovingAverage, Start, build_network, keep_frozen_still, weigh_start
 from histo.learning.validation import Meters, ValidationSample, ValidationTiles
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals, pick_device
@@ -142,7 +142,7 @@ class _Training(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
-        self.averaged = moving_average(network, config.averaging.ema) if config.averaging.ema else None
+        self.averaged = MovingAverage(network, config.averaging.ema) if config.averaging.ema else None
         self._config, self._validation = config, validation
         self.objective = Objective(config, slides)
         self._meters = Meters(validation, config.classes)
@@ -150,7 +150,7 @@ class _Training(lightning.LightningModule):
     @property
     def scored(self) -> TileClassifier:
         """The network that is validated and kept: the moving average, if there is one."""
-        return self.network if self.averaged is None else self.averaged.module  # type: ignore[return-value]
+        return self.network if self.averaged is None else self.averaged.module
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         # Dropout draws from torch's generator, which no checkpoint keeps: every step starts it anew.

@@ -65,14 +65,13 @@ def _channels_first(rgb: np.ndarray) -> Tensor:
 
 def temperature_of(cells: CellMeter, slides: int) -> dict[str, Any]:
     """Return the card's calibration: fitted on labelled cells of validation slides, 1 where none holds a lesion."""
-    logits, fractions = cells.logits, cells.fractions
-    if not (fractions[:, 1:] > 0).any():
+    if not cells.shows_lesions:
         return {
             "temperature": 1.0,
             "fitted_on": f"Not fitted: no lesion is outlined on the {slides} validation slides.",
         }
     return {
-        "temperature": round(fit_scaling(logits, fractions).temperature, 4),
+        "temperature": round(fit_scaling(cells.logits, cells.fractions).temperature, 4),
         "fitted_on": f"Temperature fitted on map cells of {slides} validation slides.",
     }
 

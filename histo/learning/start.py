@@ -136,11 +136,15 @@ def _frozen(network: TileClassifier, how: str) -> list[nn.Module]:
     return {"nothing": [], "early": blocks[:-1], "trunk": blocks}[how]
 
 
-def moving_average(network: TileClassifier, decay: float) -> AveragedModel:
-    """Return a copy of the network that follows it: weights and BatchNorm statistics, decayed by `decay` a step."""
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
-    averaged.requires_grad_(False)
-    return averaged
+class MovingAverage(AveragedModel):
+    """A copy of a network that follows it: weights and BatchNorm statistics, decayed by `decay` a step."""
+
+    module: TileClassifier
+
+    def __init__(self, network: TileClassifier, decay: float) -> None:
+        follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        super().__init__(network, multi_avg_fn=follow, use_buffers=True)
+        self.requires_grad_(False)
 
 
 def measure_batchnorm(network: TileClassifier, batches: Iterable[Tensor], how: str) -> bool:

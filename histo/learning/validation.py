@@ -11,7 +11,7 @@ from torch import Tensor
 from histo.config import ClassesConfig, TrainConfig
 from histo.data.sampling import Draw, DrawnTiles, LabelledSlide
 from histo.learning.presence import presence_of, verdict_of
-from histo.models.calibration import fit_scaling, unscaled
+from histo.models.calibration import Scaling, fit_scaling
 from histo.models.classifier import TileClassifier
 
 EXAMINED_AT_ONCE = 8
@@ -150,6 +150,11 @@ class CellMeter:
         """Class fractions (N, C) of the cells."""
         return np.concatenate(self._fractions)
 
+    @property
+    def shows_lesions(self) -> bool:
+        """Whether some labelled cell holds a lesion; without one nothing can be calibrated."""
+        return bool((self.fractions[:, 1:] > 0).any())
+
     def measure(self) -> dict[str, float]:
         """Return `validation_loss`, the mean cross-entropy of the cells; nothing without cells.
 
@@ -160,8 +165,8 @@ class CellMeter:
         logits, fractions = self.logits, self.fractions
         if not len(logits):
             return {}
-        lesions = (fractions[:, 1:] > 0).any()
-        scaling = fit_scaling(logits, fractions, with_offsets=True) if lesions else unscaled(fractions.shape[1])
+        as_it_is = Scaling(1.0, np.zeros(fractions.shape[1]))
+        scaling = fit_scaling(logits, fractions, with_offsets=True) if self.shows_lesions else as_it_is
         return {"validation_loss": scaling.loss(logits, fractions)}
 
 

@@ -29,11 +29,6 @@ class Scaling:
         return float(-(labels * scaled).sum(axis=1).mean())
 
 
-def unscaled(classes: int) -> Scaling:
-    """Return the scaling that changes nothing."""
-    return Scaling(1.0, np.zeros(classes))
-
-
 def fit_scaling(logits: NDArray[np.floating], labels: NDArray[np.floating], with_offsets: bool = False) -> Scaling:
     """Return the scaling that minimises the cross-entropy of `logits` (N, C) against soft `labels` (N, C).
 

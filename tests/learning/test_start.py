@@ -7,7 +7,7 @@ from histo.config import load_config
 from histo.data.slide import sha256_of
 from histo.errors import UsageError
 from histo.learning.diary import Best
-from histo.learning.start import build_network, keep_frozen_still, measure_batchnorm, moving_average, weigh_start
+from histo.learning.start import MovingAverage, build_network, keep_frozen_still, measure_batchnorm, weigh_start
 from histo.models.bundle import SHIPPED, load_bundle
 
 
@@ -88,7 +88,7 @@ def test_frozen_blocks_do_not_move(shipped_config, how, learning):
 
 def test_the_moving_average_lags_behind(small_training):
     network = build_network(small_training()).network
-    averaged = moving_average(network, 0.9)
+    averaged = MovingAverage(network, 0.9)
     averaged.update_parameters(network)
     with torch.no_grad():
         network.head.bias += 1.0
