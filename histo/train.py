@@ -123,10 +123,11 @@ def _make_bundle(job: _Job) -> Path:
     with flushed_denormals():
         start = build_network(job.config)
         job.say(f"starting {start.told}")
-        how = {"started": start.told, "best_epoch": _fit(job, start)}
-        if how["best_epoch"]:
+        best_epoch = _fit(job, start)
+        if best_epoch:
             settle_batchnorm(start.network, job.train, job.validation, job.config, job.say)
-    write_bundle(job.folder / "bundle", start.network, job.config, job.train, job.validation, how)
+    card = write_bundle(job.folder / "bundle", job.config, job.train, job.validation, start, best_epoch)
+    job.say(f"calibration: {card['calibration']['fitted_on']}")
     return job.folder / "bundle"
 
 

@@ -167,6 +167,7 @@ def test_folds_calibrate_the_model_of_a_training(colour_bundle, painted_cohort, 
     assert set(load_model(bundle).card.calibration.slides.classes) == {"bone", "calcification"}
     monkeypatch.undo()
     # With the sizes that hold for users, nine patients are too few: the card says so, and nothing is calibrated.
+    bundle = Path(shutil.copytree(colour_bundle, tmp_path / "another"))
     told = calibrate_out_of_fold(bundle, read)
     assert "bone is not calibrated" in " ".join(told)
     card = json.loads((bundle / CARD).read_text())

@@ -1,6 +1,6 @@
 """From a trained network to a bundle: BatchNorm measured anew, temperature, card."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from histo.data.transforms import build_augmentation
 from histo.errors import UsageError
 from histo.infer import load_model
 from histo.learning.bags import Found, StepTiles, draw_steps
+from histo.learning.calibration import calibration_of
 from histo.learning.run_folder import provenance
-from histo.learning.start import measure_batchnorm
-from histo.learning.validation import CellMeter, Meters, examine
+from histo.learning.start import Start, measure_batchnorm
+from histo.learning.validation import Meters, examine
 from histo.models.bundle import save_bundle
-from histo.models.calibration import fit_scaling
 from histo.models.classifier import TileClassifier
 from histo.reference import fit_reference, put
 
@@ -63,28 +63,18 @@ def _channels_first(rgb: np.ndarray) -> Tensor:
     return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
-def temperature_of(cells: CellMeter, slides: int) -> dict[str, Any]:
-    """Return the card's calibration: fitted on labelled cells of validation slides, 1 where none holds a lesion."""
-    if not cells.shows_lesions:
-        return {
-            "temperature": 1.0,
-            "fitted_on": f"Not fitted: no lesion is outlined on the {slides} validation slides.",
-        }
-    return {
-        "temperature": round(fit_scaling(cells.logits, cells.fractions).temperature, 4),
-        "fitted_on": f"Temperature fitted on map cells of {slides} validation slides.",
-    }
-
-
 def card_of(
     config: TrainConfig,
     train: Sequence[LabelledSlide],
     validation: Sequence[LabelledSlide],
     found: Meters,
-    how: Mapping[str, Any],
+    start: Start,
+    best_epoch: int,
 ) -> dict[str, Any]:
-    """Return the card of a trained network, without what `save_bundle` adds; `how` tells its start and best epoch."""
+    """Return the card of a trained network, without what `save_bundle` adds."""
     training = provenance(config, [s.record for s in train], [s.record for s in validation])
+    calibration = calibration_of(found.cells, validation, config, start, best_epoch)
+    how = {"started": start.told, "best_epoch": best_epoch, "validation_patients_measured": found.measure()}
     return {
         "name": config.name,
         "intended_use": config.intended_use,
@@ -92,22 +82,23 @@ def card_of(
         "tile": config.tile.model_dump(),
         "network": config.network.for_card(),
         "rule": config.rule.model_dump(),
-        "calibration": temperature_of(found.cells, len(validation)),
-        "training": {**training, **how, "validation_patients_measured": found.measure()},
+        "calibration": calibration.model_dump(mode="json"),
+        "training": {**training, **how},
     }
 
 
 def write_bundle(
     folder: Path,
-    network: TileClassifier,
     config: TrainConfig,
     train: Sequence[LabelledSlide],
     validation: Sequence[LabelledSlide],
-    how: Mapping[str, Any],
+    start: Start,
+    best_epoch: int,
 ) -> dict[str, Any]:
-    """Calibrate a network on the validation slides, save it with its card and return the card."""
-    card = card_of(config, train, validation, examine(network, validation, config), how)
-    save_bundle(folder, card, network)
+    """Calibrate what `start` has become in a training, save it with its card and return the card."""
+    found = examine(start.network, validation, config)
+    card = card_of(config, train, validation, found, start, best_epoch)
+    save_bundle(folder, card, start.network)
     return card
 
 

@@ -1,9 +1,8 @@
 """The network that a training starts from, what of it stays as it is, and averages of its weights."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +25,13 @@ from histo.models.classifier import TileClassifier
 class Start:
     """The network that training starts from, channels last, and a sentence on where its weights come from.
 
-    It `knows_classes` when its head was trained on the classes of the configuration; `learnt_from` is what its card
-    keeps of the slides that it was trained on.
+    `model` is the model whose trunk and head they are, so that it knows the classes of the configuration; None where
+    the head is new.
     """
 
     network: TileClassifier
     told: str
-    knows_classes: bool = False
-    learnt_from: Mapping[str, Any] = field(default_factory=dict)
+    model: Model | None = None
 
 
 def build_network(config: TrainConfig) -> Start:
@@ -55,7 +53,7 @@ def build_network(config: TrainConfig) -> Start:
         if model.card.classes.names == config.classes.names:
             network.head.load_state_dict(model.network.head.state_dict())
             told = f"from {model.card.name} ({model.digest[:12]}), trunk and head"
-            start = Start(network, told, True, model.card.training.get(LEARNT_FROM, {}))
+            start = Start(network, told, model)
     network.to(memory_format=torch.channels_last)
     freeze(network, config)
     return start
@@ -68,10 +66,11 @@ def weigh_start(
 
     One that was trained on some of the validation slides is left out, and that is said.
     """
-    if not start.knows_classes:
+    if start.model is None:
         return
     paths = [str(s.record.path) for s in validation]
-    if known := seen(paths, [sha256_of(Path(path)) for path in paths], start.learnt_from):
+    learnt_from = start.model.card.training.get(LEARNT_FROM, {})
+    if known := seen(paths, [sha256_of(Path(path)) for path in paths], learnt_from):
         say(f"the start was trained on {len(known)} of the validation slides, so no epoch is compared with it")
         return
     start.network.eval()

@@ -66,9 +66,13 @@ class ClassCalibration(Strict):
 
 
 class SlideCalibration(Strict):
-    """Calibrated slide scores by class, what they were fitted on, and sentences on what was refused."""
+    """Calibrated slide scores by class, what they were fitted on, and sentences on what was refused.
+
+    `kept_from` names the model that they were fitted for, where this one was trained on from it.
+    """
 
     evidence: Literal[2] | None = None  # None: by a histo that measured evidence otherwise
+    kept_from: str | None = None
     source: str
     slides: int = Field(ge=1)
     patients: int = Field(ge=1)
@@ -78,6 +82,12 @@ class SlideCalibration(Strict):
     @property
     def in_words(self) -> tuple[str, ...]:
         """What a report says of it: sentences."""
+        if self.kept_from is not None:
+            return (
+                f"Slide probabilities are those of {self.kept_from}, from which this model was trained on (fitted on "
+                f"{self.slides} slides of {self.patients} patients): a guide, measured for that model alone. "
+                "histo calibrate fits its own.",
+            )
         told = tuple(
             f"{name}: {c.method} calibration, {c.patients_with} patients with and {c.patients_without} without it, "
             f"calibration error {c.after.ece_debiased:.3f} above chance."

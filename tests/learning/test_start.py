@@ -11,21 +11,6 @@ from histo.learning.start import MovingAverage, build_network, keep_frozen_still
 from histo.models.bundle import SHIPPED, load_bundle
 
 
-@pytest.fixture
-def shipped_config(small_training):
-    """A configuration with the shipped model's backbone, stride, scale and normalisation."""
-    card = load_bundle(SHIPPED).card
-    net = {"start": "shipped", "backbone": card.network.backbone}
-    net |= {"mean": list(card.network.mean), "std": list(card.network.std)}
-
-    def make(*overrides, **network):
-        return small_training(
-            f"network={net | network}", f"tile={card.tile.model_dump(mode='json', exclude_none=True)}", *overrides
-        )
-
-    return make
-
-
 def test_training_starts_from_the_shipped_trunk_and_head(shipped_config):
     start = build_network(shipped_config())
     network, told = start.network, start.told
@@ -33,7 +18,7 @@ def test_training_starts_from_the_shipped_trunk_and_head(shipped_config):
     assert torch.equal(network.head.weight, shipped.head.weight)
     assert all(torch.equal(a, b) for a, b in zip(network.trunk.parameters(), shipped.trunk.parameters(), strict=True))
     assert told.endswith("trunk and head")
-    assert start.knows_classes
+    assert start.model is not None
     assert next(network.trunk.parameters()).is_contiguous(memory_format=torch.channels_last)
 
 
@@ -41,7 +26,7 @@ def test_other_classes_take_the_trunk_alone(shipped_config):
     lesions = "classes.lesions=[{name: hair, colour: [1, 2, 3], min_area_mm2: 0.1, verdict: hairy}]"
     start = build_network(shipped_config(lesions))
     network, told = start.network, start.told
-    assert not start.knows_classes
+    assert start.model is None
     assert network.head.out_channels == 2
     assert "the trunk of" in told
 
@@ -134,7 +119,9 @@ def test_a_start_that_knows_the_validation_slides_is_not_weighed(shipped_config,
     config, said = shipped_config(), []
     best = Best(config.stop)
     known = {"slides_sha256": [sha256_of(labelled[0].record.path)]}
-    weigh_start(replace(build_network(config), learnt_from=known), labelled[:2], config, best, said.append)
+    start = build_network(config)
+    card = start.model.card.model_copy(update={"training": {"learnt_from": known}})
+    weigh_start(replace(start, model=replace(start.model, card=card)), labelled[:2], config, best, said.append)
     assert "weights" not in best.state
     assert said == ["the start was trained on 1 of the validation slides, so no epoch is compared with it"]
 
