@@ -14,6 +14,7 @@ import histo
 from histo import cli_labels, cli_models
 from histo.cli_options import Device, EngineName, ModelPath, Mpp, Out, say, say_step
 from histo.errors import HistoError
+from histo.processes import share_one_heap
 
 app = typer.Typer(
     name="histo",
@@ -164,6 +165,7 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code; expected errors are one sentence."""
+    share_one_heap()
     signal.signal(signal.SIGTERM, _terminated)
     try:
         app(arguments)

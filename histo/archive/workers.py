@@ -14,6 +14,7 @@ from pathlib import Path
 from histo.archive.examine import RunOptions, examine, give_up
 from histo.models.bundle import Model
 from histo.models.engine import Engines, device_kind, usable_cores
+from histo.processes import share_one_heap
 from histo.results import SlideResult
 
 log = logging.getLogger("histo")
@@ -95,6 +96,7 @@ class _State:
 
 def _begin(model: Model, options: RunOptions, cores: int, level: int) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent, and ends when its parent does, however that ends."""
+    share_one_heap()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
