@@ -38,7 +38,7 @@ from histo.learning.preview import Estimate, estimate_run
 from histo.learning.run_folder import LAST, describe_run
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
 from histo.learning.screening import add_to_run
-from histo.learning.start import MovingAverage, Start, build_network, keep_frozen_still, weigh_start
+from histo.learning.start import Kept, Start, build_network, keep_frozen_still, weigh_start
 from histo.learning.validation import Meters, ValidationSample, ValidationTiles
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals, pick_device
@@ -136,22 +136,21 @@ class _Training(lightning.LightningModule):
 
     def __init__(
         self,
-        network: TileClassifier,
+        start: Start,
         config: TrainConfig,
         slides: Sequence[LabelledSlide],
         validation: Sequence[LabelledSlide],
     ) -> None:
         super().__init__()
-        self.network = network
-        self.averaged = MovingAverage(network, config.averaging.ema) if config.averaging.ema else None
+        self.network, self.kept = start.network, Kept(start, config.averaging)
         self._config, self._validation = config, validation
         self.objective = Objective(config, slides)
         self._meters = Meters(validation, config.classes)
 
     @property
     def scored(self) -> TileClassifier:
-        """The network that is validated and kept: the moving average, if there is one."""
-        return self.network if self.averaged is None else self.averaged.module
+        """The network that is validated and kept."""
+        return self.kept.settled(self.network)
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         # Dropout draws from torch's generator, which no checkpoint keeps: every step starts it anew.
@@ -165,10 +164,10 @@ class _Training(lightning.LightningModule):
         keep_frozen_still(self.network, self._config.network.freeze)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
+        self.kept.follow(self.network)
 
     def on_validation_epoch_start(self) -> None:
+        self.kept.settle(self.network)
         self._meters = Meters(self._validation, self._config.classes)
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
@@ -317,7 +316,7 @@ def _trainer(job: _Job, keeper: _Keeper) -> lightning.Trainer:
 def _fit(job: _Job, start: Start) -> int:
     """Train to the end, from the last finished epoch; leave the best weights in the network and return their epoch."""
     network, last, keeper = start.network, job.folder / LAST, _Keeper(job)
-    module = _Training(network, job.config, job.train, job.validation)
+    module = _Training(start, job.config, job.train, job.validation)
     with warnings.catch_warnings():
         # Lightning's advice on loader counts does not hold on two cores.
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")

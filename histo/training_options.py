@@ -80,9 +80,14 @@ class StopConfig(Strict):
 
 
 class AveragingConfig(Strict):
-    """`ema`: decay of the weights' moving average, 0 for none; `batchnorm_steps`: steps that measure BatchNorm anew."""
+    """What is kept of the weights.
+
+    `ema`: decay of their moving average, 0 for none; `start`: share of the model that training started from;
+    `batchnorm_steps`: steps that measure BatchNorm anew.
+    """
 
     ema: float = Field(0.0, ge=0, lt=1)
+    start: float = Field(0.0, ge=0, lt=1)
     batchnorm_steps: int = Field(0, ge=0)
 
 

@@ -19,8 +19,15 @@ def killed(kills, seed, out, manifest, small, *overrides):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_killed_run_ends_with_the_weights_of_the_unbroken_one(painted_cohort, small_overrides, tmp_path):
-    said = killed(3, 1, tmp_path, painted_cohort, small_overrides)
+FROM_THE_SHIPPED_MODEL = (
+    "network.backbone=compact", "network.start=shipped", "tile.tissue_od=[0.22, 0.60, 0.36]",
+    "averaging={ema: 0.5, start: 0.5}", "network.freeze=early",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [(), FROM_THE_SHIPPED_MODEL], ids=["random", "shipped"])
+def test_a_killed_run_ends_with_the_weights_of_the_unbroken_one(more, painted_cohort, small_overrides, tmp_path):
+    said = killed(3, 1, tmp_path, painted_cohort, small_overrides, *more)
     assert said["kills"] == 3
     assert set(said["killed"]) == {said["unbroken"]}
 

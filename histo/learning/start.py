@@ -1,5 +1,6 @@
 """The network that a training starts from, what of it stays as it is, and averages of its weights."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from histo.learning.diary import Best
 from histo.learning.validation import examine
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.classifier import TileClassifier
+from histo.training_options import AveragingConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,8 @@ def build_network(config: TrainConfig) -> Start:
             network.head.load_state_dict(model.network.head.state_dict())
             told = f"from {model.card.name} ({model.digest[:12]}), trunk and head"
             start = Start(network, told, model)
+    if config.averaging.start and start.model is None:
+        start = replace(start, told=f"{start.told}; the head is new, so averaging.start is not used")
     network.to(memory_format=torch.channels_last)
     freeze(network, config)
     return start
@@ -133,6 +137,45 @@ def keep_frozen_still(network: TileClassifier, how: str) -> None:
 def _frozen(network: TileClassifier, how: str) -> list[nn.Module]:
     blocks = list(network.trunk.children())
     return {"nothing": [], "early": blocks[:-1], "trunk": blocks}[how]
+
+
+class Kept(nn.Module):
+    """What of a training is validated and kept: its network, or a moving average of that, drawn back to the start.
+
+    `ema` of the options is the decay of the average a step, and `start` the share of the start in weights and BatchNorm
+    statistics (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022): few slides teach much that holds
+    for them alone. A start whose head is new has no share.
+    """
+
+    def __init__(self, start: Start, options: AveragingConfig) -> None:
+        super().__init__()
+        self._averaged = MovingAverage(start.network, options.ema) if options.ema else None
+        self._share = options.start if start.model is not None else 0.0
+        self._start, self._between = (_still(start.network) if self._share else None for _ in range(2))
+
+    def follow(self, network: TileClassifier) -> None:
+        """Take note of a step of the network."""
+        if self._averaged is not None:
+            self._averaged.update_parameters(network)
+
+    def settle(self, network: TileClassifier) -> None:
+        """Draw what the network has learnt back to the start."""
+        if self._start is None or self._between is None:
+            return
+        begun, learnt = self._start.state_dict(), self._followed(network).state_dict()
+        mixed = {k: torch.lerp(v, begun[k], self._share) if v.is_floating_point() else v for k, v in learnt.items()}
+        self._between.load_state_dict(mixed)
+
+    def settled(self, network: TileClassifier) -> TileClassifier:
+        """Return the network to validate and keep, as it was settled last."""
+        return self._followed(network) if self._between is None else self._between
+
+    def _followed(self, network: TileClassifier) -> TileClassifier:
+        return network if self._averaged is None else self._averaged.module
+
+
+def _still(network: TileClassifier) -> TileClassifier:
+    return copy.deepcopy(network).requires_grad_(False).eval()
 
 
 class MovingAverage(AveragedModel):
