@@ -5,19 +5,18 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.special import expit, logit
 
 from histo.config import RuleConfig
 from histo.geometry import MapGrid, Pyramid
-from histo.models.slide_scores import ClassCalibration
+from histo.models.slide_scores import ClassCalibration, probability_of
 from histo.outlines import Outline, area_px2, feret_mm, paint, trace
 from histo.results import Areas, ClassBurden, ClassRule, Lesion, SlideMap
 
 _NAMESPACE = uuid.UUID("6f0e1f0a-3d53-5c06-9d0c-1d6ad7b0a3c5")
-_EIGHT = np.ones((3, 3), bool)
+_EIGHT = np.ones((3, 3), np.uint8)
 SPECK = 0.25  # a region with fewer cells than this share of the smallest area is never traced
 SUREST = 1e-3  # no cell of a map can be surer than this: what a training shows of rarer errors is chance
 STRONGEST = 0.5  # share of the smallest area that counts, of which the strongest cells are pooled: a rim is unsure
@@ -110,7 +109,7 @@ def find_lesions(
                 lesions=_ranked([r.lesion for r in kept], identity),
                 dropped_mm2=strongest.lesion.area_mm2 if strongest else 0.0,
                 evidence=evidence,
-                presence=calibration.probability(evidence) if calibration else float(expit(evidence)),
+                presence=calibration.probability(evidence) if calibration else probability_of(evidence),
                 peak_level0_px=_peak(values, slide_map.grid),
                 peak_probability=float(values.max()),
             )
@@ -125,7 +124,8 @@ def pooled(values: NDArray[np.floating], cells: int) -> float:
     """
     flat, count = values.ravel(), math.ceil(STRONGEST * cells)
     strongest = np.partition(flat, -count)[-count:] if flat.size > count else np.pad(flat, (0, count - flat.size))
-    return float(logit(np.clip(strongest.astype(np.float64), SUREST, 1 - SUREST)).mean())
+    p = np.clip(strongest.astype(np.float64), SUREST, 1 - SUREST)
+    return float((np.log(p) - np.log1p(-p)).mean())
 
 
 def burdens(findings: Sequence[ClassFindings]) -> tuple[ClassBurden, ...]:
@@ -145,14 +145,14 @@ def burdens(findings: Sequence[ClassFindings]) -> tuple[ClassBurden, ...]:
 
 def _regions(values: NDArray[np.float32], sought: _Sought) -> tuple[list[_Region], float]:
     """Return the regions above `grow`, and the strongest evidence of a speck or of all cells outside regions."""
-    labels, count = ndimage.label(values >= sought.grow, structure=_EIGHT)
-    inside = labels > 0
-    sizes = np.bincount(labels[inside], minlength=count + 1)[1:]
-    specks = sizes < SPECK * sought.cells
-    rest = [pooled(values[~inside], sought.cells)]
+    above = (values >= sought.grow).view(np.uint8)
+    _, found, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    labels = np.asarray(found, np.int32)
+    rest = [pooled(values[labels == 0], sought.cells)]
     regions: list[_Region] = []
-    for index, (box, is_speck) in enumerate(zip(ndimage.find_objects(labels), specks, strict=True), start=1):
-        if is_speck:
+    for index, (left, top, wide, high, size) in enumerate(stats[1:].tolist(), start=1):
+        box = np.s_[top : top + high, left : left + wide]
+        if size < SPECK * sought.cells:
             rest.append(pooled(values[box][labels[box] == index], sought.cells))
         else:
             regions += _outlined(values, labels, index, box, sought)
@@ -168,7 +168,7 @@ def _outlined(
     # `grow` in that ring belongs to another region.
     top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
     around = np.s_[top : rows.stop + 1, left : columns.stop + 1]
-    near = np.where(ndimage.binary_dilation(labels[around] == index, _EIGHT), values[around], 0)
+    near = np.where(cv2.dilate((labels[around] == index).view(np.uint8), _EIGHT) > 0, values[around], 0)
     window = sought.grid.window(top, left, near.shape)
     for outline in trace(near, window, sought.grow):
         inside = np.zeros(near.shape, np.uint8)

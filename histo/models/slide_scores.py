@@ -1,10 +1,10 @@
 """What a card holds of calibration: how evidence becomes a probability, and how well that was measured."""
 
+import math
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.special import expit
 
 from histo.models.conformal import Conformal
 from histo.schema import Share, Strict
@@ -13,6 +13,11 @@ Method = Literal["platt", "beta"]
 NOT_CALIBRATED = "slide-level probabilities are not calibrated."
 OUTDATED = "Slide scores that an older histo fitted, on evidence measured otherwise, are not used: run histo calibrate."
 EVIDENCE = 2  # how evidence is pooled from a map (docs/adr/0008); scores calibrated on another are worth nothing
+
+
+def probability_of(log_odds: float) -> float:
+    """Return 1 / (1 + exp(-log_odds)), however large it is."""
+    return (1 + math.tanh(log_odds / 2)) / 2
 
 
 class Bin(Strict):
@@ -62,7 +67,7 @@ class ClassCalibration(Strict):
 
     def probability(self, evidence: float) -> float:
         """Return the probability of the class at an evidence, in log-odds."""
-        return float(expit(self.a * -np.logaddexp(0, -evidence) + self.b * np.logaddexp(0, evidence) + self.c))
+        return probability_of(self.a * -np.logaddexp(0, -evidence) + self.b * np.logaddexp(0, evidence) + self.c)
 
 
 class SlideCalibration(Strict):
