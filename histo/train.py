@@ -195,7 +195,7 @@ class _Keeper(lightning.Callback):
     """Keeps the diary and the best weights, ends a training without progress, writes the checkpoint every epoch."""
 
     def __init__(self, job: "_Job") -> None:
-        self._diary = Diary(job.folder / "metrics.csv", job.say, job.config.optimiser.epochs)
+        self.diary = Diary(job.folder / "metrics.csv", job.say, job.config.optimiser.epochs)
         self.best, self._path = Best(job.config.stop), job.folder / LAST
 
     def state_dict(self) -> dict[str, Any]:
@@ -213,19 +213,19 @@ class _Keeper(lightning.Callback):
         return over
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._diary.begin(trainer.current_epoch)
+        self.diary.begin(trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._diary.step(trainer.current_epoch, batch_idx + 1, int(trainer.num_training_batches))
+        self.diary.step(trainer.current_epoch, batch_idx + 1, int(trainer.num_training_batches))
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, _Training)
         metrics, epoch = trainer.callback_metrics, trainer.current_epoch
         stop = self.best.judge(epoch + 1, metrics, pl_module.scored.state_dict())
         if trainer.is_global_zero:
-            self._diary.end(epoch, metrics)
+            self.diary.end(epoch, metrics)
         trainer.save_checkpoint(self._path)
         trainer.should_stop = trainer.should_stop or stop
 
@@ -322,8 +322,8 @@ def _fit(job: _Job, start: Start) -> int:
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
         trainer = _trainer(job, keeper)
         begun = last if last.exists() else None
-        if begun is None:
-            weigh_start(start, job.validation, job.config, keeper.best, job.say)
+        if begun is None and (measured := weigh_start(start, job.validation, job.config, keeper.best, job.say)):
+            keeper.diary.before(measured)
         if begun is None or not keeper.was_over(begun, job.config.optimiser.epochs):
             _run(trainer, module, _Tiles(job), begun)
     if not trainer.is_global_zero:

@@ -1,4 +1,4 @@
-"""The diary of a run: metrics.csv with a row an epoch, lines with the time left, and the best epoch so far."""
+"""The diary of a run: metrics.csv with a row an epoch (0 is the start), lines with the time left, and the best epoch."""
 
 import csv
 import time
@@ -31,6 +31,10 @@ class Diary:
             with open(self._path, encoding="utf-8", newline="") as file:
                 self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epoch]
 
+    def before(self, metrics: Mapping[str, float]) -> None:
+        """Write the row of the start, as epoch 0, and say it."""
+        self._say(f"before training: {self._row(0, metrics)}")
+
     def step(self, epoch: int, step: int, steps: int) -> None:
         """Say how far the epoch is, if nothing was said for a while."""
         if time.monotonic() - self._told >= SILENCE_S:
@@ -39,11 +43,15 @@ class Diary:
     def end(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Write the row of an epoch that is over and say it."""
         done = epoch + 1
+        self._say(f"epoch {done}/{self._epochs}: {self._row(done, metrics)}; {self._left(done)}")
+
+    def _row(self, epoch: int, metrics: Mapping[str, Any]) -> str:
+        """Write metrics.csv with one row more, and return that row in words; the start lacks what training measures."""
         values = {name: f"{float(value):.6g}" for name, value in sorted(metrics.items())}
-        self._rows.append({"epoch": str(done), **values})
-        write_table(self._path, list(self._rows[-1]), [list(row.values()) for row in self._rows])
-        told = ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in values.items())
-        self._say(f"epoch {done}/{self._epochs}: {told}; {self._left(done)}")
+        self._rows.append({"epoch": str(epoch), **values})
+        names = list(self._rows[-1])
+        write_table(self._path, names, [[row.get(name, "") for name in names] for row in self._rows])
+        return ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in values.items())
 
     def _left(self, done: float) -> str:
         self._told = time.monotonic()

@@ -20,15 +20,13 @@ def draw_curves(metrics: Path, path: Path) -> None:
     """Draw every measure of metrics.csv against the epoch: losses above, shares of right answers below."""
     with open(metrics, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    epochs = [int(row["epoch"]) for row in rows]
     names = [name for name in rows[0] if name != "epoch"]
     figure = Figure(figsize=(7, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     for axes, measures in ((above, [n for n in names if "loss" in n]), (below, [n for n in names if "loss" not in n])):
         for name in measures:
-            axes.plot(
-                epochs, [float(row[name]) for row in rows], marker="o", markersize=3, label=name.replace("_", " ")
-            )
+            seen = [(int(row["epoch"]), float(row[name])) for row in rows if row[name]]  # none of training at the start
+            axes.plot(*zip(*seen, strict=True), marker="o", markersize=3, label=name.replace("_", " "))
         if measures:
             axes.legend(fontsize=8)
         axes.grid(alpha=0.3)

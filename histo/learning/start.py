@@ -65,24 +65,23 @@ def build_network(config: TrainConfig) -> Start:
 
 def weigh_start(
     start: Start, validation: Sequence[LabelledSlide], config: TrainConfig, best: Best, say: Callable[[str], None]
-) -> None:
+) -> dict[str, float]:
     """Take a start that knows the classes for the best so far, as epoch 0: a training that gains nothing keeps it.
 
-    One that was trained on some of the validation slides is left out, and that is said.
+    Return its measures. One that was trained on some of the validation slides has none, and that is said.
     """
     if start.model is None:
-        return
+        return {}
     paths = [str(s.record.path) for s in validation]
     learnt_from = start.model.card.training.get(LEARNT_FROM, {})
     if known := seen(paths, [sha256_of(Path(path)) for path in paths], learnt_from):
         say(f"the start was trained on {len(known)} of the validation slides, so no epoch is compared with it")
-        return
+        return {}
     start.network.eval()
     measured = examine(start.network, validation, config).measure()
     best.judge(0, measured, start.network.state_dict())
-    told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in measured.items())
-    say(f"before training: {told}")
     start.network.train()
+    return measured
 
 
 def _check_tile(network: TileClassifier, config: TrainConfig) -> None:

@@ -131,9 +131,10 @@ def test_a_training_that_gains_nothing_keeps_its_start(shipped_config, labelled)
     # Bug: on few slides the best of several worse epochs was taken, and the start had been better.
     config, said = shipped_config("stop.tiles_per_slide=2"), []
     start, best = build_network(config), Best(config.stop)
-    weigh_start(start, labelled[:4], config, best, said.append)
+    measured = weigh_start(start, labelled[:4], config, best, said.append)
     assert best.state["best_epoch"] == 0
-    assert said[0].startswith("before training: patient loss")
+    assert best.state["best"] == measured["validation_loss"]
+    assert not said
     assert start.network.training
     worse = {config.stop.monitor: best.state["best"] + 0.1}
     best.judge(1, worse, {"other": torch.zeros(1)})
@@ -143,7 +144,7 @@ def test_a_training_that_gains_nothing_keeps_its_start(shipped_config, labelled)
 def test_a_start_that_knows_nothing_is_not_weighed(small_training, labelled):
     config = small_training()
     best = Best(config.stop)
-    weigh_start(build_network(config), labelled[:2], config, best, print)
+    assert weigh_start(build_network(config), labelled[:2], config, best, print) == {}
     assert "weights" not in best.state
 
 
