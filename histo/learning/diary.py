@@ -1,4 +1,4 @@
-"""The diary of a run: metrics.csv with a row an epoch (0 is the start), lines with the time left, and the best epoch."""
+"""The diary of a run: metrics.csv with a row an epoch (0 is the start), the time left, and the best epoch so far."""
 
 import csv
 import time
