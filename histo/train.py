@@ -32,13 +32,14 @@ from histo.learning.bags import StepSample, StepTiles, draw_steps
 from histo.learning.conclusion import conclude, held_out_by_folds
 from histo.learning.diary import Best, Diary
 from histo.learning.finish import settle_batchnorm, write_bundle
+from histo.learning.kept import Kept
 from histo.learning.losses import cell_loss
 from histo.learning.objective import Objective, make_optimiser
 from histo.learning.preview import Estimate, estimate_run
 from histo.learning.run_folder import LAST, describe_run
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
 from histo.learning.screening import add_to_run
-from histo.learning.start import Kept, Start, build_network, keep_frozen_still, weigh_start
+from histo.learning.start import Start, build_network, keep_frozen_still, weigh_start
 from histo.learning.validation import Meters, ValidationSample, ValidationTiles
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals, pick_device

@@ -1,6 +1,5 @@
-"""The network that a training starts from, what of it stays as it is, and averages of its weights."""
+"""The network that a training starts from, what of it stays as it is, and its BatchNorm statistics."""
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.ops import SqueezeExcitation
 
 from histo.config import TrainConfig
@@ -20,7 +18,6 @@ from histo.learning.diary import Best
 from histo.learning.validation import examine
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.classifier import TileClassifier
-from histo.training_options import AveragingConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,56 +133,6 @@ def keep_frozen_still(network: TileClassifier, how: str) -> None:
 def _frozen(network: TileClassifier, how: str) -> list[nn.Module]:
     blocks = list(network.trunk.children())
     return {"nothing": [], "early": blocks[:-1], "trunk": blocks}[how]
-
-
-class Kept(nn.Module):
-    """What of a training is validated and kept: its network, or a moving average of that, drawn back to the start.
-
-    `ema` of the options is the decay of the average a step, and `start` the share of the start in weights and BatchNorm
-    statistics (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022): few slides teach much that holds
-    for them alone. A start whose head is new has no share.
-    """
-
-    def __init__(self, start: Start, options: AveragingConfig) -> None:
-        super().__init__()
-        self._averaged = MovingAverage(start.network, options.ema) if options.ema else None
-        self._share = options.start if start.model is not None else 0.0
-        self._start, self._between = (_still(start.network) if self._share else None for _ in range(2))
-
-    def follow(self, network: TileClassifier) -> None:
-        """Take note of a step of the network."""
-        if self._averaged is not None:
-            self._averaged.update_parameters(network)
-
-    def settle(self, network: TileClassifier) -> None:
-        """Draw what the network has learnt back to the start."""
-        if self._start is None or self._between is None:
-            return
-        begun, learnt = self._start.state_dict(), self._followed(network).state_dict()
-        mixed = {k: torch.lerp(v, begun[k], self._share) if v.is_floating_point() else v for k, v in learnt.items()}
-        self._between.load_state_dict(mixed)
-
-    def settled(self, network: TileClassifier) -> TileClassifier:
-        """Return the network to validate and keep, as it was settled last."""
-        return self._followed(network) if self._between is None else self._between
-
-    def _followed(self, network: TileClassifier) -> TileClassifier:
-        return network if self._averaged is None else self._averaged.module
-
-
-def _still(network: TileClassifier) -> TileClassifier:
-    return copy.deepcopy(network).requires_grad_(False).eval()
-
-
-class MovingAverage(AveragedModel):
-    """A copy of a network that follows it: weights and BatchNorm statistics, decayed by `decay` a step."""
-
-    module: TileClassifier
-
-    def __init__(self, network: TileClassifier, decay: float) -> None:
-        follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        super().__init__(network, multi_avg_fn=follow, use_buffers=True)
-        self.requires_grad_(False)
 
 
 def measure_batchnorm(network: TileClassifier, batches: Iterable[Tensor], how: str) -> bool:

@@ -1,0 +1,62 @@
+"""What is kept of the weights of a training: a moving average, drawn back to where it started."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from histo.learning.start import Start
+from histo.models.classifier import TileClassifier
+from histo.training_options import AveragingConfig
+
+
+class Kept(nn.Module):
+    """What of a training is validated and kept: its network, or a moving average of that, drawn back to the start.
+
+    `ema` of the options is the decay of the average a step, and `start` the share of the start in weights and BatchNorm
+    statistics (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022): few slides teach much that holds
+    for them alone. A start whose head is new has no share.
+    """
+
+    def __init__(self, start: Start, options: AveragingConfig) -> None:
+        super().__init__()
+        self._averaged = MovingAverage(start.network, options.ema) if options.ema else None
+        self._share = options.start if start.model is not None else 0.0
+        self._start = _still(start.network) if self._share else None
+        self._between = _still(start.network) if self._share else None
+
+    def follow(self, network: TileClassifier) -> None:
+        """Take note of a step of the network."""
+        if self._averaged is not None:
+            self._averaged.update_parameters(network)
+
+    def settle(self, network: TileClassifier) -> None:
+        """Draw what the network has learnt back to the start."""
+        if self._start is None or self._between is None:
+            return
+        begun, learnt = self._start.state_dict(), self._followed(network).state_dict()
+        mixed = {k: torch.lerp(v, begun[k], self._share) if v.is_floating_point() else v for k, v in learnt.items()}
+        self._between.load_state_dict(mixed)
+
+    def settled(self, network: TileClassifier) -> TileClassifier:
+        """Return the network to validate and keep, as it was settled last."""
+        return self._followed(network) if self._between is None else self._between
+
+    def _followed(self, network: TileClassifier) -> TileClassifier:
+        return network if self._averaged is None else self._averaged.module
+
+
+def _still(network: TileClassifier) -> TileClassifier:
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+class MovingAverage(AveragedModel):
+    """A copy of a network that follows it: weights and BatchNorm statistics, decayed by `decay` a step."""
+
+    module: TileClassifier
+
+    def __init__(self, network: TileClassifier, decay: float) -> None:
+        follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        super().__init__(network, multi_avg_fn=follow, use_buffers=True)
+        self.requires_grad_(False)
