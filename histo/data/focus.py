@@ -4,13 +4,16 @@ The gain of a stain scales both bands, so their ratio does not depend on it. Ban
 Pertuz et al. 2013. The noise of the camera is measured in the finest band, in which a blurred picture has nothing else.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.data.tile_sample import THREADS
 from histo.results import Reason
 
 SCALES_UM = (0.7, 1.4, 2.8, 5.6)  # standard deviations of the blurs between which the bands lie
@@ -40,7 +43,8 @@ def measure_focus(tiles: NDArray[np.uint8], mpp: float) -> Focus | None:
     """
     if mpp > COARSEST_MPP:
         return None
-    measured = [part for tile in tiles for part in _parts(tile, mpp)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        measured = [part for parts in pool.map(partial(_parts, mpp=mpp), tiles) for part in parts]
     weight = sum(tissue for tissue, _ in measured)
     if not weight:
         return None

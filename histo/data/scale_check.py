@@ -6,12 +6,15 @@ wrong by two it is 4.5 to 8.5 and 7.7 to 12.8 µm. The other direction cannot be
 pixels wide, and so are chromatin grains and dust.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.data.tile_sample import THREADS
 from histo.results import Reason
 
 LARGEST_UM = 9.0
@@ -40,7 +43,8 @@ def measure_nuclei(tiles: NDArray[np.uint8], mpp: float, glass: NDArray[np.float
     if mpp < 1 / COARSEST_MPP:
         tiles = np.stack([cv2.resize(t, None, fx=mpp, fy=mpp, interpolation=cv2.INTER_AREA) for t in tiles])
         mpp = 1.0
-    areas = np.concatenate([np.empty(0), *(_areas_px(tile, mpp, glass[0]) for tile in tiles)])
+    with ThreadPoolExecutor(THREADS) as pool:
+        areas = np.concatenate([*pool.map(partial(_areas_px, mpp=mpp, glass=glass[0]), tiles)])
     if len(areas) < LEAST_NUCLEI:
         return None
     areas = np.sort(areas)

@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,14 +15,36 @@ STRONGEST_ALPHA = 0.9
 @cache
 def scale(colour: Colour) -> NDArray[np.uint8]:
     """Return the scale (256, 3) RGB from white to `colour`, linear in CIELAB and so even in lightness."""
-    ends = np.array([[(255, 255, 255), colour]], np.float32) / 255
-    white, full = cv2.cvtColor(ends, cv2.COLOR_RGB2Lab)[0].astype(np.float64)
-    lab = white + np.linspace(0, 1, STEPS)[:, None] * (full - white)
-    rgb = cv2.cvtColor(lab[None].astype(np.float32), cv2.COLOR_Lab2RGB)[0]
+    white, full = _to_lab(np.array([(255, 255, 255), colour]) / 255)
+    rgb = _from_lab(white + np.linspace(0, 1, STEPS)[:, None] * (full - white))
     table: NDArray[np.uint8] = np.floor(np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
     table[[0, -1]] = (255, 255, 255), colour
     table.setflags(write=False)
     return table
+
+
+# Not OpenCV's, which takes a tenth of a second to make tables for whole pictures.
+_XYZ = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])  # of linear sRGB
+_XYZ /= _XYZ.sum(axis=1, keepdims=True)  # as shares of the white
+_LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]], float)  # of the cube roots
+_OFFSET = np.array([16, 0, 0])
+_KNEE = 6 / 29  # below it CIELAB is linear
+
+
+def _to_lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return CIELAB (N, 3) of sRGB (N, 3) from 0 to 1, against the white of the screen (D65)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    share = linear @ _XYZ.T
+    root = np.where(share > _KNEE**3, np.cbrt(share), share / (3 * _KNEE**2) + 4 / 29)
+    return np.asarray(root @ _LAB.T - _OFFSET)
+
+
+def _from_lab(lab: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sRGB (N, 3) of CIELAB (N, 3); outside 0 to 1 where a screen cannot show it."""
+    root = (lab + _OFFSET) @ np.linalg.inv(_LAB).T
+    share = np.where(root > _KNEE, root**3, 3 * _KNEE**2 * (root - 4 / 29))
+    linear = share @ np.linalg.inv(_XYZ).T
+    return np.asarray(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055))
 
 
 def rgba(probability: NDArray[np.floating], colour: Colour) -> NDArray[np.uint8]:
