@@ -8,7 +8,7 @@ from pathlib import Path
 
 from histo.archive.examine import RunOptions
 from histo.archive.local import Step, run_slides
-from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, hashed_patient, identities, seen
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, hashed_patient, identities, merged, seen
 from histo.data.manifest import SlideRecord, read_manifest
 from histo.data.slide import sha256_of
 from histo.errors import UsageError
@@ -16,7 +16,7 @@ from histo.infer import Progress, load_model
 from histo.learning.presence import known_classes
 from histo.models.bundle import CARD, Model, load_bundle, save_calibrated
 from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
-from histo.models.slide_scores import Reliability
+from histo.models.slide_scores import Reliability, SlideCalibration
 from histo.results import SlideResult
 
 Say = Callable[[str], None]
@@ -48,7 +48,8 @@ def calibrate(
     """Score the slides of a manifest, fit slide scores and sets of diagnoses on them, and write a new bundle to `out`.
 
     Raises `UsageError` for a wrong manifest, for slides or patients that the model was trained on, for an `out` that
-    exists, and when there are too few patients to fit anything; `ModelError` for a bundle that is none.
+    exists, and when there are too few patients to fit anything, or all that the model has; `ModelError` for a bundle
+    that is none.
     """
     if (out / CARD).exists():
         raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
@@ -70,6 +71,7 @@ def calibrate(
     )
     if not slides.classes:
         raise UsageError(f"{manifest} calibrates nothing: {' '.join(slides.refused)} Add slides of more patients")
+    _refuse_loss(manifest, model, slides)
     kept = identities([found.sha256 or "" for _, found in used], [r.patient for r, _ in used])
     save_calibrated(out, model, slides, conformal, {CALIBRATED_ON: kept})
     for name, one in slides.classes.items():
@@ -90,8 +92,8 @@ def _figures(found: Reliability) -> str:
 
 def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: bool) -> str:
     """Return a sentence on what was checked; raise `UsageError` for slides or patients that the model learnt from."""
-    kept = model.card.training.get(LEARNT_FROM)
-    if not isinstance(kept, dict):
+    kept = merged(model.card.training, (LEARNT_FROM, STARTED_FROM))
+    if not kept:
         return "the card does not say which slides the model was trained on, so that they are others is not checked"
     patients = sorted({r.patient for r in records})
     known = [] if other_persons else seen(patients, [hashed_patient(p) for p in patients], kept)
@@ -113,6 +115,17 @@ def _refuse_too_few(manifest: Path, records: Sequence[SlideRecord], model: Model
     told = too_few(names, present, [r.patient for r in records], sizes)
     if len(told) == len(names):
         raise UsageError(f"{manifest} calibrates nothing: {' '.join(told)} Add slides of more patients")
+
+
+def _refuse_loss(manifest: Path, model: Model, slides: SlideCalibration) -> None:
+    """Raise `UsageError` where a class would lose the slide scores that it has, and another would get new ones."""
+    before, _ = model.card.calibration.of_slides
+    lost = [name for name in (before.classes if before else ()) if name not in slides.classes]
+    if lost:
+        raise UsageError(
+            f"{manifest} would take the slide scores of {_some(lost)} from the model: {' '.join(slides.refused)} Add "
+            "slides of more patients"
+        )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from histo.config import (
     load_config,
 )
 from histo.models import backbones
-from histo.models.bundle import Model, load_bundle, save_bundle
+from histo.models.bundle import SHIPPED, Model, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
 from histo.phantom import PhantomFiles, make_slide
 
@@ -278,6 +279,21 @@ def small_training(painted_cohort: Path) -> Callable[..., TrainConfig]:
     def make(*overrides: str) -> TrainConfig:
         path = Path(__file__).parents[1] / "configs" / "phantom.yaml"
         return load_config(path, [*SMALL, f"data.manifest={painted_cohort}", *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shipped_config(small_training: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
+    """Return a function: configurations with the shipped model's backbone, stride, scale and normalisation."""
+    card = load_bundle(SHIPPED).card
+    net: dict[str, Any] = {"start": "shipped", "backbone": card.network.backbone}
+    net |= {"mean": list(card.network.mean), "std": list(card.network.std)}
+
+    def make(*overrides: str, **network: Any) -> TrainConfig:
+        return small_training(
+            f"network={net | network}", f"tile={card.tile.model_dump(mode='json', exclude_none=True)}", *overrides
+        )
 
     return make
 

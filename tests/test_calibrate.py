@@ -55,6 +55,17 @@ def test_a_calibrated_bundle_loads_and_says_what_it_was_fitted_on(calibrated, co
     assert NOT_CALIBRATED not in new.info.calibration
 
 
+def test_a_class_does_not_lose_its_scores_where_another_gets_new_ones(calibrated, painted_cohort, tmp_path):
+    # Bug: with enough bone and too little calcification, both scores of the model were replaced by that of bone alone.
+    head, *rows = painted_cohort.read_text().splitlines()
+    few = [row for row in rows if "calcinosis" not in row] + [row for row in rows if "calcinosis" in row][:1]
+    manifest = painted_cohort.with_name("few_calcinosis.csv")
+    manifest.write_text("\n".join([head, *few]) + "\n")
+    with pytest.raises(UsageError, match=r"take the slide scores of calcification from the model: calcification is"):
+        calibrate(calibrated[0] / "new", manifest, tmp_path / "new", FEW)
+    assert not (tmp_path / "new").exists()
+
+
 def test_scores_fitted_on_evidence_measured_otherwise_are_not_used(calibrated, painted_cohort, tmp_path):
     new = load_model(calibrated[0] / "new")
     slides = new.card.calibration.slides.model_copy(update={"evidence": None})  # as cards were before ADR 8

@@ -125,6 +125,30 @@ def test_training_without_progress_stops_and_stays_stopped(finished, small_train
     assert not [line for line in said if line.startswith("epoch ")]
 
 
+def test_a_training_from_the_shipped_model_keeps_its_calibration_and_what_it_has_seen(
+    shipped_config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("histo.train.conclude", lambda *a: None)
+    shipped = load_model().card
+    config = shipped_config("optimiser.epochs=1", "averaging={start: 0.5}")
+    said: list[str] = []
+    card = load_model(train(config, tmp_path, device="cpu", say=said.append)).card
+    assert card.calibration.slides.classes == shipped.calibration.slides.classes
+    assert card.calibration.temperature == shipped.calibration.temperature
+    assert set(shipped.training["learnt_from"]["slides_sha256"]) <= set(
+        card.training["start_learnt_from"]["slides_sha256"]
+    )
+    assert [row["epoch"] for row in rows_of(tmp_path / config.name / "metrics.csv")] == ["0", "1"]
+    assert any(line.startswith("calibration: Temperature") for line in said)
+
+
+def test_folds_cannot_hold_out_what_their_start_has_seen(finished, small_training, tmp_path):
+    run, _ = finished
+    start = f"network={{backbone: mobilenet_v3_small, start: {run / 'bundle'}}}"
+    with pytest.raises(UsageError, match=r"network.start was trained on 9 of the slides, which no fold can hold out"):
+        train(small_training("cross_validation.folds=3", start), tmp_path, device="cpu")
+
+
 def test_a_run_of_another_configuration_is_refused(finished, small_training):
     run, _ = finished
     with pytest.raises(UsageError, match="another configuration"):

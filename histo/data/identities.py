@@ -7,6 +7,7 @@ from typing import Any
 # Keys of a card's training section.
 LEARNT_FROM = "learnt_from"
 CALIBRATED_ON = "calibrated_on"
+STARTED_FROM = "start_learnt_from"  # what the model that training started from had seen of either kind
 
 
 def hashed_patient(patient: str) -> str:
@@ -23,6 +24,19 @@ def identities(slides_sha256: Iterable[str], patients: Iterable[str]) -> dict[st
         "slides_sha256": sorted(set(slides_sha256)),
         "patients_sha256": sorted({hashed_patient(p) for p in patients}),
     }
+
+
+def merged(training: Mapping[str, Any], keys: Iterable[str]) -> dict[str, list[str]]:
+    """Return the lists that a card's training section has under any of the keys as one; empty where it has none.
+
+    >>> merged({"a": {"slides_sha256": ["00"]}, "b": {"slides_sha256": ["11", "00"]}}, ["a", "b", "c"])
+    {'slides_sha256': ['00', '11'], 'patients_sha256': []}
+    """
+    lists = [kept for key in keys if isinstance(kept := training.get(key), Mapping)]
+    if not lists:
+        return {}
+    names = ("slides_sha256", "patients_sha256")
+    return {name: sorted({digest for kept in lists for digest in kept.get(name) or ()}) for name in names}
 
 
 def seen(names: Sequence[str], sha256: Sequence[str], kept: Mapping[str, Any]) -> list[str]:

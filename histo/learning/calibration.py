@@ -12,7 +12,7 @@ from histo.learning.start import Start
 from histo.learning.validation import CellMeter
 from histo.models.bundle import ModelCard, save_calibrated
 from histo.models.calibration import fit_scaling
-from histo.models.slide_fit import ScoredSlide, fit_slides, too_few
+from histo.models.slide_fit import ScoredSlide, fit_slides
 from histo.models.slide_scores import Calibration
 
 SOURCE = "out-of-fold predictions of the training's own patients, by models of the folds"
@@ -24,24 +24,26 @@ def calibration_of(
     """Return the calibration of a trained network: that of its start, or a temperature of its own.
 
     A network that is still its start (`best_epoch` 0) has all of it. One that was trained on keeps temperature and
-    slide scores where the validation patients are too few for others: that a lesion must be as strong as in the start
-    is a better guess than none. Sets of diagnoses are left behind, because they certify the start alone. Temperature
-    and scores go together: evidence is measured on the scaled map.
+    slide scores until folds or `histo calibrate` fit others: that a lesion must be as strong as in the start is a
+    better guess than none. Sets of diagnoses are left behind, because they certify the start alone. Temperature and
+    scores go together: evidence is measured on the scaled map.
     """
-    model = start.model
-    if model is not None and _holds_for(model.card, config):
-        kept, name = model.card.calibration, f"{model.card.name} ({model.digest[:12]})"
-        if best_epoch == 0:
-            told = f"As fitted for {name}, which this network is. {kept.fitted_on}"
-            return kept.model_copy(update={"fitted_on": told})
-        if few := _too_few(validation, config.classes):
-            assert kept.slides is not None
-            return Calibration(
-                temperature=kept.temperature,
-                fitted_on=f"Temperature kept from {name}: {few} validation patients are too few to fit all anew.",
-                slides=kept.slides.model_copy(update={"kept_from": kept.slides.kept_from or name}),
-            )
-    return temperature_of(cells, len(validation))
+    own, model = temperature_of(cells, len(validation)), start.model
+    if model is None or not start.knows_classes:
+        return own
+    kept = model.card.calibration
+    scores, _ = kept.of_slides
+    if scores is None or not scores.classes:
+        return own
+    name = f"{model.card.name} ({model.digest[:12]})"
+    if differs := _measured_otherwise(model.card, config):
+        lost = f"Slide scores of {name} are left behind, because {' and '.join(differs)} differ."
+        return own.model_copy(update={"fitted_on": f"{own.fitted_on} {lost}"})
+    if best_epoch == 0:
+        return kept
+    name = scores.kept_from or name
+    slides = scores.model_copy(update={"kept_from": name})
+    return Calibration(temperature=kept.temperature, fitted_on=f"Temperature kept from {name}.", slides=slides)
 
 
 def temperature_of(cells: CellMeter, slides: int) -> Calibration:
@@ -56,8 +58,9 @@ def temperature_of(cells: CellMeter, slides: int) -> Calibration:
 def calibrate_out_of_fold(bundle: Path, rows: Sequence[Held]) -> tuple[str, ...]:
     """Calibrate a bundle's slide scores on slides that folds held out; return what to say of it, nothing without folds.
 
-    Slides without a verdict are left out. What has too few patients is not calibrated, and the card says so; slide
-    scores that were kept from the start stay unless every class can have its own.
+    Slides without a verdict are left out. What has too few patients is not calibrated, and the card says so. Slide
+    scores that were kept from the start stay unless every class can have its own, and those of a network that is its
+    start, which were measured for it, stay anyway.
     """
     model = load_model(bundle)
     classes, info = model.card.classes, model.info
@@ -69,33 +72,26 @@ def calibrate_out_of_fold(bundle: Path, rows: Sequence[Held]) -> tuple[str, ...]
     ]
     if not scored:
         return ()
-    slides, conformal = fit_slides(scored, info.classes, info.normal_label, SOURCE)
     before, _ = model.card.calibration.of_slides
+    if before is not None and before.kept_from is None:
+        return before.in_words
+    slides, conformal = fit_slides(scored, info.classes, info.normal_label, SOURCE)
     if before is not None and set(slides.classes) != names:
         return (*slides.refused, *before.in_words)
     save_calibrated(bundle, model, slides, conformal)
     return slides.in_words
 
 
-def _holds_for(card: ModelCard, config: TrainConfig) -> bool:
-    """Tell whether a card has slide scores, and evidence is measured alike with this configuration."""
-    slides, _ = card.calibration.of_slides
-    return (
-        slides is not None
-        and set(slides.classes) == {c.name for c in card.classes.lesions}
-        and _measured_by(card.classes) == _measured_by(config.classes)
-        and card.tile == config.tile
-        and card.rule.grow == config.rule.grow
-    )
+def _measured_otherwise(card: ModelCard, config: TrainConfig) -> list[str]:
+    """Return the keys of a configuration with which evidence is measured otherwise than with a card."""
+    pairs: list[tuple[str, object, object]] = [
+        ("the normal label", card.classes.normal_label, config.classes.normal_label),
+        ("verdicts or smallest areas", _counted(card.classes), _counted(config.classes)),
+        ("`tile`", card.tile, config.tile),
+        ("`rule.grow`", card.rule.grow, config.rule.grow),
+    ]
+    return [key for key, theirs, ours in pairs if theirs != ours]
 
 
-def _measured_by(classes: ClassesConfig) -> tuple[object, ...]:
-    return classes.normal_label, *((c.name, c.verdict, c.min_area_mm2) for c in classes.lesions)
-
-
-def _too_few(validation: Sequence[LabelledSlide], classes: ClassesConfig) -> int:
-    """Return the number of validation patients where they are too few to calibrate every class on, else 0."""
-    records = [s.record for s in validation]
-    patients = [r.patient for r in records]
-    present = [known_classes(r.label, classes) for r in records]
-    return len(set(patients)) if too_few([c.name for c in classes.lesions], present, patients) else 0
+def _counted(classes: ClassesConfig) -> list[tuple[str, str, float]]:
+    return [(c.name, c.verdict, c.min_area_mm2) for c in classes.lesions]

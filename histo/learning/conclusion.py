@@ -10,6 +10,7 @@ from histo.data.identities import LEARNT_FROM, identities
 from histo.data.manifest import SlideRecord, split_by_patient
 from histo.data.sampling import LabelledSlide
 from histo.data.slide import sha256_of
+from histo.errors import UsageError
 from histo.infer import load_model
 from histo.learning.audit import Audit, audit
 from histo.learning.calibration import calibrate_out_of_fold
@@ -27,6 +28,7 @@ from histo.learning.scores import (
     write_held_out,
     write_suspects,
 )
+from histo.learning.start import build_network
 from histo.models.bundle import save_bundle
 from histo.statistics import clopper_pearson
 
@@ -43,13 +45,18 @@ def held_out_by_folds(
     """Train once a fold without its slides and score these; nothing without `cross_validation.folds`.
 
     Each fold validates on patients of its own, so that the slides it holds out choose nothing. A finished fold is kept
-    as `folds/<k>/held_out.csv`; all together are `out_of_fold.csv`.
+    as `folds/<k>/held_out.csv`; all together are `out_of_fold.csv`. Raises `UsageError` where the start knows slides.
     """
     folds, labels = config.cross_validation.folds, config.classes.labels
     if folds == 0:
         return []
     by_name = {s.record.slide: s for s in slides}
     records = [s.record for s in slides]
+    if known := build_network(config).knows([r.path for r in records]):
+        raise UsageError(
+            f"network.start was trained on {len(known)} of the slides, which no fold can hold out; take another start, "
+            "or set cross_validation.folds to 0"
+        )
     rows: list[Held] = []
     for number, held in enumerate(fold_by_patient(records, folds, config.seed), start=1):
         folder = run / "folds" / str(number)
@@ -117,7 +124,7 @@ def _note(bundle: Path, rows: Sequence[Held], records: Sequence[SlideRecord]) ->
         "slides": len(rows),
         "right": sum(r.right for r in rows),
         "in_review": sum(r.status == "review" for r in rows),
-        "note": "These slides chose the best epoch and the temperature; they are no test set.",
+        "note": "These slides chose the best epoch, and a temperature that was fitted; they are no test set.",
     }
     card["training"][LEARNT_FROM] = identities([sha256_of(r.path) for r in records], [r.patient for r in records])
     save_bundle(bundle, card, model.network)

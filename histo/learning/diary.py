@@ -25,9 +25,9 @@ class Diary:
         self._rows: list[dict[str, str]] = []
 
     def begin(self, epoch: int) -> None:
-        """Start, or go on after `epoch` finished epochs; later rows of a stopped run are dropped."""
+        """Start, or go on after `epoch` finished epochs; rows that a stopped run wrote later are dropped."""
         self._started, self._first = time.monotonic(), epoch
-        if self._path.exists():
+        if epoch and self._path.exists():
             with open(self._path, encoding="utf-8", newline="") as file:
                 self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epoch]
 

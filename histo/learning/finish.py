@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from histo.config import TrainConfig
+from histo.data.identities import STARTED_FROM
 from histo.data.sampling import LabelledSlide
 from histo.data.transforms import build_augmentation
 from histo.errors import UsageError
@@ -83,7 +84,7 @@ def card_of(
         "network": config.network.for_card(),
         "rule": config.rule.model_dump(),
         "calibration": calibration.model_dump(mode="json"),
-        "training": {**training, **how},
+        "training": {**training, **how, STARTED_FROM: start.has_seen},
     }
 
 

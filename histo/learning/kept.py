@@ -22,7 +22,7 @@ class Kept(nn.Module):
     def __init__(self, start: Start, options: AveragingConfig) -> None:
         super().__init__()
         self._averaged = MovingAverage(start.network, options.ema) if options.ema else None
-        self._share = options.start if start.model is not None else 0.0
+        self._share = options.start if start.knows_classes else 0.0
         self._start = _still(start.network) if self._share else None
         self._between = _still(start.network) if self._share else None
 

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import SqueezeExcitation
 
 from histo.config import TrainConfig
-from histo.data.identities import LEARNT_FROM, seen
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, merged, seen
 from histo.data.sampling import LabelledSlide
 from histo.data.slide import sha256_of
 from histo.errors import ModelError, UsageError
@@ -24,13 +24,25 @@ from histo.models.classifier import TileClassifier
 class Start:
     """The network that training starts from, channels last, and a sentence on where its weights come from.
 
-    `model` is the model whose trunk and head they are, so that it knows the classes of the configuration; None where
-    the head is new.
+    `model` is the model whose trunk it has, if any. It `knows_classes` when the head is that model's too, trained on
+    the classes of the configuration.
     """
 
     network: TileClassifier
     told: str
     model: Model | None = None
+    knows_classes: bool = False
+
+    @property
+    def has_seen(self) -> dict[str, list[str]]:
+        """What a card keeps of all slides and patients that the model and its own starts were fitted on."""
+        training = self.model.card.training if self.model is not None else {}
+        return merged(training, (LEARNT_FROM, CALIBRATED_ON, STARTED_FROM))
+
+    def knows(self, paths: Sequence[Path]) -> list[str]:
+        """Return those of the slides that the model was fitted on, by their content."""
+        kept = self.has_seen
+        return seen([str(path) for path in paths], [sha256_of(path) for path in paths], kept) if kept else []
 
 
 def build_network(config: TrainConfig) -> Start:
@@ -48,12 +60,12 @@ def build_network(config: TrainConfig) -> Start:
         model = _bundle(net.start)
         _check_fit(model, config)
         network.trunk.load_state_dict(model.network.trunk.state_dict())
-        start = replace(start, told=f"from the trunk of {model.card.name} ({model.digest[:12]})")
+        start = Start(network, f"from the trunk of {model.card.name} ({model.digest[:12]})", model)
         if model.card.classes.names == config.classes.names:
             network.head.load_state_dict(model.network.head.state_dict())
             told = f"from {model.card.name} ({model.digest[:12]}), trunk and head"
-            start = Start(network, told, model)
-    if config.averaging.start and start.model is None:
+            start = Start(network, told, model, True)
+    if config.averaging.start and not start.knows_classes:
         start = replace(start, told=f"{start.told}; the head is new, so averaging.start is not used")
     network.to(memory_format=torch.channels_last)
     freeze(network, config)
@@ -67,11 +79,9 @@ def weigh_start(
 
     Return its measures. One that was trained on some of the validation slides has none, and that is said.
     """
-    if start.model is None:
+    if not start.knows_classes:
         return {}
-    paths = [str(s.record.path) for s in validation]
-    learnt_from = start.model.card.training.get(LEARNT_FROM, {})
-    if known := seen(paths, [sha256_of(Path(path)) for path in paths], learnt_from):
+    if known := start.knows([s.record.path for s in validation]):
         say(f"the start was trained on {len(known)} of the validation slides, so no epoch is compared with it")
         return {}
     start.network.eval()

@@ -30,9 +30,20 @@ def test_the_start_is_the_row_of_epoch_0_and_lacks_what_training_measures(tmp_pa
 def test_a_run_that_goes_on_keeps_the_rows_that_were_finished(tmp_path):
     path = tmp_path / "metrics.csv"
     before = Diary(path, print, epochs=3)
+    before.before({"patient_loss": 5.0})
     for epoch in range(2):
         before.end(epoch, {"patient_loss": 1.0})
     again = Diary(path, print, epochs=3)
     again.begin(1)
     again.end(1, {"patient_loss": 2.0})
-    assert [row["patient_loss"] for row in table_of(path)] == ["1", "2"]
+    assert [(row["epoch"], row["patient_loss"]) for row in table_of(path)] == [("0", "5"), ("1", "1"), ("2", "2")]
+
+
+def test_a_run_that_begins_anew_keeps_no_row_of_one_that_was_killed_in_its_first_epoch(tmp_path):
+    # Bug: the losses of another start stood as epoch 0 of a start that is not weighed.
+    path = tmp_path / "metrics.csv"
+    Diary(path, print, epochs=3).before({"patient_loss": 5.0})
+    again = Diary(path, print, epochs=3)
+    again.begin(0)
+    again.end(0, {"patient_loss": 2.0})
+    assert [row["epoch"] for row in table_of(path)] == ["1"]

@@ -18,7 +18,7 @@ def test_training_starts_from_the_shipped_trunk_and_head(shipped_config):
     assert torch.equal(network.head.weight, shipped.head.weight)
     assert all(torch.equal(a, b) for a, b in zip(network.trunk.parameters(), shipped.trunk.parameters(), strict=True))
     assert told.endswith("trunk and head")
-    assert start.model is not None
+    assert start.knows_classes
     assert next(network.trunk.parameters()).is_contiguous(memory_format=torch.channels_last)
 
 
@@ -26,7 +26,8 @@ def test_other_classes_take_the_trunk_alone(shipped_config):
     lesions = "classes.lesions=[{name: hair, colour: [1, 2, 3], min_area_mm2: 0.1, verdict: hairy}]"
     start = build_network(shipped_config(lesions))
     network, told = start.network, start.told
-    assert start.model is None
+    assert not start.knows_classes
+    assert start.has_seen["slides_sha256"]  # the trunk has seen them
     assert network.head.out_channels == 2
     assert "the trunk of" in told
 
