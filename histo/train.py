@@ -245,8 +245,7 @@ class _Tiles(lightning.LightningDataModule):
 
     def __init__(self, job: _Job) -> None:
         super().__init__()
-        self._job, self._augment = job, build_augmentation(job.config.augment)
-        self._found = nothing_found()
+        self._job, self._augment, self._found = job, build_augmentation(job.config.augment), nothing_found()
 
     def state_dict(self) -> dict[str, Any]:
         return to_state(self._found)
@@ -323,7 +322,8 @@ def _fit(job: _Job, start: Start) -> int:
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
         trainer = _trainer(job, keeper)
         begun = last if last.exists() else None
-        if begun is None and (measured := weigh_start(start, job.validation, job.config, keeper.best, job.say)):
+        measured = {} if begun else weigh_start(start, job.validation, job.config, keeper.best, job.say)
+        if measured and trainer.is_global_zero:
             keeper.diary.before(measured)
         if begun is None or not keeper.was_over(begun, job.config.optimiser.epochs):
             _run(trainer, module, _Tiles(job), begun)

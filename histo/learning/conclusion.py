@@ -108,7 +108,7 @@ def conclude(
         _warnings(found, bool(out_of_fold)),
         _slides(config, trained, validation),
         _figures(held, labels, how),
-        Section("Learning", [_how_trained(card.training)], pictures=["learning_curves.png"]),
+        Section("Learning", [_how_trained(card.training), card.calibration.in_words], pictures=["learning_curves.png"]),
         _suspicious(doubted, how),
         _shortcuts(found),
     ]
