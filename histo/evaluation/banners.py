@@ -70,7 +70,10 @@ def _patients(cohort: Cohort) -> list[Banner]:
 def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
     """Find slides and patients that the model was made with, by its own record and by the manifest's word."""
     found = []
-    made_with = {"train": ("trained_on", "trained on")}
+    made_with = {
+        "train": ("trained_on", "trained on"),
+        "start": ("trained_on", "seen by the model that it started from"),
+    }
     for side in sides or ():
         same = sum(side.has_slide(c) for c in cohort.cases)
         shared = sum(side.has_patient(c) for c in cohort.cases)

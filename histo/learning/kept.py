@@ -1,10 +1,11 @@
 """What is kept of the weights of a training: a moving average, drawn back to where it started."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from histo.learning.start import Start
 from histo.models.classifier import TileClassifier
@@ -36,8 +37,7 @@ class Kept(nn.Module):
         if self._start is None or self._between is None:
             return
         begun, learnt = self._start.state_dict(), self._followed(network).state_dict()
-        mixed = {k: torch.lerp(v, begun[k], self._share) if v.is_floating_point() else v for k, v in learnt.items()}
-        self._between.load_state_dict(mixed)
+        self._between.load_state_dict({name: _mixed(v, begun[name], self._share) for name, v in learnt.items()})
 
     def settled(self, network: TileClassifier) -> TileClassifier:
         """Return the network to validate and keep, as it was settled last."""
@@ -48,7 +48,12 @@ class Kept(nn.Module):
 
 
 def _still(network: TileClassifier) -> TileClassifier:
-    return copy.deepcopy(network).requires_grad_(False).eval()
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+def _mixed(value: Tensor, other: Tensor, share: float) -> Tensor:
+    """Return a value with a share of another; of BatchNorm's counts of steps, which cannot be mixed, the other."""
+    return torch.lerp(value, other, share) if value.is_floating_point() else other
 
 
 class MovingAverage(AveragedModel):
@@ -57,6 +62,9 @@ class MovingAverage(AveragedModel):
     module: TileClassifier
 
     def __init__(self, network: TileClassifier, decay: float) -> None:
-        follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        def follow(averages: Sequence[Tensor], values: Sequence[Tensor], count: Tensor | int) -> None:
+            for average, value in zip(averages, values, strict=True):
+                average.copy_(_mixed(average, value, 1 - decay))
+
         super().__init__(network, multi_avg_fn=follow, use_buffers=True)
         self.requires_grad_(False)

@@ -65,6 +65,7 @@ def test_a_card_that_lists_its_slides_is_believed(make_cohort, made):
     cohort = read_cohort(out, manifest)
     known = {"slides_sha256": [cohort.cases[0].result.sha256], "patients_sha256": []}
     assert "trained_on" in codes(cohort, sides_of(None, {"learnt_from": known}))
+    assert "trained_on" in codes(cohort, sides_of(None, {"start_learnt_from": known}))
     assert "tuned_on_test" in codes(cohort, sides_of(None, {"calibrated_on": known}))
     others = {"slides_sha256": ["00"], "patients_sha256": [hashed_patient("p1")]}
     found = codes(cohort, sides_of(None, {"learnt_from": others}))
