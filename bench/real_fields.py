@@ -5,8 +5,8 @@
 PATCHES holds manifest.csv (file, label, source) and the pictures. Prints, in colour, in grayscale and stain-matched
 (one median and one spread of optical density a channel for all fields), what the tiles of 112 µm of every label are
 called (by their mean probability), and the AUROC of a field's mean probability against all other fields. Fields of one
-source are one cluster: these are few, the figures coarse. For a model with stain normalisation (`tile.tissue_od`) the
-fields of a source are normalised together, as if they were its slide.
+source are one cluster: these are few, the figures coarse. For a model with stain normalisation (`tile.tissue_od`,
+`tile.nuclear_od`) the fields of a source are normalised together, as if they were its slide.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from histo.data.stain_norm import AS_THEY_ARE, stain_norm_for
+from histo.data.stain_norm import stain_norm_for
 from histo.data.tissue import TISSUE_OD, glass_of
 from histo.infer import load_model
 from histo.models.bundle import Model
@@ -106,10 +106,11 @@ def _shown(patches: Path, model: Model, mpp: float, view: View) -> Iterator[tupl
         rgb = read_field(patches / row["file"], mpp, model.card.tile.mpp, view)
         if min(rgb.shape[:2]) >= LEAST_FIELD_PX:
             sources.setdefault(row["source"], []).append((row["label"], rgb))
-    wanted = model.card.tile.tissue_od
+    tile = model.card.tile
     for fields in sources.values():
         pixels = np.concatenate([rgb.reshape(-1, 3) for _, rgb in fields])
-        norm = stain_norm_for(pixels[::16], glass_of(pixels[None]), wanted) if wanted else AS_THEY_ARE
+        at_1_um = (cv2.resize(rgb, None, fx=tile.mpp, fy=tile.mpp, interpolation=cv2.INTER_AREA) for _, rgb in fields)
+        norm = stain_norm_for(pixels[::16], glass_of(pixels[None]), at_1_um, tile)
         yield from ((label, norm.apply(rgb)) for label, rgb in fields)
 
 

@@ -1,7 +1,7 @@
 """Calibrating a model on labelled slides that it was not trained on: `histo calibrate`."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,7 @@ from histo.infer import Progress, load_model
 from histo.learning.presence import known_classes
 from histo.models.bundle import CARD, Model, load_bundle, save_calibrated
 from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
-from histo.models.slide_scores import Reliability, SlideCalibration
+from histo.models.slide_scores import Reliability
 from histo.results import SlideResult
 
 Say = Callable[[str], None]
@@ -57,7 +57,7 @@ def calibrate(
     records = read_manifest(manifest, model.card.classes.labels)
     checked = _refuse_known(records, model, options.other_persons)
     say(checked)
-    _refuse_too_few(manifest, records, model, options.sizes)
+    _refuse_by_labels(manifest, records, model, options.sizes)
     folder = options.results or out.with_name(f"{out.name}_results")
     _refuse_other_model(folder, model)
     results = _score(records, folder, model, options.run, on_step, on_start)
@@ -71,7 +71,7 @@ def calibrate(
     )
     if not slides.classes:
         raise UsageError(f"{manifest} calibrates nothing: {' '.join(slides.refused)} Add slides of more patients")
-    _refuse_loss(manifest, model, slides)
+    _refuse_loss(manifest, model, slides.classes, slides.refused)
     kept = identities([found.sha256 or "" for _, found in used], [r.patient for r, _ in used])
     save_calibrated(out, model, slides, conformal, {CALIBRATED_ON: kept})
     for name, one in slides.classes.items():
@@ -108,23 +108,24 @@ def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: b
     return f"none of the {'slides' if other_persons else 'slides and patients'} was in the training"
 
 
-def _refuse_too_few(manifest: Path, records: Sequence[SlideRecord], model: Model, sizes: SampleSizes) -> None:
-    """Raise `UsageError` before anything is scored when the labels alone show that no class can be calibrated."""
+def _refuse_by_labels(manifest: Path, records: Sequence[SlideRecord], model: Model, sizes: SampleSizes) -> None:
+    """Raise `UsageError` before anything is scored when the labels alone show that nothing is gained, or some lost."""
     names = [c.name for c in model.info.classes]
     present = [known_classes(r.label, model.card.classes) for r in records]
     told = too_few(names, present, [r.patient for r in records], sizes)
     if len(told) == len(names):
-        raise UsageError(f"{manifest} calibrates nothing: {' '.join(told)} Add slides of more patients")
+        raise UsageError(f"{manifest} calibrates nothing: {' '.join(told.values())} Add slides of more patients")
+    _refuse_loss(manifest, model, set(names) - set(told), told.values())
 
 
-def _refuse_loss(manifest: Path, model: Model, slides: SlideCalibration) -> None:
+def _refuse_loss(manifest: Path, model: Model, fitted: Container[str], why: Iterable[str]) -> None:
     """Raise `UsageError` where a class would lose the slide scores that it has, and another would get new ones."""
     before, _ = model.card.calibration.of_slides
-    lost = [name for name in (before.classes if before else ()) if name not in slides.classes]
+    lost = [name for name in (before.classes if before else ()) if name not in fitted]
     if lost:
         raise UsageError(
-            f"{manifest} would take the slide scores of {_some(lost)} from the model: {' '.join(slides.refused)} Add "
-            "slides of more patients"
+            f"{manifest} would take the slide scores of {_some(lost)} from the model: {' '.join(why)} Add slides of "
+            "more patients"
         )
 
 

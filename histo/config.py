@@ -75,7 +75,8 @@ class TileConfig(Strict):
     """The tiles that the network sees, see `histo.geometry.TileSpec`.
 
     `tissue_od` is the median optical density (natural logarithm; red, green, blue) to which every slide's tissue is
-    brought before the network sees it, see `histo.data.stain_norm`; without it pixels stay as they are.
+    brought before the network sees it, see `histo.data.stain_norm`; without it pixels stay as they are. `nuclear_od` is
+    how much, in red light, nuclei stand out then; without it they stay as the median of the tissue leaves them.
     """
 
     size_px: int = Field(512, ge=64, le=2048)
@@ -83,10 +84,13 @@ class TileConfig(Strict):
     stride_px: int = Field(16, ge=2)
     margin_px: int = Field(32, ge=0)
     tissue_od: tuple[Positive, Positive, Positive] | None = None
+    nuclear_od: Positive | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         self.spec()
+        if self.nuclear_od is not None and self.tissue_od is None:
+            raise ValueError("nuclear_od needs tissue_od: nuclei are measured on tissue that has its density")
         return self
 
     def spec(self) -> TileSpec:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import histo
 from histo.data.overview import read_overview
 from histo.data.slide import Slide, check_mpp, open_slide
+from histo.data.stain_norm import Density, density_of
 from histo.data.tiff_blocks import open_blocks
 from histo.data.tiles import TileDataset, sample_tiles, stream_batches
 from histo.data.tissue import Tissue, find_tissue
@@ -63,6 +64,7 @@ class Inspection:
     tissue: Tissue
     tissue_mm2: float
     excluded_mm2: float
+    density: Density | None
     tiles: int
     reason: Reason | None
 
@@ -110,7 +112,15 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
         except SlideRefused as error:
             count, reason = 0, Reason(error.code, str(error))
         return Inspection(
-            Path(path), slide.pyramid, overview, tissue, float(tissue_mm2), float(excluded_mm2), count, reason
+            Path(path),
+            slide.pyramid,
+            overview,
+            tissue,
+            float(tissue_mm2),
+            float(excluded_mm2),
+            density_of(slide, overview, tissue),
+            count,
+            reason,
         )
 
 

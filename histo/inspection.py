@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from histo.console import out
-from histo.data.stain_norm import tissue_od
+from histo.data.stain_norm import Density
 from histo.errors import SlideError
 from histo.files import whole
 from histo.infer import Inspection, inspect_slide, load_model
@@ -27,13 +27,18 @@ def show_inspection(path: Path, model_path: Path | None, mpp: float | None, prev
     return 0 if inspection.reason is None else 3
 
 
-_STAIN = "median optical density of the tissue {:.2f}, {:.2f}, {:.2f} (red, green, blue; natural logarithm)"
+def _stain(density: Density | None) -> str:
+    if density is None:
+        return "none"
+    red, green, blue = density.tissue
+    nuclei = "cannot be measured" if density.nuclei is None else f"stand out by {density.nuclei:.2f} in red"
+    median = f"{red:.2f}, {green:.2f}, {blue:.2f} (red, green, blue; natural logarithm)"
+    return f"median optical density of the tissue {median}; nuclei {nuclei}"
 
 
 def _print(seen: Inspection, model_mpp: float) -> None:
     pyramid = seen.pyramid
     width, height = pyramid.size_level0_px
-    density = tissue_od(seen.overview, seen.tissue)
     levels = ", ".join(f"{d:g}" for d in pyramid.downsamples)
     lines = {
         "slide": str(seen.path),
@@ -42,7 +47,7 @@ def _print(seen: Inspection, model_mpp: float) -> None:
         "levels": f"{len(pyramid.downsamples)}, downsamples {levels}",
         "scanned": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px),
         "tissue": f"{seen.tissue_mm2:.3f} mm², of which {seen.excluded_mm2:.3f} mm² under ink",
-        "stain": "none" if density is None else _STAIN.format(*density),
+        "stain": _stain(seen.density),
         "tiles": f"{seen.tiles} at {model_mpp:g} µm per pixel",
         "verdict": "would be given" if seen.reason is None else f"refused: {seen.reason.code}: {seen.reason.message}",
     }

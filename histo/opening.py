@@ -65,7 +65,8 @@ def open_for(path: Path, model: Model, mpp: float | None = None, sha256: str | N
             tissue = find_tissue(opened.overview, lost)
             check_tissue(float(tissue.mask.sum()) * opened.overview.grid.cell_mm2, model, path)
             opened.tiles, opened.tissue_map, opened.excluded_map = lay(slide.pyramid, model, opened.overview, tissue)
-            opened.stain_norm = stain_norm_of(opened.overview, tissue, model.card.tile.tissue_od)
+        with timings.stage("stain"):
+            opened.stain_norm = stain_norm_of(slide, opened.overview, tissue, model.card.tile)
     except SlideError as error:
         opened.error = error
     return opened

@@ -77,7 +77,7 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     start = build_network(config)
     say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {start.told}")
-    return estimate_run(out / config.name, config, learn, validate, start.network, pick_device(device), say)
+    return estimate_run(out / config.name, config, learn, validate, start, pick_device(device), say)
 
 
 def _open(run: Path, config: TrainConfig, say: Say) -> tuple[list[LabelledSlide], list[LabelledSlide]]:

@@ -82,12 +82,12 @@ class StopConfig(Strict):
 class AveragingConfig(Strict):
     """What is kept of the weights.
 
-    `ema`: decay of their moving average, 0 for none; `start`: share of the model that training started from;
+    `ema`: decay of their moving average, 0 for none; `start_share`: share of the model that training started from;
     `batchnorm_steps`: steps that measure BatchNorm anew.
     """
 
     ema: float = Field(0.0, ge=0, lt=1)
-    start: float = Field(0.0, ge=0, lt=1)
+    start_share: float = Field(0.0, ge=0, lt=1)
     batchnorm_steps: int = Field(0, ge=0)
 
 

@@ -257,6 +257,7 @@ SMALL = (
     "network.start=random",
     "tile.size_px=128",
     "tile.tissue_od=null",
+    "tile.nuclear_od=null",
     "data.tile_px=null",
     "tile.margin_px=32",
     "data.tiles_per_epoch=12",

@@ -64,6 +64,7 @@ def test_a_class_does_not_lose_its_scores_where_another_gets_new_ones(calibrated
     with pytest.raises(UsageError, match=r"take the slide scores of calcification from the model: calcification is"):
         calibrate(calibrated[0] / "new", manifest, tmp_path / "new", FEW)
     assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "new_results").exists()  # the labels alone show it: nothing is scored
 
 
 def test_scores_fitted_on_evidence_measured_otherwise_are_not_used(calibrated, painted_cohort, tmp_path):

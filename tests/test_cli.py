@@ -89,6 +89,7 @@ def test_inspect_draws_the_tissue(painted, tmp_path):
     done = call("inspect", painted, "--preview", tmp_path / "p.png")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0.5 x 0.5 µm per pixel, recorded" in done.stdout
+    assert "; nuclei cannot be measured" in done.stdout  # it is painted without any
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -78,6 +78,7 @@ def test_the_manifest_counts_from_the_configuration_s_folder(write: Write, monke
         ({"tile": {"size_px": 500}}, "tile"),
         ({"tile": {"margin_px": 256}}, "tile"),
         ({"tile": {"mpp": 0}}, "tile.mpp"),
+        ({"tile": {"nuclear_od": 1.0}}, "tile"),
         ({"tile": {"size_px": "large"}}, "tile.size_px"),
         ({"data": {}}, "data.manifest"),
         ({"data": None}, "data"),

@@ -130,12 +130,17 @@ def test_a_training_from_the_shipped_model_keeps_its_calibration_and_what_it_has
 ):
     monkeypatch.setattr("histo.train.conclude", lambda *a: None)
     shipped = load_model().card
-    config = shipped_config("optimiser.epochs=1", "averaging={start: 0.5}")
+    config = shipped_config("optimiser.epochs=1", "averaging={start_share: 0.5}")
     said: list[str] = []
     card = load_model(train(config, tmp_path, device="cpu", say=said.append)).card
     assert card.calibration.slides.classes == shipped.calibration.slides.classes
     assert card.calibration.temperature == shipped.calibration.temperature
     assert set(shipped.training["learnt_from"]["slides_sha256"]) <= set(
+        card.training["start_learnt_from"]["slides_sha256"]
+    )
+    # Bug: a model could not be calibrated on the slides that its start was calibrated on, though no weight saw them.
+    assert card.training["calibrated_on"] == shipped.training["calibrated_on"]
+    assert set(shipped.training["calibrated_on"]["slides_sha256"]).isdisjoint(
         card.training["start_learnt_from"]["slides_sha256"]
     )
     assert [row["epoch"] for row in rows_of(tmp_path / config.name / "metrics.csv")] == ["0", "1"]
@@ -209,6 +214,14 @@ def test_a_dry_run_shows_a_batch_estimates_and_trains_nothing(small_training, tm
     assert 0.1 < found.peak_gb < 64
     assert found.steps == 2
     assert [line for line in said if "nothing was trained" in line]
+    assert said[-1] == "The start has no slide scores of these classes to keep."
+
+
+def test_a_dry_run_says_what_is_kept_of_the_calibration(shipped_config, tmp_path):
+    for overrides, told in (((), "are kept until folds or `histo calibrate`"), (("rule.grow=0.4",), "are left behind")):
+        said = []
+        dry_run(shipped_config(*overrides), tmp_path, device="cpu", say=said.append)
+        assert told in said[-1]
 
 
 def test_normal_slides_are_needed_beside_diagnoses(small_training, painted_cohort, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 # Keys of a card's training section.
 LEARNT_FROM = "learnt_from"
 CALIBRATED_ON = "calibrated_on"
-STARTED_FROM = "start_learnt_from"  # what the model that training started from had seen of either kind
+STARTED_FROM = "start_learnt_from"  # what the weights that training started from had learnt from
 
 
 def hashed_patient(patient: str) -> str:

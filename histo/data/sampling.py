@@ -108,7 +108,7 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
         tissue_map,
         diagnosis_only,
         measure_traits(record.path, slide.pyramid, overview, tissue),
-        stain_norm_of(overview, tissue, config.tile.tissue_od),
+        stain_norm_of(slide, overview, tissue, config.tile),
     )
 
 

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Optical density of haematoxylin and eosin (Macenko et al. 2009) and of what is left, as rows.
-_STAINS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581], [0.7, -0.45, 0.55]])
+HAEMATOXYLIN = np.array([0.5626, 0.7201, 0.4062])  # its optical density in red, green and blue (Macenko et al. 2009)
+# With that of eosin, and of what is left, as rows.
+_STAINS = np.array([HAEMATOXYLIN, [0.2159, 0.8012, 0.5581], [0.7, -0.45, 0.55]])
 _TO_STAINS = np.linalg.inv(_STAINS)
 _DENSITY = (-np.log((np.arange(256) + 1) / 256)).astype(np.float32)
 

@@ -3,62 +3,182 @@
 Laboratories stain and cut so differently that skin is four times as dense on one real slide as on another. Per
 channel, optical density is multiplied by one number for the whole slide, which moves the median of its tissue to where
 it lay on the slides of the training (after Reinhard et al. 2001, with gains alone, and robust against lesions: a median
-takes no notice of a part). What is judged about the slide itself, its stain and focus, is measured on the pixels as
-they are.
+takes no notice of a part). Haematoxylin is then scaled by itself, so that nuclei are as dark as there, while the median
+stays. What is judged about the slide itself, its stain and focus, is measured on the pixels as they are.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.data.tiles import Reader
+from histo.config import TileConfig
+from histo.data.nuclear_stain import FIELD_PX, WHITE, nuclear_od
+from histo.data.slide import Slide
+from histo.data.stain import HAEMATOXYLIN
+from histo.data.tile_sample import fullest
+from histo.data.tiles import Reader, TileDataset
 from histo.data.tissue import TISSUE_OD, Tissue, glass_of, optical_density
-from histo.geometry import ReadPlan
+from histo.errors import SlideRefused
+from histo.geometry import ReadPlan, TileSpec, lay_tiles, map_grid_for, rebin, tile_means
 from histo.results import Overview
 
 MOST_GAIN = 4.0  # beyond it noise would be stretched into texture
-WHITE = 240.0  # where the glass goes
+TRUST = 0.75  # exponent of the nuclear gain: nuclei differ between tissues too, not only between stains
+NUCLEAR_GAIN = (1 / 3, 2.0)  # its bounds; blur and tissue with few cells look like pale nuclei, so less upwards
+RIDGE = 0.1  # noise grows by the nuclear gain less one over 2 √RIDGE at most
 COLOURLESS = 0.08  # range of the three shares of density below which a slide is grey and stays so
 MOST_PIXELS = 2**17  # a median needs no more
+MOST_FIELDS = 12
+_FIELD = TileSpec(FIELD_PX, 1.0, 16, 0)
 
 
 @dataclass(frozen=True, eq=False)
 class StainNorm:
-    """A table (1, 256, 3) of new values for every channel of a slide; None leaves pixels as they are."""
+    """New optical densities (1, 256, 3) for the values of every channel, and how they are mixed then (3, 3).
 
-    table: NDArray[np.uint8] | None = None
+    Without `mixing` channels stay apart; without `density` pixels stay as they are.
+    """
+
+    density: NDArray[np.float32] | None = None
+    mixing: NDArray[np.float32] | None = None
 
     def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return pixels (..., W, 3) with the new values."""
-        if self.table is None or not rgb.size:
+        """Return pixels (H, W, 3), or tiles of them (N, S, S, 3), with the new values."""
+        if self.density is None or not rgb.size:
             return rgb
-        flat = cv2.LUT(rgb.reshape(-1, rgb.shape[-2], 3), self.table)
-        return np.asarray(flat, np.uint8).reshape(rgb.shape)
+        if self.mixing is None:
+            return np.asarray(cv2.LUT(rgb.reshape(-1, rgb.shape[-2], 3), self._values), np.uint8).reshape(rgb.shape)
+        new = np.empty_like(rgb)
+        each = (-1, *rgb.shape[-3:])
+        for tile, into in zip(rgb.reshape(each), new.reshape(each), strict=True):
+            light = cv2.transform(cv2.LUT(tile, self.density), -self.mixing)
+            np.minimum(light, 0, out=light)  # mixing could make it brighter than glass
+            cv2.convertScaleAbs(cv2.exp(light, light), into, WHITE)
+        return new
+
+    @cached_property
+    def _values(self) -> NDArray[np.uint8]:
+        assert self.density is not None
+        return np.floor(WHITE * np.exp(-self.density) + 0.5).astype(np.uint8)
 
 
 AS_THEY_ARE = StainNorm()
 
 
-def stain_norm_of(overview: Overview, tissue: Tissue, wanted_od: tuple[float, float, float] | None) -> StainNorm:
-    """Return what brings the median optical density (natural logarithm) of a slide's tissue to `wanted_od`.
+@dataclass(frozen=True, eq=False)
+class Gains:
+    """What the channels of a slide are multiplied by (3,), and the median density (3,) that its tissue has then.
 
-    Ink counts for nothing. A slide without stained pixels stays as it is, and so does every slide of a model that asks
-    for no density.
+    `glass` (3,) are the values that have no density. A `grey` slide has one gain, and must stay grey.
     """
-    if wanted_od is None:
+
+    gain: NDArray[np.float64]
+    tissue_od: NDArray[np.float64]
+    glass: NDArray[np.float64]
+    grey: bool
+
+    @property
+    def density(self) -> NDArray[np.float32]:
+        """New densities (1, 256, 3) for the values of every channel."""
+        value = np.maximum(np.arange(256), 1)[:, None]
+        return np.asarray(np.maximum(np.log(self.glass) - np.log(value), 0) * self.gain, np.float32)[None]
+
+
+def stain_norm_of(slide: Slide, overview: Overview, tissue: Tissue, tile: TileConfig) -> StainNorm:
+    """Return what brings a slide's tissue and nuclei to the densities of `tile`; ink counts for nothing."""
+    if tile.tissue_od is None:
         return AS_THEY_ARE
-    return stain_norm_for(_tissue_rgb(overview, tissue), glass_of(overview.rgb), wanted_od)
+    fields = _fields(slide, overview, tissue)
+    return stain_norm_for(_tissue_rgb(overview, tissue), glass_of(overview.rgb), fields, tile)
 
 
-def tissue_od(overview: Overview, tissue: Tissue) -> tuple[float, float, float] | None:
-    """Return the median optical density (red, green, blue) of a slide's stained tissue; None where it has none."""
-    stained = _stained(_tissue_rgb(overview, tissue), glass_of(overview.rgb))
+def stain_norm_for(
+    tissue_rgb: NDArray[np.uint8], glass: NDArray[np.float64], fields: Iterable[NDArray[np.uint8]], tile: TileConfig
+) -> StainNorm:
+    """Return the normalisation of tissue pixels (N, 3) seen against `glass` (3,), and of its `fields` (H, W, 3).
+
+    Pixels without stain, and those for a model that asks for no density, stay as they are. Nuclei, looked for in the
+    fields of 1 µm per pixel, stay as the median of the tissue leaves them where it is grey or too few are found.
+    """
+    gains = gains_for(tissue_rgb, glass, tile.tissue_od) if tile.tissue_od is not None else None
+    if gains is None:
+        return AS_THEY_ARE
+    by_gains = StainNorm(gains.density)
+    if tile.nuclear_od is None or gains.grey:
+        return by_gains
+    found = nuclear_od(by_gains.apply(field) for field in fields)
+    return by_gains if found is None else replace(by_gains, mixing=nuclear_mixing(gains, tile.nuclear_od, found))
+
+
+def gains_for(
+    tissue_rgb: NDArray[np.uint8], glass: NDArray[np.float64], wanted_od: tuple[float, float, float]
+) -> Gains | None:
+    """Return the gains that bring the median density of tissue pixels (N, 3) to `wanted_od`; None without stain."""
+    stained = _stained(tissue_rgb, glass)
+    if not len(stained):
+        return None
+    median, wanted = np.median(stained, axis=0), np.array(wanted_od)
+    grey = bool(np.ptp(median / median.sum()) < COLOURLESS)
+    if grey:
+        median, wanted = np.full(3, median.mean()), np.full(3, wanted.mean())
+    gain = np.clip(wanted / np.maximum(median, 1e-3), 1 / MOST_GAIN, MOST_GAIN)
+    return Gains(gain, gain * median, np.asarray(glass, np.float64), grey)
+
+
+def nuclear_mixing(gains: Gains, wanted: float, found: float) -> NDArray[np.float32]:
+    """Return the mixing (3, 3) that multiplies haematoxylin alone, so that nuclei come from `found` nearer to `wanted`.
+
+    Haematoxylin lies along its published hue, changed by the gains of the channels; what has the hue of the median
+    tissue stays as it is. How much haematoxylin a pixel holds is told by ridge regression: where both hues are nearly
+    one, little is changed, and noise is never multiplied by more than the ridge allows.
+    """
+    hue = HAEMATOXYLIN * gains.gain
+    hue /= np.linalg.norm(hue)
+    both = np.stack([hue, gains.tissue_od])
+    amount = np.linalg.solve(both @ both.T + np.diag([RIDGE, 0.0]), both)[0]
+    factor = np.clip((wanted / found) ** TRUST, *NUCLEAR_GAIN)
+    return np.asarray(np.eye(3) + (factor - 1) * np.outer(hue, amount), np.float32)
+
+
+def _fields(slide: Slide, overview: Overview, tissue: Tissue) -> Iterator[NDArray[np.uint8]]:
+    """Yield fields (S, S, 3) of 1 µm per pixel from all over the tissue, none of a coarser scan and no damaged ones."""
+    try:
+        grid, _ = map_grid_for(slide.pyramid, _FIELD)
+    except SlideRefused:
+        return
+    share = rebin(tissue.mask & ~tissue.excluded, overview.grid, grid)
+    tiles = lay_tiles(slide.pyramid, _FIELD, share)
+    if not len(tiles):
+        return
+    full = fullest(tile_means(tiles, share))
+    data = TileDataset.of(slide, tiles)
+    for i in full[np.unique(np.linspace(0, len(full) - 1, MOST_FIELDS).round().astype(int))].tolist():
+        field = data[i]
+        if field is not None:
+            yield field
+
+
+@dataclass(frozen=True)
+class Density:
+    """Optical densities of a slide as it is: the median of its tissue, and the nuclei's (see `nuclear_od`) if known."""
+
+    tissue: tuple[float, float, float]
+    nuclei: float | None
+
+
+def density_of(slide: Slide, overview: Overview, tissue: Tissue) -> Density | None:
+    """Return the densities of a slide; None where it has no stained tissue."""
+    glass = glass_of(overview.rgb)
+    stained = _stained(_tissue_rgb(overview, tissue), glass)
     if not len(stained):
         return None
     red, green, blue = (float(v) for v in np.median(stained, axis=0))
-    return red, green, blue
+    as_it_is = StainNorm(Gains(np.ones(3), np.median(stained, axis=0), glass, False).density)
+    return Density((red, green, blue), nuclear_od(as_it_is.apply(f) for f in _fields(slide, overview, tissue)))
 
 
 def _tissue_rgb(overview: Overview, tissue: Tissue) -> NDArray[np.uint8]:
@@ -72,22 +192,6 @@ def _stained(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArray[np.f
         return np.empty((0, 3), np.float32)
     od = optical_density(rgb[None], glass)[0]
     return np.asarray(od[od[:, 1] > TISSUE_OD], np.float32)
-
-
-def stain_norm_for(
-    tissue_rgb: NDArray[np.uint8], glass: NDArray[np.float64], wanted_od: tuple[float, float, float]
-) -> StainNorm:
-    """Return the normalisation of tissue pixels (N, 3) seen against `glass` (3,), see `stain_norm_of`."""
-    stained = _stained(tissue_rgb, glass)
-    if not len(stained):
-        return AS_THEY_ARE
-    median, wanted = np.median(stained, axis=0), np.array(wanted_od)
-    if np.ptp(median / median.sum()) < COLOURLESS:
-        median, wanted = np.full(3, median.mean()), np.full(3, wanted.mean())
-    gain = np.clip(wanted / np.maximum(median, 1e-3), 1 / MOST_GAIN, MOST_GAIN)
-    value = np.maximum(np.arange(256), 1)[:, None]
-    density = np.maximum(np.log(glass) - np.log(value), 0) * gain
-    return StainNorm(np.floor(WHITE * np.exp(-density) + 0.5).astype(np.uint8)[None])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST = 32
-THREADS = 2  # that measure the sample: the network is done with this slide by then
+THREADS = 2  # that measure tiles before the network starts and after it is done
 ONE_IN = 6  # a small slide is judged on fewer tiles, so that judging it costs little beside scoring it
 LEAST = 6
 MOSTLY = 0.5  # tiles with less tissue say more about glass

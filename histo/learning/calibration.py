@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from histo.config import ClassesConfig, TrainConfig
+from histo.data.identities import CALIBRATED_ON, identities
 from histo.data.sampling import LabelledSlide
 from histo.infer import load_model
 from histo.learning.presence import known_classes
@@ -28,22 +29,29 @@ def calibration_of(
     better guess than none. Sets of diagnoses are left behind, because they certify the start alone. Temperature and
     scores go together: evidence is measured on the scaled map.
     """
-    own, model = temperature_of(cells, len(validation)), start.model
-    if model is None or not start.knows_classes:
-        return own
-    kept = model.card.calibration
-    scores, _ = kept.of_slides
-    if scores is None or not scores.classes:
-        return own
+    kept, told = kept_of_start(start, config, trained=best_epoch > 0)
+    if kept is not None:
+        return kept
+    own = temperature_of(cells, len(validation))
+    return own.model_copy(update={"fitted_on": f"{own.fitted_on} {told}".rstrip()})
+
+
+def kept_of_start(start: Start, config: TrainConfig, trained: bool = True) -> tuple[Calibration | None, str]:
+    """Return what is kept of the start's calibration, and a sentence on it, which is empty where there is none."""
+    model = start.model
+    scores, _ = model.card.calibration.of_slides if model is not None and start.knows_classes else (None, None)
+    if model is None or scores is None or not scores.classes:
+        return None, ""
     name = f"{model.card.name} ({model.digest[:12]})"
     if differs := _measured_otherwise(model.card, config):
-        lost = f"Slide scores of {name} are left behind, because {' and '.join(differs)} differ."
-        return own.model_copy(update={"fitted_on": f"{own.fitted_on} {lost}"})
-    if best_epoch == 0:
-        return kept
+        return None, f"Slide scores of {name} are left behind, because {' and '.join(differs)} differ."
+    if not trained:
+        return model.card.calibration, f"All of the calibration of {name} is kept."
     name = scores.kept_from or name
+    told = f"Temperature kept from {name}."
     slides = scores.model_copy(update={"kept_from": name})
-    return Calibration(temperature=kept.temperature, fitted_on=f"Temperature kept from {name}.", slides=slides)
+    kept = Calibration(temperature=model.card.calibration.temperature, fitted_on=told, slides=slides)
+    return kept, f"Temperature and slide scores of {name} are kept until folds or `histo calibrate` fit others."
 
 
 def temperature_of(cells: CellMeter, slides: int) -> Calibration:
@@ -78,7 +86,7 @@ def calibrate_out_of_fold(bundle: Path, rows: Sequence[Held]) -> tuple[str, ...]
     slides, conformal = fit_slides(scored, info.classes, info.normal_label, SOURCE)
     if before is not None and set(slides.classes) != names:
         return (*slides.refused, *before.in_words)
-    save_calibrated(bundle, model, slides, conformal)
+    save_calibrated(bundle, model, slides, conformal, {CALIBRATED_ON: identities((), ())})
     return slides.in_words
 
 

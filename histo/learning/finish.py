@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from histo.config import TrainConfig
-from histo.data.identities import STARTED_FROM
+from histo.data.identities import CALIBRATED_ON, STARTED_FROM
 from histo.data.sampling import LabelledSlide
 from histo.data.transforms import build_augmentation
 from histo.errors import UsageError
@@ -76,6 +76,8 @@ def card_of(
     training = provenance(config, [s.record for s in train], [s.record for s in validation])
     calibration = calibration_of(found.cells, validation, config, start, best_epoch)
     how = {"started": start.told, "best_epoch": best_epoch, "validation_patients_measured": found.measure()}
+    if start.model is not None and calibration.slides is not None:  # it is the start's
+        training[CALIBRATED_ON] = start.model.card.training.get(CALIBRATED_ON, {})
     return {
         "name": config.name,
         "intended_use": config.intended_use,

@@ -15,15 +15,15 @@ from histo.training_options import AveragingConfig
 class Kept(nn.Module):
     """What of a training is validated and kept: its network, or a moving average of that, drawn back to the start.
 
-    `ema` of the options is the decay of the average a step, and `start` the share of the start in weights and BatchNorm
-    statistics (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022): few slides teach much that holds
-    for them alone. A start whose head is new has no share.
+    `ema` of the options is the decay of the average a step, `start_share` the share of the start in weights and
+    BatchNorm statistics (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022): few slides teach much
+    that holds for them alone. A start whose head is new has no share.
     """
 
     def __init__(self, start: Start, options: AveragingConfig) -> None:
         super().__init__()
         self._averaged = MovingAverage(start.network, options.ema) if options.ema else None
-        self._share = options.start if start.knows_classes else 0.0
+        self._share = options.start_share if start.knows_classes else 0.0
         self._start = _still(start.network) if self._share else None
         self._between = _still(start.network) if self._share else None
 

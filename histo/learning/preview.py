@@ -15,8 +15,10 @@ from histo.data.sampling import LabelledSlide
 from histo.data.transforms import build_augmentation
 from histo.errors import UsageError
 from histo.learning.bags import LABELLED, Found, StepSample, StepTiles, draw_steps
+from histo.learning.calibration import kept_of_start
 from histo.learning.objective import Objective
 from histo.learning.pictures import draw_tiles
+from histo.learning.start import Start
 from histo.learning.validation import ValidationTiles
 from histo.models.classifier import TileClassifier
 
@@ -41,26 +43,29 @@ def estimate_run(
     config: TrainConfig,
     slides: Sequence[LabelledSlide],
     validation: Sequence[LabelledSlide],
-    network: TileClassifier,
+    start: Start,
     device: torch.device,
     say: Callable[[str], None],
 ) -> Estimate:
-    """Read the first steps, draw the first, time reading and learning on a copy of the network, say the estimate."""
+    """Read the first steps, draw the first, time reading and learning on a copy of the network.
+
+    Says the estimate, and what the model will keep of its start's calibration.
+    """
     steps = draw_steps(slides, config, 0, Found({}, {}, {}))
     augment = build_augmentation(config.augment)
-    trial = copy.deepcopy(network).to(device).train()
+    trial = copy.deepcopy(start.network).to(device).train()
     objective = Objective(config, slides)
     reading, learning = [], []
     for number, step in enumerate(steps[:TIMED_STEPS]):
-        start = time.perf_counter()
+        begun = time.perf_counter()
         tiles = StepTiles(slides, step, config.classes.names, augment)
         samples = [tiles[i] for i in range(len(tiles))]
-        reading.append(time.perf_counter() - start)
+        reading.append(time.perf_counter() - begun)
         if number == 0:
             picture = _draw(run, config, slides, samples)
-        start = time.perf_counter()
+        begun = time.perf_counter()
         _learn(trial, objective, samples, device)
-        learning.append(time.perf_counter() - start)
+        learning.append(time.perf_counter() - begun)
     # The first step warms up caches and thread pools.
     read, learn = (float(np.median(times[1:] or times)) for times in (reading, learning))
     checks = len(ValidationTiles(validation, config))
@@ -74,6 +79,7 @@ def estimate_run(
         peak = torch.cuda.max_memory_allocated(device) / 2**30
     found = Estimate(read, learn, len(steps), seconds, peak, picture)
     _tell(found, config, say)
+    say(kept_of_start(start, config)[1] or "The start has no slide scores of these classes to keep.")
     return found
 
 

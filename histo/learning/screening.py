@@ -106,6 +106,7 @@ def inference_tile(config: TrainConfig) -> TileConfig:
         stride_px=stride,
         margin_px=MARGIN_CELLS * stride,
         tissue_od=config.tile.tissue_od,
+        nuclear_od=config.tile.nuclear_od,
     )
 
 

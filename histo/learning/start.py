@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import SqueezeExcitation
 
 from histo.config import TrainConfig
-from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, merged, seen
+from histo.data.identities import LEARNT_FROM, STARTED_FROM, merged, seen
 from histo.data.sampling import LabelledSlide
 from histo.data.slide import sha256_of
 from histo.errors import ModelError, UsageError
@@ -35,12 +35,12 @@ class Start:
 
     @property
     def has_seen(self) -> dict[str, list[str]]:
-        """What a card keeps of all slides and patients that the model and its own starts were fitted on."""
+        """What a card keeps of all slides and patients that the weights of the model and its own starts learnt from."""
         training = self.model.card.training if self.model is not None else {}
-        return merged(training, (LEARNT_FROM, CALIBRATED_ON, STARTED_FROM))
+        return merged(training, (LEARNT_FROM, STARTED_FROM))
 
     def knows(self, paths: Sequence[Path]) -> list[str]:
-        """Return those of the slides that the model was fitted on, by their content."""
+        """Return those of the slides that the model learnt from, by their content."""
         kept = self.has_seen
         return seen([str(path) for path in paths], [sha256_of(path) for path in paths], kept) if kept else []
 
@@ -65,8 +65,10 @@ def build_network(config: TrainConfig) -> Start:
             network.head.load_state_dict(model.network.head.state_dict())
             told = f"from {model.card.name} ({model.digest[:12]}), trunk and head"
             start = Start(network, told, model, True)
-    if config.averaging.start and not start.knows_classes:
-        start = replace(start, told=f"{start.told}; the head is new, so averaging.start is not used")
+        if config.tile.nuclear_od is not None and model.card.tile.nuclear_od is None:
+            start = replace(start, told=f"{start.told}, which knows no tile.nuclear_od")
+    if config.averaging.start_share and not start.knows_classes:
+        start = replace(start, told=f"{start.told}; the head is new, so averaging.start_share is not used")
     network.to(memory_format=torch.channels_last)
     freeze(network, config)
     return start
@@ -118,10 +120,11 @@ def _check_fit(model: Model, config: TrainConfig) -> None:
         ("network.mean", list(net.mean), list(card.network.mean)),
         ("network.std", list(net.std), list(card.network.std)),
     ]
-    if card.tile.tissue_od is not None:  # a model that knew no normalisation learns it quickly
-        ours = list(config.tile.tissue_od) if config.tile.tissue_od else "not set"
-        pairs.append(("tile.tissue_od", ours, list(card.tile.tissue_od)))
-    wrong = [f"{key} is {ours} and the model has {theirs}" for key, ours, theirs in pairs if ours != theirs]
+    ours, theirs = (tile.model_dump(mode="json") for tile in (config.tile, card.tile))
+    for key in ("tissue_od", "nuclear_od"):
+        if theirs[key] is not None:  # a model that knew no normalisation learns it quickly
+            pairs.append((f"tile.{key}", "not set" if ours[key] is None else ours[key], theirs[key]))
+    wrong = [f"{key} is {mine} and the model has {its}" for key, mine, its in pairs if mine != its]
     if wrong:
         raise UsageError(
             f"network.start: {net.start} doesn't fit: {'; '.join(wrong)}; take the model's values or another start"

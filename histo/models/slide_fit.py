@@ -95,13 +95,13 @@ def fit_slides(
 
 def too_few(
     names: Sequence[str], present: Sequence[Mapping[str, bool]], patients: Sequence[str], sizes: SampleSizes = SIZES
-) -> list[str]:
-    """Return why which of the classes cannot be fitted on slides of `patients`, whatever their evidence will be."""
-    found = []
+) -> dict[str, str]:
+    """Return which of the classes cannot be fitted on slides of `patients`, whatever their evidence, and why not."""
+    found = {}
     for name in names:
         known = np.array([name in p for p in present], bool)
-        found.append(_why_not(name, np.array([p.get(name, False) for p in present], bool), known, patients, sizes))
-    return [why for why in found if why is not None]
+        found[name] = _why_not(name, np.array([p.get(name, False) for p in present], bool), known, patients, sizes)
+    return {name: why for name, why in found.items() if why is not None}
 
 
 def fit_class(

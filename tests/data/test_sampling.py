@@ -13,6 +13,8 @@ from histo.data.labels import IGNORED
 from histo.data.manifest import SlideRecord
 from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, open_labelled
 from histo.errors import SlideRefused, UsageError
+from histo.models.bundle import SHIPPED, load_bundle
+from histo.opening import open_for
 
 Rgb = NDArray[np.uint8]
 GARBAGE = b"\xff\xd8\xff\xe0" + b"garbage" * 20
@@ -276,3 +278,12 @@ def test_augmentation_gets_the_draw_s_seed_and_moves_the_labels(labelled: Labell
         assert np.allclose(one[..., ::-1], two)
     assert (plain[0][:, ::-1] == mirrored[0]).all()
     assert mirrored[0].flags.c_contiguous
+
+
+def test_training_and_inference_normalise_a_slide_alike(phantoms, shipped_config):
+    record = SlideRecord("one", phantoms["calcinosis_cutis"].slide, "p1", "calcinosis_cutis")
+    learnt = open_labelled(record, shipped_config()).stain_norm
+    shown = open_for(record.path, load_bundle(SHIPPED, lazy=True)).stain_norm
+    assert learnt.mixing is not None
+    assert np.array_equal(learnt.density, shown.density)
+    assert np.array_equal(learnt.mixing, shown.mixing)

@@ -18,7 +18,7 @@ def test_the_moving_average_lags_behind(small_training):
 
 def test_what_is_kept_lies_between_start_and_average(shipped_config):
     start = build_network(shipped_config())
-    kept = Kept(start, AveragingConfig(ema=0.9, start=0.25))
+    kept = Kept(start, AveragingConfig(ema=0.9, start_share=0.25))
     begun = {name: value.clone() for name, value in start.network.state_dict().items()}
     kept.follow(start.network)
     with torch.no_grad():
@@ -42,6 +42,6 @@ def test_without_options_the_network_itself_is_kept(shipped_config):
 
 
 def test_a_new_head_is_not_drawn_back(small_training):
-    start = build_network(small_training("averaging={start: 0.5}"))
-    assert Kept(start, AveragingConfig(start=0.5)).settled(start.network) is start.network
-    assert start.told.endswith("the head is new, so averaging.start is not used")
+    start = build_network(small_training("averaging={start_share: 0.5}"))
+    assert Kept(start, AveragingConfig(start_share=0.5)).settled(start.network) is start.network
+    assert start.told.endswith("the head is new, so averaging.start_share is not used")

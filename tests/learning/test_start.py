@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +38,8 @@ def test_other_classes_take_the_trunk_alone(shipped_config):
     [
         ("tile.mpp=0.5", r"tile.mpp is 0.5 and the model has"),
         ("tile.stride_px=8", r"tile.stride_px is 8 and the model has"),
+        ("tile.tissue_od=[0.3, 0.6, 0.4]", r"tile.tissue_od is \[0.3, 0.6, 0.4\] and the model has"),
+        ("tile.nuclear_od=0.5", r"tile.nuclear_od is 0.5 and the model has"),
         ("network.backbone=resnet50", r"network.backbone is resnet50 and the model has"),
         ("network.mean=[0.5, 0.5, 0.5]", r"network.mean is \[0.5, 0.5, 0.5\] and the model has"),
     ],
@@ -44,6 +47,12 @@ def test_other_classes_take_the_trunk_alone(shipped_config):
 def test_a_start_made_for_other_pictures_is_refused(shipped_config, override, message):
     with pytest.raises(UsageError, match=message):
         build_network(shipped_config(override))
+
+
+@pytest.mark.parametrize("name", ["phantom", "few_slides", "weak_labels"])
+def test_the_configurations_show_tiles_as_the_shipped_model_sees_them(name):
+    config = load_config(Path(__file__).parents[2] / "configs" / f"{name}.yaml")
+    assert config.tile == load_bundle(SHIPPED).card.tile
 
 
 def test_a_start_that_is_no_bundle_is_refused(small_training, tmp_path):
