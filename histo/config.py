@@ -90,7 +90,7 @@ class TileConfig(Strict):
     def _fits(self) -> Self:
         self.spec()
         if self.nuclear_od is not None and self.tissue_od is None:
-            raise ValueError("nuclear_od needs tissue_od: nuclei are measured on tissue that has its density")
+            raise ValueError("nuclear_od needs tissue_od, at which nuclei are measured; give both, or null for both")
         return self
 
     def spec(self) -> TileSpec:

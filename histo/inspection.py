@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from histo.config import TileConfig
 from histo.console import out
 from histo.data.stain_norm import Density
 from histo.errors import SlideError
@@ -20,23 +21,26 @@ def show_inspection(path: Path, model_path: Path | None, mpp: float | None, prev
     except SlideError as error:
         out.print(f"{type(error).__name__.removeprefix('Slide').lower()}: {error.code}: {error}", markup=False)
         return error.exit_code
-    _print(inspection, model.card.tile.mpp)
+    _print(inspection, model.card.tile)
     if preview is not None:
         _draw(inspection, preview)
         out.print(f"tissue outlined in {preview}", markup=False)
     return 0 if inspection.reason is None else 3
 
 
-def _stain(density: Density | None) -> str:
+def _stain(density: Density | None, tile: TileConfig) -> str:
     if density is None:
         return "none"
     red, green, blue = density.tissue
     nuclei = "cannot be measured" if density.nuclei is None else f"stand out by {density.nuclei:.2f} in red"
+    if density.nuclei is not None and tile.tissue_od is not None and tile.nuclear_od is not None:
+        there = density.nuclei * tile.tissue_od[0] / red
+        nuclei += f" ({there:.2f} at the density of this model's tissue, which asks {tile.nuclear_od:g})"
     median = f"{red:.2f}, {green:.2f}, {blue:.2f} (red, green, blue; natural logarithm)"
     return f"median optical density of the tissue {median}; nuclei {nuclei}"
 
 
-def _print(seen: Inspection, model_mpp: float) -> None:
+def _print(seen: Inspection, tile: TileConfig) -> None:
     pyramid = seen.pyramid
     width, height = pyramid.size_level0_px
     levels = ", ".join(f"{d:g}" for d in pyramid.downsamples)
@@ -47,8 +51,8 @@ def _print(seen: Inspection, model_mpp: float) -> None:
         "levels": f"{len(pyramid.downsamples)}, downsamples {levels}",
         "scanned": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px),
         "tissue": f"{seen.tissue_mm2:.3f} mm², of which {seen.excluded_mm2:.3f} mm² under ink",
-        "stain": _stain(seen.density),
-        "tiles": f"{seen.tiles} at {model_mpp:g} µm per pixel",
+        "stain": _stain(seen.density, tile),
+        "tiles": f"{seen.tiles} at {tile.mpp:g} µm per pixel",
         "verdict": "would be given" if seen.reason is None else f"refused: {seen.reason.code}: {seen.reason.message}",
     }
     for name, text in lines.items():
