@@ -21,7 +21,7 @@ def killed(kills, seed, out, manifest, small, *overrides):
 
 FROM_THE_SHIPPED_MODEL = (
     "network.backbone=compact", "network.start=shipped", "tile.tissue_od=[0.22, 0.60, 0.36]",
-    "tile.nuclear_od=1.0",     "averaging={ema: 0.5, start_share: 0.5}", "network.freeze=early",
+    "tile.nuclear_od=1.0", "averaging={ema: 0.5, start_share: 0.5}", "network.freeze=early",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ WHITE = 240.0  # where the glass of normalised pixels lies
 SPOTS_A_MM2 = 200  # even fibrous tissue holds more nuclei than that
 _SPOT = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (15, 15))  # in it nuclei fit
 _APART = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (11, 11))
-LEAST_OD = 0.2  # texture of tissue without cells stands out by up to that much
+_LEAST_OD = 0.2  # texture of tissue without cells stands out by up to that much
 _LEAST_TISSUE_MM2 = 0.05
 _LEAST_SPOTS = 10
 _DENSITY = np.log(WHITE / np.maximum(np.arange(256), 1)).clip(0).astype(np.float32)
@@ -40,7 +40,7 @@ def nuclear_od(fields: Iterable[NDArray[np.uint8]]) -> float | None:
         return None
     spots = np.sort(np.concatenate([found for _, found in measured]))[::-1]
     darkest = spots[: max(_LEAST_SPOTS, round(SPOTS_A_MM2 * tissue_mm2))]
-    if len(darkest) < _LEAST_SPOTS or np.median(darkest) < LEAST_OD:
+    if len(darkest) < _LEAST_SPOTS or np.median(darkest) < _LEAST_OD:
         return None
     return float(np.median(darkest))
 
