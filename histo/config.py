@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from histo.errors import UsageError
 from histo.geometry import TileSpec
-from histo.schema import Positive, Strict
+from histo.schema import Positive, Strict, explain, on_one_line
 from histo.training_options import (
     AddOn,
     AveragingConfig,
@@ -242,7 +242,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     try:
         config = TrainConfig.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(f"{path}: {'; '.join(explain(error))}") from error
+        raise UsageError(f"{path}: {'; '.join(explain(error, TrainConfig, overrides))}") from error
     folder = path.parent.absolute()
     data = config.data.model_copy(update={"manifest": folder / config.data.manifest})
     network = config.network
@@ -261,23 +261,10 @@ def read_keys(path: Path, example: str) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); give the path of a configuration") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{path} is not YAML: {_on_one_line(str(error))}") from error
+        raise UsageError(f"{path} is not YAML: {on_one_line(str(error))}") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{path} must hold `key: value` lines; see {example} for all keys")
     return tree
-
-
-def explain(error: ValidationError) -> list[str]:
-    """Return one short clause per problem, with the dotted key."""
-    return [
-        _on_one_line(f"`{'.'.join(str(p) for p in e['loc']) or 'the whole'}` {e['msg'].lower()}")
-        for e in error.errors()
-    ]
-
-
-def _on_one_line(text: str) -> str:
-    """Return a text that may quote a stranger's file without line breaks and control characters."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

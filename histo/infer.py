@@ -252,7 +252,8 @@ def _examine(
     with timings.stage("judging"):
         checks, against = judge.conclude(model, account(slide_map).tissue_mm2)
     with timings.stage("concluding"):
-        return _conclude(slide, model, replace(empty, checks=checks, reasons=against), slide_map, opened.overview)
+        told = replace(empty, checks=checks, stain_gains=opened.stain_norm.used, reasons=against)
+        return _conclude(slide, model, told, slide_map, opened.overview)
 
 
 def _score(

@@ -120,6 +120,17 @@ class Areas:
 
 
 @dataclass(frozen=True)
+class StainGains:
+    """What a slide's optical density was multiplied by before the network saw it: red, green, blue, then haematoxylin.
+
+    `haematoxylin` is None where that was left as the channels have it.
+    """
+
+    channels: tuple[float, float, float]
+    haematoxylin: float | None = None
+
+
+@dataclass(frozen=True)
 class Checks:
     """What was measured to tell whether a slide may be judged at all; None where it could not be measured.
 
@@ -184,6 +195,7 @@ class SlideResult:
     burdens: tuple[ClassBurden, ...] = ()
     lesions: tuple[Lesion, ...] = ()
     checks: Checks | None = None
+    stain_gains: StainGains | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     research_use: str = RESEARCH_USE
     schema: int = SCHEMA

@@ -1,8 +1,10 @@
-"""The base of every typed record that is read from YAML or JSON."""
+"""The base of every typed record that is read from YAML or JSON, and what is wrong with one in words."""
 
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class Strict(BaseModel):
@@ -13,3 +15,57 @@ class Strict(BaseModel):
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def explain(error: ValidationError, record: type[BaseModel], overrides: Sequence[str] = ()) -> list[str]:
+    """Return one short clause per problem of a record, with the dotted key and the overrides that concern it."""
+    clauses = []
+    for problem in error.errors():
+        loc = problem["loc"]
+        key = ".".join(str(part) for part in loc)
+        what = problem["msg"].lower().removeprefix("value error, ")
+        if problem["type"] == "extra_forbidden":
+            what = _unknown(record, loc)
+        elif problem["type"] == "tuple_type":
+            what = "must be a list, [in, brackets]"
+        set_by = [o for o in overrides if _concerns(o.partition("=")[0], key)]
+        blame = f" (--set {' '.join(set_by)})" if set_by else ""
+        clauses.append(on_one_line(f"`{key or 'the whole'}` {what}{blame}"))
+    return clauses
+
+
+def _unknown(record: type[BaseModel], loc: Sequence[str | int]) -> str:
+    known = _keys_of(record, loc[:-1])
+    near = get_close_matches(str(loc[-1]), known, 1)
+    if near:
+        return f"is not known; did you mean `{near[0]}`?"
+    return f"is not known; known: {', '.join(known)}" if known else "is not known"
+
+
+def _concerns(a: str, b: str) -> bool:
+    """Tell whether one dotted key is the other or holds it."""
+    return f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.")
+
+
+def _keys_of(record: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """Return the keys of the section of a record that a location leads to; none where it leads to no section."""
+    for part in loc:
+        if isinstance(part, str):
+            field = record.model_fields.get(part)
+            inner = next(_records_in(field.annotation), None) if field else None
+            if inner is None:
+                return []
+            record = inner
+    return [field.alias or name for name, field in record.model_fields.items()]
+
+
+def _records_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _records_in(part)
+
+
+def on_one_line(text: str) -> str:
+    """Return a text that may quote a stranger's file without line breaks and control characters."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

@@ -112,6 +112,25 @@ def test_all_wrong_keys_are_named_at_once(write: Write) -> None:
     assert "`tile.two`" in str(caught.value)
 
 
+def test_a_key_that_is_not_known_is_told_its_neighbour(write: Write) -> None:
+    with pytest.raises(UsageError, match=r"`averaging.start` is not known; did you mean `start_share`\?"):
+        load_config(write(averaging={"start": 0.5}))
+    with pytest.raises(UsageError, match=r"`classes.lesions.0.color` is not known; did you mean `colour`\?"):
+        load_config(write(classes={"lesions": [LESIONS[0] | {"color": [1, 2, 3]}]}))
+    with pytest.raises(UsageError, match=r"`averaging.xyz` is not known; known: ema, start_share, batchnorm_steps"):
+        load_config(write(averaging={"xyz": 1}))
+
+
+def test_a_mistake_of_the_command_line_is_not_blamed_on_the_file(write: Write) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(write(rule={"seed": 0.5}), ["tile.tissue_od=0.5", "seed=1"])
+    with pytest.raises(UsageError, match=r"multiples of 16 \(--set tile.size_px=500\)"):
+        load_config(write(), ["tile.size_px=500"])
+    told = {clause.split("`")[1]: clause for clause in str(caught.value).split("; ")}
+    assert told["tile.tissue_od"].endswith("must be a list, [in, brackets] (--set tile.tissue_od=0.5)")
+    assert "--set" not in told["rule.seed"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "# only a comment\n", "- a\n- b\n", "just text", "3", "null"],

@@ -9,6 +9,7 @@ import pytest
 
 import histo
 from histo.data.slide import open_slide
+from histo.data.stain_norm import MOST_GAIN, NUCLEAR_GAIN
 from histo.geometry import MapGrid
 from histo.infer import inspect_slide, load_model, predict_slide, write_outputs
 from histo.outlines import area_px2, to_polygon
@@ -42,6 +43,13 @@ def test_the_same_slide_twice_gives_the_same_numbers(painted, colour_model):
     first, second = (predict_slide(painted, colour_model, readers=n) for n in (1, 3))
     assert first.result == second.result
     np.testing.assert_array_equal(first.slide_map.probability, second.slide_map.probability)
+
+
+def test_a_result_says_what_its_stain_was_multiplied_by(phantoms, painted, colour_model):
+    assert predict_slide(painted, colour_model).result.stain_gains is None, "its model asks for no density"
+    gains = predict_slide(phantoms["normal"].slide, load_model()).result.stain_gains
+    assert all(1 / MOST_GAIN <= gain <= MOST_GAIN for gain in gains.channels)
+    assert NUCLEAR_GAIN[0] <= gains.haematoxylin <= NUCLEAR_GAIN[1]
 
 
 def test_a_map_is_the_same_when_the_slide_is_moved_by_half_a_tile(phantoms, write_tiff, tmp_path):

@@ -19,6 +19,7 @@ from histo.results import (
     Provenance,
     Reason,
     SlideResult,
+    StainGains,
     Verdict,
     load_result,
     to_json,
@@ -55,6 +56,7 @@ def result() -> SlideResult:
         areas=Areas(1.5, 1.0, 0.25, 0.25),
         burdens=(ClassBurden("bone", 0.1, 1, 0.3, 0.9),),
         lesions=(Lesion("id", "bone 1", "bone", (RING, HOLE), 0.1, 0.3, 0.8, 0.9, (5.0, 5.0)),),
+        stain_gains=StainGains((1.25, 0.5, 4.0), 0.8),
         files={"report": "report.html"},
     )
 

@@ -8,7 +8,7 @@ stays. What is judged about the slide itself, its stain and focus, is measured o
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import cv2
@@ -24,7 +24,7 @@ from histo.data.tiles import Reader, TileDataset
 from histo.data.tissue import TISSUE_OD, Tissue, glass_of, optical_density
 from histo.errors import SlideRefused
 from histo.geometry import ReadPlan, TileSpec, lay_tiles, map_grid_for, rebin, tile_means
-from histo.results import Overview
+from histo.results import Overview, StainGains
 
 MOST_GAIN = 4.0  # beyond it noise would be stretched into texture
 TRUST = 0.75  # exponent of the nuclear gain: nuclei differ between tissues too, not only between stains
@@ -34,39 +34,6 @@ COLOURLESS = 0.08  # range of the three shares of density below which a slide is
 MOST_PIXELS = 2**17  # a median needs no more
 MOST_FIELDS = 12
 _FIELD = TileSpec(FIELD_PX, 1.0, 16, 0)
-
-
-@dataclass(frozen=True, eq=False)
-class StainNorm:
-    """New optical densities (1, 256, 3) for the values of every channel, and how they are mixed then (3, 3).
-
-    Without `mixing` channels stay apart; without `density` pixels stay as they are.
-    """
-
-    density: NDArray[np.float32] | None = None
-    mixing: NDArray[np.float32] | None = None
-
-    def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return pixels (H, W, 3), or tiles of them (N, S, S, 3), with the new values."""
-        if self.density is None or not rgb.size:
-            return rgb
-        if self.mixing is None:
-            return np.asarray(cv2.LUT(rgb.reshape(-1, rgb.shape[-2], 3), self._values), np.uint8).reshape(rgb.shape)
-        new = np.empty_like(rgb)
-        each = (-1, *rgb.shape[-3:])
-        for tile, into in zip(rgb.reshape(each), new.reshape(each), strict=True):
-            light = cv2.transform(cv2.LUT(tile, self.density), -self.mixing)
-            np.minimum(light, 0, out=light)  # mixing could make it brighter than glass
-            cv2.convertScaleAbs(cv2.exp(light, light), into, WHITE)
-        return new
-
-    @cached_property
-    def _values(self) -> NDArray[np.uint8]:
-        assert self.density is not None
-        return np.floor(WHITE * np.exp(-self.density) + 0.5).astype(np.uint8)
-
-
-AS_THEY_ARE = StainNorm()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +55,57 @@ class Gains:
         return np.asarray(np.maximum(np.log(self.glass) - np.log(value), 0) * self.gain, np.float32)[None]
 
 
+@dataclass(frozen=True, eq=False)
+class StainNorm:
+    """What a slide is normalised by: the gains of its channels, then the gain of haematoxylin alone.
+
+    Without the second, channels stay apart; without gains, pixels stay as they are.
+    """
+
+    gains: Gains | None = None
+    haematoxylin: float | None = None
+
+    def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return pixels (H, W, 3), or tiles of them (N, S, S, 3), with the new values."""
+        if self.gains is None or not rgb.size:
+            return rgb
+        if self.haematoxylin is None:
+            return np.asarray(cv2.LUT(rgb.reshape(-1, rgb.shape[-2], 3), self._values), np.uint8).reshape(rgb.shape)
+        new = np.empty_like(rgb)
+        each = (-1, *rgb.shape[-3:])
+        for tile, into in zip(rgb.reshape(each), new.reshape(each), strict=True):
+            light = cv2.transform(cv2.LUT(tile, self._density), self._darkening)
+            np.minimum(light, 0, out=light)  # mixing could make it brighter than glass
+            cv2.convertScaleAbs(cv2.exp(light, light), into, WHITE)
+        return new
+
+    @property
+    def used(self) -> StainGains | None:
+        """What a result says of it; None where pixels stay as they are."""
+        if self.gains is None:
+            return None
+        red, green, blue = (round(float(gain), 4) for gain in self.gains.gain)
+        return StainGains((red, green, blue), None if self.haematoxylin is None else round(self.haematoxylin, 4))
+
+    @cached_property
+    def _density(self) -> NDArray[np.float32]:
+        assert self.gains is not None
+        return self.gains.density
+
+    @cached_property
+    def _darkening(self) -> NDArray[np.float32]:
+        assert self.gains is not None
+        assert self.haematoxylin is not None
+        return -haematoxylin_mixing(self.gains, self.haematoxylin)
+
+    @cached_property
+    def _values(self) -> NDArray[np.uint8]:
+        return np.floor(WHITE * np.exp(-self._density) + 0.5).astype(np.uint8)
+
+
+AS_THEY_ARE = StainNorm()
+
+
 def stain_norm_of(slide: Slide, overview: Overview, tissue: Tissue, tile: TileConfig) -> StainNorm:
     """Return what brings a slide's tissue and nuclei to the densities of `tile`; ink counts for nothing."""
     if tile.tissue_od is None:
@@ -107,11 +125,11 @@ def stain_norm_for(
     gains = gains_for(tissue_rgb, glass, tile.tissue_od) if tile.tissue_od is not None else None
     if gains is None:
         return AS_THEY_ARE
-    by_gains = StainNorm(gains.density)
+    by_gains = StainNorm(gains)
     if tile.nuclear_od is None or gains.grey:
         return by_gains
     found = nuclear_od(by_gains.apply(field) for field in fields)
-    return by_gains if found is None else replace(by_gains, mixing=nuclear_mixing(gains, tile.nuclear_od, found))
+    return by_gains if found is None else StainNorm(gains, haematoxylin_gain(tile.nuclear_od, found))
 
 
 def gains_for(
@@ -129,8 +147,13 @@ def gains_for(
     return Gains(gain, gain * median, np.asarray(glass, np.float64), grey)
 
 
-def nuclear_mixing(gains: Gains, wanted: float, found: float) -> NDArray[np.float32]:
-    """Return the mixing (3, 3) that multiplies haematoxylin alone, so that nuclei come from `found` nearer to `wanted`.
+def haematoxylin_gain(wanted: float, found: float) -> float:
+    """Return what haematoxylin is multiplied by, so that nuclei come from `found` nearer to `wanted`."""
+    return float(np.clip((wanted / found) ** TRUST, *NUCLEAR_GAIN))
+
+
+def haematoxylin_mixing(gains: Gains, gain: float) -> NDArray[np.float32]:
+    """Return the mixing (3, 3) that multiplies haematoxylin alone.
 
     Haematoxylin lies along its published hue, changed by the gains of the channels; what has the hue of the median
     tissue stays as it is. How much haematoxylin a pixel holds is told by ridge regression: where both hues are nearly
@@ -140,8 +163,7 @@ def nuclear_mixing(gains: Gains, wanted: float, found: float) -> NDArray[np.floa
     hue /= np.linalg.norm(hue)
     both = np.stack([hue, gains.tissue_od])
     amount = np.linalg.solve(both @ both.T + np.diag([RIDGE, 0.0]), both)[0]
-    factor = np.clip((wanted / found) ** TRUST, *NUCLEAR_GAIN)
-    return np.asarray(np.eye(3) + (factor - 1) * np.outer(hue, amount), np.float32)
+    return np.asarray(np.eye(3) + (gain - 1) * np.outer(hue, amount), np.float32)
 
 
 def _fields(slide: Slide, overview: Overview, tissue: Tissue) -> Iterator[NDArray[np.uint8]]:
@@ -177,7 +199,7 @@ def density_of(slide: Slide, overview: Overview, tissue: Tissue) -> Density | No
     if not len(stained):
         return None
     red, green, blue = (float(v) for v in np.median(stained, axis=0))
-    as_it_is = StainNorm(Gains(np.ones(3), np.median(stained, axis=0), glass, False).density)
+    as_it_is = StainNorm(Gains(np.ones(3), np.median(stained, axis=0), glass, False))
     return Density((red, green, blue), nuclear_od(as_it_is.apply(f) for f in _fields(slide, overview, tissue)))
 
 

@@ -1,6 +1,6 @@
 """What was measured of a slide's fitness for a verdict, in words for the report."""
 
-from histo.results import SlideResult
+from histo.results import SlideResult, StainGains
 
 NOT_MEASURED = "could not be measured"
 
@@ -20,7 +20,15 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
         ("Tissue out of focus", _share(checks.out_of_focus_share)),
         ("Middle width of round nuclei", nuclei),
         ("Tissue unlike the model's reference slides", foreign),
+        ("Optical density multiplied before the network saw it", _gains(result.stain_gains)),
     ]
+
+
+def _gains(gains: StainGains | None) -> str:
+    if gains is None:
+        return "by nothing: pixels as they are"
+    channels = "red {:.2f}, green {:.2f}, blue {:.2f}".format(*gains.channels)
+    return channels if gains.haematoxylin is None else f"{channels}; then haematoxylin {gains.haematoxylin:.2f}"
 
 
 def _share(value: float | None) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from histo.config import ClassConfig, ClassesConfig, NetworkConfig, RuleConfig, TileConfig, explain
+from histo.config import ClassConfig, ClassesConfig, NetworkConfig, RuleConfig, TileConfig
 from histo.errors import ModelError, UsageError
 from histo.files import whole, write_text
 from histo.models import foreign
@@ -28,7 +28,7 @@ from histo.models.conformal import Conformal
 from histo.models.screen import ScreenCard
 from histo.models.slide_scores import NOT_CALIBRATED, Calibration, SlideCalibration
 from histo.results import ClassRule, ModelInfo
-from histo.schema import Strict
+from histo.schema import Strict, explain
 
 if TYPE_CHECKING:  # torch is slow to import, and an engine with a kept export never needs it
     from histo.models.classifier import TileClassifier
@@ -226,7 +226,7 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
     try:
         card = ModelCard.model_validate_json(card_bytes)
     except ValidationError as error:
-        raise ModelError(f"{folder / CARD} is not a valid card: {'; '.join(explain(error))}") from error
+        raise ModelError(f"{folder / CARD} is not a valid card: {'; '.join(explain(error, ModelCard))}") from error
     _check_digest(folder / WEIGHTS, weight_bytes, card.weights_sha256)
     if card.screen is not None:
         _check_digest(folder / SCREEN, _read(folder / SCREEN), card.screen.weights_sha256)
