@@ -1,0 +1,39 @@
+"""What was measured of a slide, in words."""
+
+from dataclasses import replace
+
+import pytest
+
+from histo.export.checks import NOT_MEASURED, check_rows
+from histo.infer import blank_result, load_model
+from histo.models.bundle import SHIPPED
+from histo.results import Checks, SlideResult, StainGains
+
+
+@pytest.fixture(scope="module")
+def result() -> SlideResult:
+    return blank_result(SHIPPED / "card.json", load_model(lazy=True), None, "slide", "cpu")
+
+
+def test_a_slide_that_was_never_scored_has_no_rows(result):
+    assert check_rows(result) == []
+
+
+def test_what_could_not_be_measured_is_said(result):
+    rows = dict(check_rows(replace(result, checks=Checks(colourless_share=0.004, nucleus_um=7.26, nuclei=51))))
+    assert rows["Tissue out of focus"] == NOT_MEASURED
+    assert rows["Stained tissue without colour"] == "< 1 %"
+    assert rows["Middle width of round nuclei"] == "7.3 µm (51 measured)"
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        (None, "by nothing: pixels as they are"),
+        (StainGains((1.25, 0.5, 4.0)), "red 1.25, green 0.50, blue 4.00"),
+        (StainGains((1.25, 0.5, 4.0), 0.801), "red 1.25, green 0.50, blue 4.00; then haematoxylin 0.80"),
+    ],
+)
+def test_what_the_stain_was_multiplied_by_is_said(result, gains, words):
+    rows = dict(check_rows(replace(result, checks=Checks(), stain_gains=gains)))
+    assert rows["Optical density multiplied before the network saw it"] == words
