@@ -95,7 +95,7 @@ def _measured_otherwise(card: ModelCard, config: TrainConfig) -> list[str]:
     pairs: list[tuple[str, object, object]] = [
         ("the normal label", card.classes.normal_label, config.classes.normal_label),
         ("verdicts or smallest areas", _counted(card.classes), _counted(config.classes)),
-        ("`tile`", card.tile, config.tile),
+        *((f"`tile.{key}`", getattr(card.tile, key), wanted) for key, wanted in config.tile),
         ("`rule.grow`", card.rule.grow, config.rule.grow),
     ]
     return [key for key, theirs, ours in pairs if theirs != ours]
