@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from histo.data.glass import glass_among, glass_of
 from histo.data.quality import judge_quality
 from histo.data.tile_sample import fullest, stacked
 from histo.data.tiles import TileDataset
-from histo.data.tissue import glass_of
 from histo.geometry import tile_means
 from histo.infer import load_model
 from histo.models.bundle import Model
@@ -73,7 +73,7 @@ def tiles_of(path: Path, model: Model, mpp: float | None, most: int) -> tuple[np
         rgb = cv2.imread(str(path))[..., ::-1]
         factor = (mpp or scale) / scale
         return np.ascontiguousarray(cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))[None], (
-            glass_of(rgb)
+            glass_among(rgb.reshape(-1, 3))
         )
     opened = open_for(path, model, mpp, sha256="")
     if opened.error is not None or opened.slide is None or opened.tiles is None:
@@ -81,7 +81,7 @@ def tiles_of(path: Path, model: Model, mpp: float | None, most: int) -> tuple[np
     full = fullest(tile_means(opened.tiles, opened.tissue_map - opened.excluded_map))
     data = TileDataset.of(opened.slide, opened.tiles)
     wanted = full[np.unique(np.linspace(0, len(full) - 1, most).astype(int))].tolist()
-    return stacked(tile for i in wanted if (tile := data[i]) is not None), glass_of(opened.overview.rgb)
+    return stacked(tile for i in wanted if (tile := data[i]) is not None), glass_of(opened.overview)
 
 
 def main() -> None:
@@ -102,7 +102,11 @@ def main() -> None:
         for path, (tiles, glass) in inputs.items():
             spoilt = np.stack([SPOIL[name](tile) for tile in tiles])
             # The glass is spoilt too, but blur, scale and what leaves it bright.
-            colour = glass if name.startswith(("as", "blur", "twice")) else glass_of(SPOIL[name](_plain(glass)))
+            colour = (
+                glass
+                if name.startswith(("as", "blur", "twice"))
+                else glass_among(SPOIL[name](_plain(glass)).reshape(-1, 3))
+            )
             _, reasons = judge_quality(spoilt, model.card.tile.mpp, colour, 1.0, None)
             told.update(r.code for r in reasons)
             who += [f"{path.stem}: {r.code}" for r in reasons]

@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from histo.data.glass import glass_among
 from histo.data.stain_norm import stain_norm_for
-from histo.data.tissue import TISSUE_OD, glass_of
+from histo.data.tissue import TISSUE_OD
 from histo.infer import load_model
 from histo.models.bundle import Model
 from histo.models.engine_torch import TorchEngine
@@ -110,7 +111,7 @@ def _shown(patches: Path, model: Model, mpp: float, view: View) -> Iterator[tupl
     for fields in sources.values():
         pixels = np.concatenate([rgb.reshape(-1, 3) for _, rgb in fields])
         at_1_um = (cv2.resize(rgb, None, fx=tile.mpp, fy=tile.mpp, interpolation=cv2.INTER_AREA) for _, rgb in fields)
-        norm = stain_norm_for(pixels[::16], glass_of(pixels[None]), at_1_um, tile)
+        norm = stain_norm_for(pixels[::16], glass_among(pixels), at_1_um, tile)
         yield from ((label, norm.apply(rgb)) for label, rgb in fields)
 
 

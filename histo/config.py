@@ -220,6 +220,8 @@ class TrainConfig(Strict):
     @model_validator(mode="after")
     def _training_tiles_fit(self) -> Self:
         self.learning_spec()
+        if self.data.tiles_per_epoch < self.optimiser.batch_size:
+            raise ValueError("data.tiles_per_epoch must be at least optimiser.batch_size")
         return self
 
     def learning_spec(self) -> TileSpec:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.data.glass import glass_of
 from histo.data.quality import judge_quality
 from histo.data.tile_sample import TileSample, fullest
 from histo.data.tiles import TileBatch
-from histo.data.tissue import glass_of
 from histo.geometry import TileGrid, tile_means
 from histo.models.bundle import Model
 from histo.models.engine import Seen
@@ -34,7 +34,7 @@ class Judge:
         # A slide that is all ink is judged by that.
         usable = tissue - excluded if excluded.sum() < 0.5 * tissue.sum() else tissue
         shares = tile_means(tiles, usable)
-        return cls(TileSample.of(shares), fullest(shares), glass_of(overview.rgb), tiles.spec.mpp)
+        return cls(TileSample.of(shares), fullest(shares), glass_of(overview), tiles.spec.mpp)
 
     def take(self, batch: TileBatch, seen: Seen) -> None:
         """Take a batch as it was read and what the engine saw in it."""

@@ -60,19 +60,38 @@ def _outline(polygon: shapely.Polygon) -> Outline:
 def mend(rings: Sequence[Ring]) -> list[Outline]:
     """Return the valid polygons of an exterior ring less its holes, as someone drew them.
 
-    Open rings are closed; of a ring that crosses itself every loop is kept.
+    Open rings are closed; of a ring that crosses itself everything is kept that it goes round.
     """
-    shell, *holes = (np.asarray(ring) for ring in rings)
+    shell, *holes = (np.asarray(ring, float) for ring in rings)
     polygon = shapely.Polygon(shell, holes)
     if shapely.is_valid(polygon):
         return polygons_of(polygon)
-    whole, *cut = (shapely.make_valid(shapely.Polygon(ring)) for ring in (shell, *holes))
+    whole, *cut = (_gone_round(ring) for ring in (shell, *holes))
     return polygons_of(shapely.difference(whole, shapely.union_all(cut)) if cut else whole)
+
+
+def _gone_round(ring: NDArray[np.float64]) -> shapely.Geometry:
+    """Return what a closed or open ring (N, 2) goes round, once or oftener.
+
+    Not the even-odd rule, by which a hand that goes round a lesion twice would leave it out.
+    """
+    polygon = shapely.Polygon(ring)
+    if shapely.is_valid(polygon):
+        return polygon
+    faces = shapely.get_parts(shapely.polygonize([shapely.node(shapely.LinearRing(ring))])).tolist()
+    return shapely.union_all([face for face in faces if _turns(ring, face.representative_point()) != 0])
+
+
+def _turns(ring: NDArray[np.float64], point: shapely.Point) -> int:
+    """Return how often a ring (N, 2) winds round a point that is not on it."""
+    x, y = (np.append(ring, ring[:1], axis=0) - (point.x, point.y)).T
+    turned = np.diff(np.arctan2(y, x))
+    return round(float(((turned + np.pi) % (2 * np.pi) - np.pi).sum()) / (2 * np.pi))
 
 
 def meet(ring: Ring, other: Ring) -> bool:
     """Tell whether the areas of two rings have anything in common."""
-    return bool(shapely.intersects(*(shapely.make_valid(shapely.Polygon(r)) for r in (ring, other))))
+    return bool(shapely.intersects(*(_gone_round(np.asarray(r, float)) for r in (ring, other))))
 
 
 def box_ring(centre: tuple[float, float], size: tuple[float, float], turn: float = 0.0) -> Ring:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from histo.data.glass import glass_of
 from histo.data.records import SlideRecord
 from histo.data.stain_check import measure_stain
 from histo.data.tile_sample import TileSample, fullest, stacked
 from histo.data.tiles import TileDataset
-from histo.data.tissue import glass_of
 from histo.geometry import tile_means
 from histo.models.bundle import Model, bring_parts, save_bundle
 from histo.models.engine import Engines
@@ -60,7 +60,7 @@ def features_of(model: Model, engines: Engines, record: SlideRecord, learnt: boo
         engine = engines.pick(lambda: stacked(list(tiles.values())[:1]))
         features = np.concatenate([engine.see(opened.stain_norm.apply(tile[None])).features for tile in tiles.values()])
         sample = TileSample.of(shares).chosen & set(tiles) or set(tiles)
-        signs = measure_stain(stacked(tiles[i] for i in sorted(sample)), glass_of(opened.overview.rgb))
+        signs = measure_stain(stacked(tiles[i] for i in sorted(sample)), glass_of(opened.overview))
     stain = {name: value for name in ("red", "blue", "density") if (value := getattr(signs, name)) is not None}
     return SlideFeatures(record.patient, features, stain, learnt)
 

@@ -226,10 +226,14 @@ class SlideMap:
 
 @dataclass(frozen=True, eq=False)
 class Overview:
-    """A small picture of the scanned bounds: `rgb` (H, W, 3) uint8 on the lattice `grid`."""
+    """A small picture of the scanned bounds: `rgb` (H, W, 3) uint8 on the lattice `grid`.
+
+    `scanned` (H, W) bool tells which cells the scanner has wholly seen; None where it left nothing out.
+    """
 
     rgb: NDArray[np.uint8]
     grid: MapGrid
+    scanned: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from histo.data.sampling import LabelledSlide, keep_decoded, open_labelled
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged, UsageError
 from histo.files import whole
-from histo.learning.addons import build_add_on, check_trainer_options
+from histo.learning.addons import build_add_on, check_add_ons, check_trainer_options
 from histo.learning.bags import StepSample, StepTiles, draw_steps
 from histo.learning.conclusion import conclude, held_out_by_folds
 from histo.learning.diary import Best, Diary
@@ -36,7 +36,7 @@ from histo.learning.kept import Kept
 from histo.learning.losses import cell_loss
 from histo.learning.objective import Objective, make_optimiser
 from histo.learning.preview import Estimate, estimate_run
-from histo.learning.run_folder import LAST, describe_run
+from histo.learning.run_folder import BUNDLE, LAST, UNFINISHED, describe_run, is_finished
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
 from histo.learning.screening import add_to_run
 from histo.learning.start import Start, build_network, keep_frozen_still, weigh_start
@@ -51,21 +51,25 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
     """Train as the configuration says and return the folder of the bundle, `out/<name>/bundle`.
 
     `out/<name>/` gets the resolved configuration, splits, metrics per epoch, pictures, a report, and held-out slides
-    scored by `histo.infer.predict_slide` itself. A run that was stopped goes on from its last epoch; one with
-    another configuration is refused. `say` gets a line now and then. Raises `UsageError`, `SlideError` or
-    `TrainingDiverged`.
+    scored by `histo.infer.predict_slide` itself. A run that was stopped goes on from its last epoch, a finished one
+    stays as it is, another configuration is refused. Raises `UsageError`, `SlideError` or `TrainingDiverged`.
     """
     run = out / config.name
-    trained, validation = _open(run, config, say)
+    train_records, validation_records = _sides(config)
+    describe_run(run, config, {"train": train_records, "validation": validation_records})
+    if is_finished(run):
+        say(f"{run} is finished; give another `name` to train once more")
+        return run / BUNDLE
+    trained, validation = _open(run, config, train_records, validation_records, say)
 
     def fit_fold(folder: Path, learn: Sequence[LabelledSlide], validate: Sequence[LabelledSlide]) -> Path:
-        return _make_bundle(_Job(folder, config, learn, validate, device, say))
+        return _make_bundle(_Job(folder, config, learn, validate, device, say), folder / BUNDLE)
 
     held = held_out_by_folds(run, config, [*trained, *validation], fit_fold, device, say)
-    bundle = _make_bundle(_Job(run, config, trained, validation, device, say))
+    bundle = _make_bundle(_Job(run, config, trained, validation, device, say), run / UNFINISHED)
     add_to_run(bundle, config, trained, validation, say)
     conclude(run, config, trained, validation, held, device, say)
-    return bundle
+    return run / BUNDLE
 
 
 def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambda line: None) -> Estimate:
@@ -80,28 +84,24 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
     return estimate_run(out / config.name, config, learn, validate, start, pick_device(device), say)
 
 
-def _open(run: Path, config: TrainConfig, say: Say) -> tuple[list[LabelledSlide], list[LabelledSlide]]:
-    """Check everything that can be wrong, pin the run down and open the slides to train and to validate on."""
-    train_records, validation_records = _sides(config)
-    describe_run(run, config, {"train": train_records, "validation": validation_records})
-    say(f"{len(train_records)} slides to train on, {len(validation_records)} to validate on")
+def _open(
+    run: Path, config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord], say: Say
+) -> tuple[list[LabelledSlide], list[LabelledSlide]]:
+    """Open the slides to train and to validate on."""
+    say(f"{len(train)} slides to train on, {len(validation)} to validate on")
     if find_spec("tensorboard") is None:
         say("TensorBoard is not installed (pip install 'histo[tensorboard]'); metrics go to metrics.csv only")
     # Lightning's own lines (devices found, products offered) say nothing about the run.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    trained, validation = ([open_labelled(r, config) for r in side] for side in (train_records, validation_records))
-    return keep_decoded(trained, run, config.data.cache_gb), validation
+    opened, held = ([open_labelled(r, config) for r in side] for side in (train, validation))
+    return keep_decoded(opened, run, config.data.cache_gb), held
 
 
 def _sides(config: TrainConfig) -> tuple[list[SlideRecord], list[SlideRecord]]:
     """Check what a configuration asks of Lightning, and return the slides to train and to validate on."""
     check_trainer_options(config.trainer, lightning.Trainer)
-    for add_on in config.callbacks:
-        build_add_on(add_on, lightning.Callback, "callbacks")
-    for add_on in config.loggers:
-        build_add_on(add_on, Logger, "loggers")
-    if config.data.tiles_per_epoch < config.optimiser.batch_size:
-        raise UsageError("data.tiles_per_epoch must be at least optimiser.batch_size; raise it or lower the batch size")
+    check_add_ons(config.callbacks, lightning.Callback, "callbacks")
+    check_add_ons(config.loggers, Logger, "loggers")
     records = read_manifest(config.data.manifest, config.classes.labels)
     return split_by_patient(records, config.data.validation_share, config.seed)
 
@@ -118,18 +118,17 @@ class _Job:
     say: Say
 
 
-def _make_bundle(job: _Job) -> Path:
+def _make_bundle(job: _Job, bundle: Path) -> Path:
     """Train, settle BatchNorm and save the bundle of one job; a bundle is the same however often this is repeated."""
     lightning.seed_everything(job.config.seed, workers=True, verbose=False)
     with flushed_denormals():
         start = build_network(job.config)
         job.say(f"starting {start.told}")
-        best_epoch = _fit(job, start)
-        if best_epoch:
+        if best_epoch := _fit(job, start):
             settle_batchnorm(start.network, job.train, job.validation, job.config, job.say)
-    card = write_bundle(job.folder / "bundle", job.config, job.train, job.validation, start, best_epoch)
+    card = write_bundle(bundle, job.config, job.train, job.validation, start, best_epoch)
     job.say(f"calibration: {card['calibration']['fitted_on']}")
-    return job.folder / "bundle"
+    return bundle
 
 
 class _Training(lightning.LightningModule):

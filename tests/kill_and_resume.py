@@ -16,6 +16,7 @@ import torch
 
 import histo.train
 from histo.config import load_config
+from histo.learning.run_folder import finish
 from histo.train import train
 
 
@@ -25,7 +26,7 @@ def attempt(name: str, out: Path, config: Path, overrides: list[str], patience_s
     if child == 0:
         os.setsid()
         torch.set_num_threads(1)
-        histo.train.conclude = lambda *arguments: None  # what follows the weights changes nothing in them
+        histo.train.conclude = lambda run, *arguments: finish(run)  # what follows the weights changes nothing in them
         train(load_config(config, [*overrides, f"name={name}"]), out, device="cpu")
         os._exit(0)
     end = time.monotonic() + (patience_s or 600)

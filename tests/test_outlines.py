@@ -300,6 +300,21 @@ def test_a_hole_over_the_edge_takes_only_what_is_inside() -> None:
     assert sum(area_px2(o) for o in mend([SQUARE, hole])) == 100 - 2 * 2
 
 
+@given(st.floats(1.0, 4.0), st.floats(0.7, 1.0))
+def test_a_lesion_that_was_gone_round_more_than_once_keeps_its_inside(turns: float, last: float) -> None:
+    # Bug: by the even-odd rule an outline drawn twice round was next to nothing, and its lesion taught as normal.
+    t = np.linspace(0, 1, round(100 * turns))
+    angle, radius = 2 * np.pi * turns * t, 100 * (1 + (last - 1) * t)
+    ring = tuple(zip((radius * np.cos(angle)).tolist(), (radius * np.sin(angle)).tolist(), strict=True))
+    area = sum(area_px2(o) for o in mend([ring]))
+    assert 0.98 * np.pi * (100 * last) ** 2 < area < 1.001 * np.pi * 100**2
+
+
+def test_a_slit_to_a_hole_leaves_the_hole_out() -> None:
+    slit = ((0, 0), (10, 0), (10, 10), (0, 10), (0, 5), (3, 5), (3, 7), (7, 7), (7, 3), (3, 3), (3, 5), (0, 5), (0, 0))
+    assert sum(area_px2(o) for o in mend([slit])) == 100 - 4 * 4
+
+
 @given(st.floats(1, 500), st.floats(1, 500), st.floats(-7, 7))
 def test_boxes_and_ellipses_have_their_areas_however_turned(width: float, height: float, turn: float) -> None:
     for ring, area in (

@@ -91,7 +91,7 @@ def _ring_findings(drawn: Drawn, pyramid: Pyramid) -> Iterator[Finding]:
                 "open", drawn.place, f"is not closed: a straight line of {gap:.0f} px joins its ends; check its shape"
             )
         if not shapely.is_simple(shapely.LinearRing(ring)):
-            yield _warning("crossing", drawn.place, f"crosses itself{_where(ring)}; every loop of it is kept")
+            yield _warning("crossing", drawn.place, f"crosses itself{_where(ring)}; all that it goes round is kept")
 
 
 def _where(ring: Ring) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from histo.data.glass import glass_of
 from histo.data.tissue import optical_density
 from histo.results import Overview
 
@@ -48,7 +49,7 @@ def fingerprint(overview: Overview, tissue: NDArray[np.bool_]) -> Fingerprint | 
         return None
     rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    grey = optical_density(overview.rgb).mean(axis=-1)[box]
+    grey = optical_density(overview.rgb, glass_of(overview)).mean(axis=-1)[box]
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     fine = small - cv2.GaussianBlur(small, (0, 0), _FINE_PX)
     fine = cv2.GaussianBlur(fine, (0, 0), 1.0)

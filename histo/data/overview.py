@@ -49,7 +49,7 @@ def read_overview(slide: Slide, mpp: float = OVERVIEW_MPP) -> tuple[Overview, ND
     level, k, grid = _lattice(slide.pyramid, mpp)
     rows, columns = grid.shape
     rgb = np.full((rows, columns, 3), 255, np.uint8)
-    lost = np.zeros(grid.shape, bool)
+    lost, scanned = np.zeros(grid.shape, bool), np.ones(grid.shape, bool)
     step = max(1, _BLOCK_READ_PX // k)
     waiting = [
         _Block(row, column, min(step, rows - row), min(step, columns - column))
@@ -60,25 +60,32 @@ def read_overview(slide: Slide, mpp: float = OVERVIEW_MPP) -> tuple[Overview, ND
     while waiting:
         block = waiting.pop()
         try:
-            rgb[block.cells] = _read(slide, block, level, k, grid)
+            rgb[block.cells], scanned[block.cells] = _read(slide, block, level, k, grid)
         except SlideFailed:
             failures += 1
             side = max(block.high, block.wide)
             if side > 1 and side * k > _SMALLEST_READ_PX and failures < _MAX_FAILURES:
                 waiting += block.quarters()
             else:
-                lost[block.cells] = True
+                lost[block.cells], scanned[block.cells] = True, False
     if lost.all():
         raise SlideFailed("unreadable", f"{slide.path} opens, but no part of it can be read; copy or scan it again")
-    return Overview(rgb, grid), lost
+    return Overview(rgb, grid, None if scanned.all() else scanned), lost
 
 
-def _read(slide: Slide, block: _Block, level: int, k: int, grid: MapGrid) -> NDArray[np.uint8]:
+def _read(
+    slide: Slide, block: _Block, level: int, k: int, grid: MapGrid
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return the picture (h, w, 3) of a block, and which of its cells were wholly scanned (h, w)."""
     x, y = grid.to_level0_px(np.array([[block.column, block.row]], float))[0]
-    region = slide.read((round_px(x), round_px(y)), level, (block.wide * k, block.high * k))
-    if k == 1:
-        return region
-    return np.asarray(cv2.resize(region, (block.wide, block.high), interpolation=cv2.INTER_AREA), np.uint8)
+    corner, size = (round_px(x), round_px(y)), (block.wide * k, block.high * k)
+    rgb, opacity = slide.read_with_opacity(corner, level, size)
+    if k > 1:
+        cells = (block.wide, block.high)
+        rgb, opacity = (
+            np.asarray(cv2.resize(p, cells, interpolation=cv2.INTER_AREA), np.uint8) for p in (rgb, opacity)
+        )
+    return rgb, opacity == 255
 
 
 def _lattice(pyramid: Pyramid, mpp: float) -> tuple[int, int, MapGrid]:

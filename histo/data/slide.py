@@ -78,6 +78,16 @@ class Slide:
 
         Raises `SlideFailed` (`unreadable`) when the file is damaged there; later reads elsewhere still work.
         """
+        return _on_background(self._read_rgba(xy_level0_px, level, size_read_px), self.background)
+
+    def read_with_opacity(
+        self, xy_level0_px: tuple[int, int], level: int, size_read_px: tuple[int, int]
+    ) -> tuple[Rgb, NDArray[np.uint8]]:
+        """Read a region as `read` does, with its opacity (H, W) uint8: 255 where the scanner has been, else less."""
+        rgba = self._read_rgba(xy_level0_px, level, size_read_px)
+        return _on_background(rgba, self.background), rgba[..., 3]
+
+    def _read_rgba(self, xy_level0_px: tuple[int, int], level: int, size_read_px: tuple[int, int]) -> NDArray[np.uint8]:
         width, height = size_read_px
         if width * height > MAX_READ_PX:
             raise ValueError(f"a read of {width} x {height} px is over the budget of {MAX_READ_PX} px")
@@ -88,7 +98,7 @@ class Slide:
             raise SlideFailed(
                 "unreadable", f"{self.path} is damaged at {xy_level0_px}, level {level} ({error})"
             ) from error
-        return _on_background(np.asarray(region), self.background)
+        return np.asarray(region)
 
     def read_tile(self, position_level0_px: tuple[int, int], plan: ReadPlan) -> Rgb:
         """Read one square tile (S, S, 3) uint8 as the plan says, reduced to the wanted scale by area.

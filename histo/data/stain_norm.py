@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.config import TileConfig
+from histo.data.glass import glass_of
 from histo.data.nuclear_stain import FIELD_PX, WHITE, nuclear_od
 from histo.data.slide import Slide
 from histo.data.stain import HAEMATOXYLIN
 from histo.data.tile_sample import fullest
 from histo.data.tiles import Reader, TileDataset
-from histo.data.tissue import TISSUE_OD, Tissue, glass_of, optical_density
+from histo.data.tissue import TISSUE_OD, Tissue, optical_density
 from histo.errors import SlideRefused
 from histo.geometry import ReadPlan, TileSpec, lay_tiles, map_grid_for, rebin, tile_means
 from histo.results import Overview, StainGains
@@ -111,7 +112,7 @@ def stain_norm_of(slide: Slide, overview: Overview, tissue: Tissue, tile: TileCo
     if tile.tissue_od is None:
         return AS_THEY_ARE
     fields = _fields(slide, overview, tissue)
-    return stain_norm_for(_tissue_rgb(overview, tissue), glass_of(overview.rgb), fields, tile)
+    return stain_norm_for(_tissue_rgb(overview, tissue), glass_of(overview), fields, tile)
 
 
 def stain_norm_for(
@@ -194,7 +195,7 @@ class Density:
 
 def density_of(slide: Slide, overview: Overview, tissue: Tissue) -> Density | None:
     """Return the densities of a slide; None where it has no stained tissue."""
-    glass = glass_of(overview.rgb)
+    glass = glass_of(overview)
     stained = _stained(_tissue_rgb(overview, tissue), glass)
     if not len(stained):
         return None

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.data.glass import glass_of
 from histo.results import Overview
 
 TISSUE_OD = 0.09  # green OD above the glass; thin fat walls reach 0.1 at 8 µm/px
 CHROMA_OD = 0.06
 INK_OD = 0.25
 INK_RED_OVER_GREEN = 1.12
-GLASS_AT_LEAST = 215  # a slide that is all tissue has no glass to measure
 CLOSE_UM = 30.0  # joins the walls of fat cells and the shards of shattered calcium
 FILL_MM2 = 0.05  # lumina, fat vacuoles and retraction clefts belong to the tissue around them
 DUST_MM2 = 0.004
@@ -37,7 +37,7 @@ class Tissue:
 def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     """Find the tissue of an overview; what could not be read (`lost`) counts as tissue, so that it is accounted for."""
     grid = overview.grid
-    stained, inked = _by_colour(overview.rgb)
+    stained, inked = _by_colour(overview.rgb, glass_of(overview))
     radius = max(1, round(CLOSE_UM / max(grid.cell_um)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     mask = cv2.morphologyEx((stained | inked).astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
@@ -47,11 +47,10 @@ def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     return Tissue(mask, _without_small(ink, INK_MM2 / grid.cell_mm2) & mask & ~lost)
 
 
-def _by_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _by_colour(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return what is stained and what is inked, both (H, W), pixel by pixel; in strips, to bound the memory."""
     rows = len(rgb)
     stained, inked = np.empty(rgb.shape[:2], bool), np.empty(rgb.shape[:2], bool)
-    glass = glass_of(rgb)
     for start in range(0, rows, STRIP_PX):
         end = min(start + STRIP_PX, rows)
         top, bottom = max(start - BLUR_REACH_PX, 0), min(end + BLUR_REACH_PX, rows)
@@ -70,15 +69,8 @@ def is_ink(od: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray((red > INK_OD) & (red > INK_RED_OVER_GREEN * green) & (green < 2.0), bool)
 
 
-def glass_of(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the colour (3,) of the glass in a picture (H, W, 3), or a usual one where it shows none."""
-    bright = rgb[rgb.min(axis=-1) >= GLASS_AT_LEAST]
-    return np.asarray(np.median(bright, axis=0) if len(bright) else np.full(3, 245.0), float)
-
-
-def optical_density(rgb: NDArray[np.uint8], glass: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
-    """Optical density (H, W, 3), natural logarithm, against `glass` (3,) or the glass of the same picture."""
-    glass = glass_of(rgb) if glass is None else glass
+def optical_density(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Optical density (H, W, 3), natural logarithm, against `glass` (3,)."""
     # A table of the 256 values: no temporary of the picture's size, and no logarithm per pixel.
     values = np.maximum(np.arange(256), 1).astype(np.float32)[:, None]
     table = np.maximum(np.log(np.maximum(glass, 1.0)) - np.log(values), 0).astype(np.float32)

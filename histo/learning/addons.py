@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import JsonValue
@@ -21,6 +21,7 @@ OWNED = {
     "enable_model_summary": "nothing: it is never shown",
     "fast_dev_run": "--dry-run",
     "gradient_clip_val": "optimiser.gradient_clip",
+    "limit_train_batches": "data.tiles_per_epoch",
     "limit_val_batches": "stop.tiles_per_slide",
     "logger": "the section `loggers`",
     "max_epochs": "optimiser.epochs",
@@ -46,6 +47,12 @@ def check_trainer_options(options: Mapping[str, JsonValue], trainer: type) -> No
             raise UsageError(
                 f"`trainer.{name}` is no option of Lightning's Trainer; it takes {', '.join(sorted(known))}"
             )
+
+
+def check_add_ons(add_ons: Iterable[AddOn], base: type, section: str) -> None:
+    """Raise `UsageError` for the first of a section's add-ons that cannot be built."""
+    for add_on in add_ons:
+        build_add_on(add_on, base, section)
 
 
 def build_add_on(add_on: AddOn, base: type, section: str) -> Any:

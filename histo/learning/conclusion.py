@@ -6,10 +6,8 @@ from typing import Any
 
 import histo
 from histo.config import TrainConfig
-from histo.data.identities import LEARNT_FROM, identities
-from histo.data.manifest import SlideRecord, split_by_patient
+from histo.data.manifest import split_by_patient
 from histo.data.sampling import LabelledSlide
-from histo.data.slide import sha256_of
 from histo.errors import UsageError
 from histo.infer import load_model
 from histo.learning.audit import Audit, audit
@@ -18,7 +16,7 @@ from histo.learning.finish import add_reference
 from histo.learning.folds import fold_by_patient, without
 from histo.learning.pages import Section, write_pages
 from histo.learning.pictures import draw_confusion, draw_curves
-from histo.learning.run_folder import describe_run
+from histo.learning.run_folder import UNFINISHED, describe_run, finish
 from histo.learning.scores import (
     Held,
     Suspect,
@@ -81,14 +79,17 @@ def conclude(
     device: str,
     say: Say,
 ) -> None:
-    """Score the validation slides, note the counts in the card, and write tables, pictures and the report."""
-    labels = config.classes.labels
-    for line in calibrate_out_of_fold(run / "bundle", out_of_fold):
+    """Score the validation slides, note the counts in the card, write tables, pictures and the report: the run is done.
+
+    The bundle bears its name from then on, so that a run that was stopped leaves none that looks whole.
+    """
+    labels, bundle = config.classes.labels, run / UNFINISHED
+    for line in calibrate_out_of_fold(bundle, out_of_fold):
         say(line)
-    add_reference(run / "bundle", trained, validation, device, say)
-    checked = score_held_out(run / "bundle", [s.record for s in validation], device, VALIDATION)
+    add_reference(bundle, trained, validation, device, say)
+    checked = score_held_out(bundle, [s.record for s in validation], device, VALIDATION)
     write_held_out(run / "validation.csv", checked, labels)
-    _note(run / "bundle", checked, [s.record for s in [*trained, *validation]])
+    _note(bundle, checked)
     in_review = sum(r.status == "review" for r in checked)
     say(f"validation: {sum(r.right for r in checked)} of {len(checked)} verdicts right, {in_review} in review")
     held = out_of_fold or checked
@@ -103,7 +104,7 @@ def conclude(
     found = audit([s.record for s in slides], [s.traits for s in slides], config.seed)
     for warning in found.warnings:
         say(f"warning: {warning}")
-    card = load_model(run / "bundle").card
+    card = load_model(bundle).card
     sections = [
         _warnings(found, bool(out_of_fold)),
         _slides(config, trained, validation),
@@ -113,11 +114,12 @@ def conclude(
         _shortcuts(found),
     ]
     write_pages(run, f"Training report: {config.name}", sections)
+    finish(run)
     say(f"The report is {run / 'report.html'}")
 
 
-def _note(bundle: Path, rows: Sequence[Held], records: Sequence[SlideRecord]) -> None:
-    """Write the validation counts and the slides and patients that were used into the card."""
+def _note(bundle: Path, rows: Sequence[Held]) -> None:
+    """Write the validation counts into the card."""
     model = load_model(bundle)
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
     card["training"]["validation"] = {
@@ -126,7 +128,6 @@ def _note(bundle: Path, rows: Sequence[Held], records: Sequence[SlideRecord]) ->
         "in_review": sum(r.status == "review" for r in rows),
         "note": "These slides chose the best epoch, and a temperature that was fitted; they are no test set.",
     }
-    card["training"][LEARNT_FROM] = identities([sha256_of(r.path) for r in records], [r.patient for r in records])
     save_bundle(bundle, card, model.network)
 
 

@@ -1,5 +1,6 @@
 """From a trained network to a bundle: BatchNorm measured anew, temperature, card."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from histo.config import TrainConfig
-from histo.data.identities import CALIBRATED_ON, STARTED_FROM
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, identities
 from histo.data.sampling import LabelledSlide
+from histo.data.slide import sha256_of
 from histo.data.transforms import build_augmentation
 from histo.errors import UsageError
 from histo.infer import load_model
@@ -74,6 +76,8 @@ def card_of(
 ) -> dict[str, Any]:
     """Return the card of a trained network, without what `save_bundle` adds."""
     training = provenance(config, [s.record for s in train], [s.record for s in validation])
+    slides = [s.record for s in (*train, *validation)]
+    training[LEARNT_FROM] = identities([sha256_of(r.path) for r in slides], [r.patient for r in slides])
     calibration = calibration_of(found.cells, validation, config, start, best_epoch)
     how = {"started": start.told, "best_epoch": best_epoch, "validation_patients_measured": found.measure()}
     if start.model is not None and calibration.slides is not None:  # it is the start's
@@ -100,6 +104,7 @@ def write_bundle(
 ) -> dict[str, Any]:
     """Calibrate what `start` has become in a training, save it with its card and return the card."""
     found = examine(start.network, validation, config)
+    shutil.rmtree(folder, ignore_errors=True)  # a stopped run may have left parts of one
     card = card_of(config, train, validation, found, start, best_epoch)
     save_bundle(folder, card, start.network)
     return card

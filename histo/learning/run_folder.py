@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from histo.config import NAMED_STARTS, TrainConfig
 from histo.data.manifest import SlideRecord
 from histo.errors import UsageError
 from histo.files import write_table, write_text
+from histo.models.bundle import CARD
 
 LAST = Path("checkpoints") / "last.ckpt"
+BUNDLE = "bundle"  # there once the run is finished, and never before
+UNFINISHED = "bundle.unfinished"
 SPLIT_COLUMNS = ("slide", "patient", "label", "mpp", "bytes", "annotation_sha256", "split")
 
 
@@ -32,6 +36,17 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
         raise UsageError(f"{run} holds a run on other slides or outlines; give this one another `name` or move it away")
     write_text(written, text)
     write_table(splits, SPLIT_COLUMNS, rows)
+
+
+def is_finished(run: Path) -> bool:
+    """Tell whether a run has come to its end: its bundle is whole then, and nothing is left to do."""
+    return (run / BUNDLE / CARD).exists()
+
+
+def finish(run: Path) -> None:
+    """Give the bundle of a run its name, now that nothing is missing in it."""
+    shutil.rmtree(run / BUNDLE, ignore_errors=True)
+    (run / UNFINISHED).rename(run / BUNDLE)
 
 
 def resolved(config: TrainConfig) -> str:

@@ -58,8 +58,10 @@ def test_a_coarser_level_is_read_where_there_is_one(
     levels = [picture, *(means(picture, k).round().astype(np.uint8) for k in (4, 16))]
     with open_slide(write_tiff(tmp_path / "a.svs", levels)) as slide:
         asked = []
-        read = slide.read
-        monkeypatch.setattr(slide, "read", lambda xy, level, size: asked.append(level) or read(xy, level, size))
+        read = slide.read_with_opacity
+        monkeypatch.setattr(
+            slide, "read_with_opacity", lambda xy, level, size: asked.append(level) or read(xy, level, size)
+        )
         overview, _ = read_overview(slide)
     assert asked == [2]
     # JPEG bleeds where the picture ends inside a tile.
@@ -108,8 +110,10 @@ def test_a_damaged_cell_larger_than_the_smallest_read_is_not_read_for_ever(
     damaged = write_tiff(tmp_path / "a.svs", [picture], faults={9: GARBAGE, 30: GARBAGE})
     with open_slide(damaged, mpp=0.05) as slide:
         reads = []
-        read = slide.read
-        monkeypatch.setattr(slide, "read", lambda xy, level, size: reads.append((xy, size)) or read(xy, level, size))
+        read = slide.read_with_opacity
+        monkeypatch.setattr(
+            slide, "read_with_opacity", lambda xy, level, size: reads.append((xy, size)) or read(xy, level, size)
+        )
         _, lost = read_overview(slide)
     assert 0 < lost.sum() <= 2 * 9
     assert len(reads) == len(set(reads))

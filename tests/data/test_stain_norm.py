@@ -87,7 +87,7 @@ def test_gains_are_bounded_so_that_noise_is_not_stretched_into_texture():
 def test_slides_without_stain_and_models_without_a_norm_keep_their_pixels():
     glass = np.full((500, 3), 244, np.uint8)
     grid = MapGrid((0.0, 0.0), (16.0, 16.0), (10, 10), (8.0, 8.0))
-    overview = Overview(np.full((10, 10, 3), 150, np.uint8), grid)
+    overview = Overview(np.full((10, 10, 3), (180, 120, 150), np.uint8), grid)
     all_of_it = Tissue(np.ones((10, 10), bool), np.zeros((10, 10), bool))
     nothing = Tissue(np.zeros((10, 10), bool), np.zeros((10, 10), bool))
     assert by_gains(glass) is AS_THEY_ARE

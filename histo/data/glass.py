@@ -1,0 +1,49 @@
+"""The colour of a slide's glass, against which every optical density is measured."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histo.results import Overview
+
+BRIGHT = 215  # in every channel: glass as nearly every scanner shows it, and no tissue that is stained
+DIM = 150  # darker than that, light through glass is no longer told from tissue
+USUAL = 245.0  # a slide that is all tissue has no glass to measure
+PURE = 255
+_PURE_SHARE = (0.2, 0.8)  # of what is bright; with more, the light itself is saturated
+_ONE_COLOUR = 8  # interquartile range of green in glass, which has no structure
+_DIM_SHARE, _DIM_OVER_BRIGHT = 0.05, 10
+_RED_BY_GREEN, _GREEN_BY_BLUE = (0.94, 1.06), (0.9, 1.22)  # lamps are yellowish; eosin takes green from the light
+
+
+def glass_of(overview: Overview) -> NDArray[np.float64]:
+    """Return the colour (3,) of the glass on an overview; what the scanner left out is no glass."""
+    return glass_among(overview.rgb.reshape(-1, 3) if overview.scanned is None else overview.rgb[overview.scanned])
+
+
+def glass_among(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the colour (3,) of the glass among pixels (N, 3), or a usual one where there is none.
+
+    Pure white beside glass of another colour is taken for what the scanner left out: not every format says so. Where
+    next to nothing is bright, glass in the light of a dim or yellowish lamp is looked for.
+    """
+    bright = rgb[rgb.min(axis=-1) >= BRIGHT]
+    pure = (bright == PURE).all(axis=-1)
+    if len(bright) and _PURE_SHARE[0] < pure.mean() < _PURE_SHARE[1] and _is_one_colour(bright[~pure]):
+        bright = bright[~pure]
+    if len(bright) * _DIM_OVER_BRIGHT < len(rgb):
+        dim = rgb[_may_be_dim_glass(rgb)]
+        if len(dim) > max(_DIM_SHARE * len(rgb), _DIM_OVER_BRIGHT * len(bright)) and _is_one_colour(dim):
+            bright = dim
+    return np.asarray(np.median(bright, axis=0) if len(bright) else np.full(3, USUAL), float)
+
+
+def _may_be_dim_glass(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    red, green, blue = (np.maximum(rgb[:, c], 1).astype(np.float32) for c in range(3))
+    by_green, by_blue = red / green, green / blue
+    neutral = (by_green > _RED_BY_GREEN[0]) & (by_green < _RED_BY_GREEN[1])
+    return np.asarray((green >= DIM) & neutral & (by_blue > _GREEN_BY_BLUE[0]) & (by_blue < _GREEN_BY_BLUE[1]), bool)
+
+
+def _is_one_colour(rgb: NDArray[np.uint8]) -> bool:
+    low, high = np.percentile(rgb[:, 1], (25, 75))
+    return bool(high - low <= _ONE_COLOUR)
