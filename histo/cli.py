@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import traceback
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -167,6 +168,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code; expected errors are one sentence."""
     share_one_heap()
     signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         app(arguments)
     except HistoError as error:

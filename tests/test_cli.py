@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import subprocess
@@ -84,6 +85,18 @@ def test_infer_ends_with_3_when_a_slide_fails_and_names_what_to_open(painted, tm
     again = call("infer", "good.svs", "--out", "out", cwd=tmp_path)
     assert again.returncode == 0
     assert "kept from before" in again.stdout
+
+
+def test_a_file_name_that_is_no_text_stops_no_run(painted, tmp_path):
+    # Bug: where the terminal is strict, printing that name ended the run, and every later one at the same slide.
+    os.makedirs(tmp_path / "in")
+    Path(os.fsdecode(bytes(tmp_path / "in") + b"/Pr\xe4parat.svs")).write_text("no slide")
+    shutil.copy(painted, tmp_path / "in" / "z.svs")
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = call("infer", "in", "--out", "out", cwd=tmp_path, env=strict)
+    assert done.returncode == 3, done.stderr
+    assert "Pr\\udce4parat.svs is not a slide format" in done.stdout
+    assert "2/2 z:" in done.stdout
 
 
 def test_inspect_draws_the_tissue(painted, tmp_path):

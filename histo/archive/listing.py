@@ -21,16 +21,16 @@ def absolute(path: Path) -> str:
 
 
 def list_slides(paths: Iterable[Path]) -> list[Path]:
-    """Return the named files, and the slides inside named folders, each once, in order.
+    """Return the named files, and the slides inside named folders, each once, in order; a DICOM series is one slide.
 
     A path that does not exist, or a folder without slides, is kept: it becomes a failed slide, not silence.
     """
     found: dict[str, Path] = {}
     for path in paths:
-        inside = _one_a_series(sorted(_slides_in(path))) if os.path.isdir(path) else []
+        inside = sorted(_slides_in(path)) if os.path.isdir(path) else []
         for slide in inside or [path]:
             found.setdefault(absolute(slide), slide)
-    return list(found.values())
+    return _one_a_series(found.values())
 
 
 def _one_a_series(slides: Iterable[Path]) -> list[Path]:
@@ -41,11 +41,14 @@ def _one_a_series(slides: Iterable[Path]) -> list[Path]:
 
 def _slides_in(folder: Path) -> Iterator[Path]:
     closed: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
-        if LEDGER in files:
-            # An output folder of an earlier run: its heatmaps are TIFFs too.
+    entered: set[str] = set()
+    walk = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
+    for parent, folders, files in walk:
+        if LEDGER in files or os.path.realpath(parent) in entered:
+            # An output folder of an earlier run, whose heatmaps are TIFFs too; or a link to where we have been.
             folders.clear()
             continue
+        entered.add(os.path.realpath(parent))
         folders.sort()
         names = (name for name in files if not name.endswith(TRUTH_SUFFIX))
         yield from (Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES)

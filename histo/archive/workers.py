@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 
 from histo.archive.examine import RunOptions, examine, give_up
 from histo.models.bundle import Model
@@ -42,7 +43,10 @@ class Workers:
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:  # whoever interrupts doesn't wait for slides that would be thrown away
+            for child in multiprocessing.active_children():
+                child.kill()
         for pool in self._pools:
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
@@ -57,17 +61,21 @@ class Workers:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 place, task = running.pop(future)
-                result = self._result(place, task, future)
+                yield task, self._result(place, task, future)  # into the books before anything else may take long
                 self._start(place, waiting, running)
-                yield task, result
 
     def _start(self, place: int, waiting: Iterator[Task], running: dict[Future[SlideResult], tuple[int, Task]]) -> None:
         task = next(waiting, None)
         if task is None:
             return
         pool = self._pools[place] or self._pool(place)
+        try:
+            future = pool.submit(_work, task)
+        except BrokenProcessPool:  # it was killed while it had nothing to do
+            pool = self._pool(place)
+            future = pool.submit(_work, task)
         self._pools[place] = pool
-        running[pool.submit(_work, task)] = place, task
+        running[future] = place, task
 
     def _result(self, place: int, task: Task, future: Future[SlideResult]) -> SlideResult:
         try:

@@ -5,6 +5,7 @@ import itertools
 import os
 import stat
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
@@ -202,13 +203,32 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 def companions_of(path: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time of change of the files that hold the pixels of a slide of several files."""
-    folders = {".mrxs": path.with_suffix(""), ".vms": path.parent, ".vmu": path.parent, ".dcm": path.parent}
-    folder = folders.get(path.suffix.lower())
-    if folder is None or not folder.is_dir():
-        return []
-    files = sorted(f for f in folder.iterdir() if f.is_file())
-    return [(path_text(f.name), s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()]]
+    """Return name, size and time of change of the files that hold the pixels of a slide of several files.
+
+    What else lies in their folder is no part of it.
+    """
+    files = [f for f in _beside(path) if f.is_file()]
+    return [(path_text(f.name), s.st_size, s.st_mtime_ns) for f in sorted(files) for s in [f.stat()]]
+
+
+def _beside(path: Path) -> Iterable[Path]:
+    suffix = path.suffix.lower()
+    if suffix == ".mrxs":
+        folder = path.with_suffix("")
+        return folder.iterdir() if folder.is_dir() else ()
+    if suffix == ".dcm":
+        series = (series_of(path) or "").encode()
+        return (f for f in path.parent.iterdir() if f.suffix.lower() == suffix and series in _head(f))
+    if suffix in (".vms", ".vmu"):
+        index = path.read_bytes()
+        return (f for f in path.parent.iterdir() if f != path and os.fsencode(f.name) in index)
+    return ()
+
+
+def _head(path: Path) -> bytes:
+    """Return the beginning of a DICOM file, where its series stands."""
+    with open(path, "rb") as file:
+        return file.read(2**16)
 
 
 def _open_handle(path: Path) -> openslide.OpenSlide:

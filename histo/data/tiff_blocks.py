@@ -186,7 +186,7 @@ def open_blocks(slide: Slide, grid: TileGrid) -> TiffBlocks | None:
         return TiffBlocks(slide, grid, level)
     except ImportError:
         log.info("%s is read by OpenSlide: simplejpeg (extra fast) is not installed", slide.path)
-    except NotThisFile as why:
+    except (NotThisFile, OSError) as why:
         log.info("%s is read by OpenSlide: %s", slide.path, why)
     return None
 

@@ -1,7 +1,9 @@
-"""Sets of diagnoses that hold the right one with a known frequency: split conformal prediction, label by label.
+"""Sets of diagnoses that hold the right one with a known frequency: conformal prediction, label by label.
 
 Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005 (Mondrian); the score of a slide is 1 less the
-probability of its label. The promise holds for patients drawn like those of the calibration, and for no others.
+probability of its label. The promise holds for patients drawn like those of the calibration, and for no others. Scores
+are cross-fitted (Vovk, Cross-conformal predictors, 2015) and the bound is used with a fit to all patients, of two or
+three numbers: what is a theorem for the split form holds nearly here.
 """
 
 import math

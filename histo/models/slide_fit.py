@@ -180,7 +180,7 @@ def _why_not(name: str, present: Bools, known: Bools, patients: Sequence[str], s
 
 
 def _folds(patients: Sequence[str], with_class: set[str]) -> NDArray[np.int64]:
-    """Deal patients to folds, those with the class first, so that every fold has its share; chance is in the names."""
+    """Deal patients to folds, those without the class first: every fold has its share, and names are the chance."""
     order = sorted(set(patients), key=lambda p: (p in with_class, hashlib.sha256(p.encode()).hexdigest()))
     number = {patient: k % FOLDS for k, patient in enumerate(order)}
     return np.array([number[p] for p in patients])

@@ -49,3 +49,25 @@ def test_the_same_content_under_colliding_names_still_gets_two_ids(tmp_path):
         touch(tmp_path, name)
         (tmp_path / name).write_bytes(b"same")
     assert len(set(name_slides(list_slides([tmp_path]), {}).values())) == 3
+
+
+def test_linked_folders_are_entered_once(tmp_path):
+    real, inside = tmp_path / "real", tmp_path / "in"
+    for folder in (real, inside):
+        folder.mkdir()
+    (real / "a.svs").touch()
+    (inside / "b.svs").touch()
+    (inside / "link").symlink_to(real)
+    (real / "round").symlink_to(inside)
+    assert [p.name for p in list_slides([inside])] == ["b.svs", "a.svs"]
+
+
+def test_a_series_counts_once_however_its_files_are_named(tmp_path, monkeypatch):
+    # Bug: files of one DICOM slide that were named one by one became a slide each.
+    monkeypatch.setattr("histo.archive.listing.series_of", lambda path: path.stem[0] if path.suffix == ".dcm" else None)
+    files = [tmp_path / name for name in ("a1.dcm", "a2.dcm", "b1.dcm", "c.svs")]
+    for file in files:
+        file.touch()
+    assert list_slides(files) == list_slides([tmp_path]) == list_slides([files[0], tmp_path]) == [
+        files[0], files[2], files[3],
+    ]  # fmt: skip

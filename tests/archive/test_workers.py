@@ -1,5 +1,6 @@
 """Several processes give the same results, in the same books, as one; a process that dies costs one slide."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -63,6 +64,43 @@ def test_a_worker_that_is_killed_costs_one_slide(slides, tmp_path, colour_model,
     )
     assert "worker process was killed" in results["a"].reasons[0].message
     assert (tmp_path / "a" / "result.json").is_file()
+
+
+def test_whoever_interrupts_does_not_wait_for_the_slides_at_work(slides, tmp_path, colour_model, monkeypatch):
+    monkeypatch.setattr(workers, "_work", _endless)
+    tasks = [workers.Task(n, slides / f"{x}.svs", x, tmp_path / x) for n, x in enumerate("ab", start=1)]
+
+    def interrupted():
+        yield from tasks
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), workers.Workers(colour_model, RunOptions(workers=3)) as pool:
+        list(pool.run(interrupted()))
+    assert time.monotonic() - started < 60
+
+
+def test_a_worker_that_was_killed_while_idle_is_replaced(slides, tmp_path, colour_model, monkeypatch):
+    monkeypatch.setattr(workers, "_work", _quick)
+    with workers.Workers(colour_model, RunOptions(workers=1)) as pool:
+
+        def tasks():
+            yield workers.Task(1, slides / "a.svs", "a", tmp_path / "a")
+            for child in multiprocessing.active_children():
+                child.kill()
+                child.join()
+            time.sleep(0.5)  # the pool hears of it
+            yield workers.Task(2, slides / "b.svs", "b", tmp_path / "b")
+
+        assert [result for _, result in pool.run(tasks())] == ["a", "b"]
+
+
+def _quick(task):
+    return task.slide_id
+
+
+def _endless(task):
+    time.sleep(600)
 
 
 def _deadly(task):

@@ -491,6 +491,24 @@ def test_the_files_beside_an_index_file_are_part_of_the_slide(tmp_path: Path) ->
     assert companions_of(tmp_path / "s.svs") == []
 
 
+def test_what_lies_beside_a_slide_of_several_files_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Bug: any new file in the folder of a DICOM or VMS slide made a running slide `changed` and a finished one new.
+    monkeypatch.setattr(slide_module, "series_of", lambda path: "1.2.3")
+    (tmp_path / "a.dcm").write_bytes(b"..1.2.3..")
+    (tmp_path / "b.dcm").write_bytes(b"..1.2.3..pixels")
+    (tmp_path / "s.vms").write_bytes(b"ImageFile=s(0,0).jpg")
+    (tmp_path / "s(0,0).jpg").write_bytes(b"pixels")
+    dicom, index = companions_of(tmp_path / "a.dcm"), companions_of(tmp_path / "s.vms")
+    assert [name for name, _, _ in dicom] == ["a.dcm", "b.dcm"]
+    assert [name for name, _, _ in index] == ["s(0,0).jpg"]
+    (tmp_path / "c.dcm").write_bytes(b"..9.9.9..")
+    (tmp_path / "ledger.sqlite").write_bytes(b"books")
+    assert companions_of(tmp_path / "a.dcm") == dicom
+    assert companions_of(tmp_path / "s.vms") == index
+
+
 # A scanner's own frame
 
 

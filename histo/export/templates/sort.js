@@ -4,11 +4,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     if (!head.textContent.trim()) return;
     const key = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent.trim();
+    const compare = (a, b) => {
+      const [one, other] = [key(a), key(b)];
+      const numbers = [one, other].every((text) => text !== "" && isFinite(text));
+      return numbers ? one - other : one.localeCompare(other, undefined, { numeric: true });
+    };
     const sort = () => {
       const up = head.getAttribute("aria-sort") !== "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const rows = [...body.rows].sort((a, b) => key(a).localeCompare(key(b), undefined, { numeric: true }));
+      const rows = [...body.rows].sort(compare);
       body.append(...(up ? rows : rows.reverse()));
     };
     head.tabIndex = 0;
