@@ -54,7 +54,7 @@ def calibrate(
     if (out / CARD).exists():
         raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
     model = load_model(bundle)
-    records = read_manifest(manifest, model.card.classes.labels)
+    records = _not_for_testing(manifest, read_manifest(manifest, model.card.classes.labels), say)
     checked = _refuse_known(records, model, options.other_persons)
     say(checked)
     _refuse_by_labels(manifest, records, model, options.sizes)
@@ -88,6 +88,16 @@ def _figures(found: Reliability) -> str:
         f"Brier {found.brier:.4f}, calibration error {found.ece:.3f} (by chance {found.ece_floor:.3f}, above chance "
         f"{found.ece_debiased:.3f}), slope {found.slope:.2f}, intercept {found.intercept:.2f}"
     )
+
+
+def _not_for_testing(manifest: Path, records: Sequence[SlideRecord], say: Say) -> list[SlideRecord]:
+    """Leave out the slides that are marked `test`, which are kept for the end; raise `UsageError` where all are."""
+    kept = [r for r in records if r.split != "test"]
+    if not kept:
+        raise UsageError(f"every slide of {manifest} is marked test, which is for the end; calibrate on other slides")
+    if len(kept) < len(records):
+        say(f"{len(records) - len(kept)} slides marked test are kept for the end and not calibrated on")
+    return kept
 
 
 def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: bool) -> str:

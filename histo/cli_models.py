@@ -1,7 +1,7 @@
 """Commands that make and judge models: train, screen, calibrate, evaluate, stress."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -101,6 +101,12 @@ def evaluate(
     familiar: Familiar = None,
     faithful: Faithful = 0,
     aliases: Aliases = None,
+    unannotated: Annotated[
+        Literal["normal", "ignore"] | None,
+        typer.Option(
+            "--unannotated", help="What was not outlined on slides with lesions; as in training if not given."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     note: Annotated[
         str | None, typer.Option("--note", help="Write the headline figures into --model's card under this name.")
@@ -120,6 +126,7 @@ def evaluate(
         familiar=familiar,
         faithful=faithful,
         aliases=read_aliases(aliases or []),
+        unannotated=unannotated,
         seed=seed,
         note=note,
     )

@@ -33,6 +33,7 @@ from histo.evaluation.pool_probe import Pooled, probe
 from histo.evaluation.resampling import ROUNDS, Bootstrap
 from histo.evaluation.robustness import foreign, robustness
 from histo.evaluation.training_record import sides_of
+from histo.evaluation.truth import Unannotated
 from histo.evaluation.usefulness import at_prevalences, decisions
 from histo.faithfulness import deletions
 from histo.files import write_text
@@ -55,8 +56,9 @@ class Options:
     the slides that baselines learn from; `smaller` reports of models that learnt from fewer slides, for the learning
     curve; `familiar` the report of this model on slides like those it learnt from, to see what changes;
     `faithful` how many slides are looked at again with their heatmap's strongest cells painted over; `aliases` other
-    words for classes in annotation files. With `note` the card of `model` gets the headline figures under this
-    name.
+    words for classes in annotation files; `unannotated` what tissue is that nobody outlined on a slide with lesions:
+    normal or ignore, as the model was trained if None. With `note` the card of `model` gets the headline figures under
+    this name.
     """
 
     model: Path | None = None
@@ -67,6 +69,7 @@ class Options:
     familiar: Path | None = None
     faithful: int = 0
     aliases: Mapping[str, str] = field(default_factory=dict)
+    unannotated: Unannotated | None = None
     seed: int = 0
     rounds: int = ROUNDS
     note: str | None = None
@@ -91,7 +94,7 @@ def evaluate(
         raise UsageError("--note writes into the card of the bundle that --model names; give --model")
     cohort = read_cohort(out, manifest, options.split)
     bundle, card = _card(cohort, options.model)
-    held, located = measure_all(cohort, options.aliases, progress)
+    held, located = measure_all(cohort, options.aliases, progress, options.unannotated or _unannotated(card))
     bootstrap = Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], options.rounds, options.seed)
     sides = sides_of(bundle, card.training if card else None)
     found: dict[str, Any] = {
@@ -154,6 +157,12 @@ def headline(report: Mapping[str, Any]) -> list[str]:
         falls = ", ".join(f"{r['strongest']:.2f} and {r['anywhere']:.2f} at {r['share']:.0%}" for r in rows)
         lines.append(f"evidence of {name} lost with the strongest tissue, and with any: {falls} of it")
     return lines
+
+
+def _unannotated(card: ModelCard | None) -> Unannotated:
+    """Return what tissue without outlines was taken for in the training of a model; normal where nobody knows."""
+    data = card.training.get("data") if card else None
+    return "ignore" if isinstance(data, Mapping) and data.get("unannotated") == "ignore" else "normal"
 
 
 def _card(cohort: Cohort, model: Path | None) -> tuple[Path | None, ModelCard | None]:

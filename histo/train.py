@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from histo.config import TrainConfig
 from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
-from histo.data.sampling import LabelledSlide, keep_decoded, open_labelled
+from histo.data.sampling import LabelledSlide, keep_decoded, open_all
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged, UsageError
 from histo.files import whole
@@ -77,7 +77,7 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
 
     Trains and keeps nothing; the run's folder stays free for any configuration. Raises like `train`.
     """
-    learn, validate = ([open_labelled(r, config) for r in side] for side in _sides(config))
+    learn, validate = (open_all(side, config, say) for side in _sides(config))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     start = build_network(config)
     say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {start.told}")
@@ -93,7 +93,7 @@ def _open(
         say("TensorBoard is not installed (pip install 'histo[tensorboard]'); metrics go to metrics.csv only")
     # Lightning's own lines (devices found, products offered) say nothing about the run.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    opened, held = ([open_labelled(r, config) for r in side] for side in (train, validation))
+    opened, held = (open_all(side, config, say) for side in (train, validation))
     return keep_decoded(opened, run, config.data.cache_gb), held
 
 

@@ -1,6 +1,6 @@
 """Labelled slides and the tiles that an epoch draws from them; the same seed and epoch draw the same tiles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,6 +69,28 @@ def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float
         left -= 3.0 * width * height * len(slide.tiles)
         kept.append(replace(slide, decoded=DecodedLevel(slide.slide, slide.tiles.plan, folder)) if left >= 0 else slide)
     return kept
+
+
+def open_all(records: Iterable[SlideRecord], config: TrainConfig, say: Callable[[str], None]) -> list[LabelledSlide]:
+    """Open slides as `open_labelled` does, and say which of them teach less than they seem to."""
+    slides = [open_labelled(record, config) for record in records]
+    for line in (gap for slide in slides for gap in _gaps(slide, config.classes.names)):
+        say(f"warning: {line}")
+    return slides
+
+
+def _gaps(slide: LabelledSlide, classes: Sequence[str]) -> Iterator[str]:
+    """Yield what a slide was meant to teach and cannot."""
+    name = slide.record.slide
+    if not len(slide.tiles):
+        yield f"{name} teaches nothing: no tissue was found on it; histo inspect --preview shows what was"
+        return
+    cells = slide.class_cells.sum(axis=0)
+    lost = [c for k, c in enumerate(classes) if k and slide.outlines.get(c) and not cells[k]]
+    if lost:
+        yield f"{name} teaches no {' and no '.join(lost)}: what is outlined so lies beside its tissue or under ignore"
+    elif not slide.diagnosis_only and not cells.any():
+        yield f"{name} teaches nothing: ignore covers all of its tissue"
 
 
 def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:

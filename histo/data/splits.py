@@ -14,6 +14,7 @@ from histo.data.records import SlideRecord
 from histo.errors import UsageError
 
 Records = Sequence[SlideRecord]
+HELD_OUT = "held out"  # the side of a fold that it is judged on, and is not shown
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ def hold_out(records: Records, validation_share: float, test_share: float, seed:
     Where some rows are already `test`, those are the test set and no more are drawn. Raises `UsageError` naming the
     label that a side would lack (three sides need three patients a label), or shares that leave nothing to train on.
     """
+    if validation_share == 0 and not any(r.split == "validation" for r in records):
+        raise UsageError(
+            "a validation share of 0 leaves nothing to choose the best epoch by; give more, or mark slides"
+        )
     if not 0 < validation_share + test_share < 1:
         raise UsageError(f"shares of {validation_share:g} and {test_share:g} leave nothing to train on; lower them")
     test = [r for r in records if r.split == "test"]

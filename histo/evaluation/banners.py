@@ -9,6 +9,7 @@ from histo.evaluation.cases import STATUSES, Case, Cohort
 from histo.evaluation.training_record import Side
 
 FEWEST_POSITIVES = 20
+SAME_SCALE = 0.05  # by which two statements of one scale may differ
 _PHANTOM_KEYS = {"format", "kind", "seed", "domain", "patient_seed"}
 
 
@@ -32,7 +33,14 @@ def is_phantom(case: Case) -> bool:
 
 def banners_of(cohort: Cohort, sides: Sequence[Side] | None, training: dict[str, Any] | None) -> list[Banner]:
     """Return every banner that these slides, this model and this manifest call for, red ones first."""
-    found = [*_synthetic(cohort), *_patients(cohort), *_overlap(cohort, sides), *_few(cohort), *_rest(cohort)]
+    found = [
+        *_synthetic(cohort),
+        *_patients(cohort),
+        *_overlap(cohort, sides),
+        *_few(cohort),
+        *_scales(cohort),
+        *_rest(cohort),
+    ]
     if sides is None:
         stated = (
             f" (its card says {training['train_slides']} slides)" if training and "train_slides" in training else ""
@@ -108,6 +116,24 @@ def _few(cohort: Cohort) -> list[Banner]:
             )
             found.append(Banner("few_positives", text))
     return found
+
+
+def _scales(cohort: Cohort) -> list[Banner]:
+    """Find slides whose scale in the manifest is not the one at which they were examined."""
+    stated = [
+        (c.record.slide, c.record.mpp, c.result.pyramid.mpp_x)
+        for c in cohort.cases
+        if c.record.mpp and c.result and c.result.pyramid
+    ]
+    other = [s for s in stated if abs(s[1] / s[2] - 1) > SAME_SCALE]
+    if not other:
+        return []
+    slide, given, examined = other[0]
+    text = (
+        f"{len(other)} slides were examined at another scale than the manifest gives ({slide}: {examined:g} and "
+        f"{given:g} µm per pixel): areas and verdicts are those of the wrong scale; run infer on them with --mpp."
+    )
+    return [Banner("other_scale", text)]
 
 
 def _rest(cohort: Cohort) -> list[Banner]:

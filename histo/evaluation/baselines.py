@@ -20,7 +20,7 @@ from histo.data.overview import read_overview
 from histo.data.records import SlideRecord
 from histo.data.slide import open_slide
 from histo.data.tissue import find_tissue
-from histo.errors import SlideError
+from histo.errors import SlideError, UsageError
 from histo.evaluation.cases import NO_VERDICT, Cohort
 from histo.evaluation.comparators import Judge
 from histo.geometry import TileSpec, lay_tiles, map_grid_for, rebin, tile_lattice
@@ -46,10 +46,14 @@ def learnt_judges(cohort: Cohort, trained: Sequence[SlideRecord], aliases: Mappi
     names = cohort.model.class_names
     pool = [(r, t) for r in trained if (t := tiles_of(r, names, cohort.labels[0], aliases)) is not None]
     shown = [tiles_of(c.record, names, cohort.labels[0], None) for c in cohort.cases]
+    patients = [r.patient for r, _ in pool]
+    if len(set(patients)) < 2:
+        raise UsageError("--train names slides of fewer than two patients that can be read; baselines learn from more")
     judges = []
     for what, title in (("colour", "mean colour"), ("texture", "texture")):
         features = [(getattr(t, what), t.label) for _, t in pool]
-        calls = _learn(features, [r.label for r, _ in pool], [None if t is None else getattr(t, what) for t in shown])
+        labels = [r.label for r, _ in pool]
+        calls = _learn(features, labels, patients, [None if t is None else getattr(t, what) for t in shown])
         note = f"{title} of 112 µm tiles by logistic regression, learnt from {len(pool)} slides"
         judges.append(Judge(f"{title} baseline", calls, note))
     return judges
@@ -112,16 +116,18 @@ def _texture(grey: NDArray[np.float32]) -> list[float]:
 def _learn(
     pool: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]],
     labels: Sequence[str],
+    patients: Sequence[str],
     shown: Sequence[NDArray[np.float64] | None],
 ) -> tuple[str, ...]:
     names = sorted(set(labels))
     truth = np.array([names.index(label) for label in labels])
     classes = max((int(t.max(initial=0)) for _, t in pool), default=0) + 1
     held = np.zeros((len(pool), max(classes - 1, 1)))
-    for fold in range(_FOLDS):
-        kept = [p for k, p in enumerate(pool) if k % _FOLDS != fold]
-        judge = _fit_tiles(kept, classes)
-        for k in range(fold, len(pool), _FOLDS):
+    folds = min(_FOLDS, len(set(patients)))
+    dealt = {patient: k % folds for k, patient in enumerate(dict.fromkeys(patients))}
+    for fold in range(folds):
+        judge = _fit_tiles([p for p, patient in zip(pool, patients, strict=True) if dealt[patient] != fold], classes)
+        for k in (k for k, patient in enumerate(patients) if dealt[patient] == fold):
             held[k] = _strongest(judge, pool[k][0])
     slide_judge = Softmax.fit(held, truth, len(names))
     judge = _fit_tiles(pool, classes)

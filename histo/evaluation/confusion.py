@@ -1,7 +1,7 @@
 """Counts of label against verdict, and every measure that follows from them, for one table or a stack of them.
 
 A table (…, L, L + 1) has a row a label and a column a verdict, the last one for slides without a verdict. Such a slide
-is right for no label: it lowers the sensitivity of its own, and is a false alarm of none.
+is right for no label: it lowers the sensitivity of its own and the specificity of the others, and is no false alarm.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,15 @@ def by_label(table: Table) -> Mapping[str, Table]:
     own, called = table.sum(axis=-1), table[..., :count].sum(axis=-2)
     total = table.sum(axis=(-1, -2))[..., None]
     missed, false = own - right, called - right
+    silent = table[..., count]  # slides of a label that have no verdict
+    silences = silent.sum(axis=-1)[..., None]
+    clear = total - own - false - (silences - silent)
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             "sensitivity": right / own,
-            "specificity": (total - own - false) / (total - own),
+            "specificity": clear / (total - own),
             "ppv": right / called,
-            "npv": (total - own - false) / (total - called),
+            "npv": clear / (total - called - silences),
             "f1": 2 * right / (2 * right + missed + false),
         }
 
@@ -43,13 +46,14 @@ def counts_by_label(table: Table) -> list[dict[str, tuple[int, int]]]:
     found = []
     for k in range(count):
         right, own, called = int(table[k, k]), int(table[k].sum()), int(table[:, k].sum())
-        clear = total - own - (called - right)
+        silences = int(table[:, count].sum())
+        clear = total - own - (called - right) - (silences - int(table[k, count]))
         found.append(
             {
                 "sensitivity": (right, own),
                 "specificity": (clear, total - own),
                 "ppv": (right, called),
-                "npv": (clear, total - called),
+                "npv": (clear, total - called - silences),
             }
         )
     return found

@@ -141,7 +141,7 @@ def _figures(group: Sequence[Case], cohort: Cohort) -> dict[str, Any]:
 
 
 def false_calls(cohort: Cohort, column: str = "kind") -> dict[str, Any]:
-    """Return how often a lesion was called on slides that have none, over all of them and by `column`.
+    """Return how often a lesion was called on slides that have none, over all with a verdict and by `column`.
 
     `confident` counts those that nobody was asked to review. The worst kind is the one with the highest share among
     kinds of at least ten slides; `confounders` are the kinds whose name begins so (see `histo phantom`).
@@ -161,11 +161,12 @@ def false_calls(cohort: Cohort, column: str = "kind") -> dict[str, Any]:
 
 
 def _false(cohort: Cohort, group: Sequence[Case]) -> dict[str, Any]:
-    wrong = [c for c in group if c.verdict and not c.right]
+    judged = [c for c in group if c.verdict]
+    wrong = [c for c in judged if not c.right]
     return {
-        "any": share(len(wrong), len(group)),
-        "confident": share(sum(c.status == "done" for c in wrong), len(group)),
-        "review": share(sum(c.status == "review" for c in group), len(group)),
+        "any": share(len(wrong), len(judged)),
+        "confident": share(sum(c.status == "done" for c in wrong), len(judged)),
+        "review": share(sum(c.status == "review" for c in judged), len(judged)),
     }
 
 

@@ -18,16 +18,18 @@ from histo.evaluation.ranking import average_precision
 from histo.evaluation.resampling import Bootstrap, percentiles
 from histo.evaluation.sizes import by_size, needles
 from histo.evaluation.strongest import strongest
-from histo.evaluation.truth import classes_of, draw_truth
+from histo.evaluation.truth import Unannotated, classes_of, draw_truth
 from histo.results import ModelInfo
 
 Held = Mapping[str, bool | None]
 
 
-def measure(case: Case, model: ModelInfo, aliases: Mapping[str, str] = NO_ALIASES) -> tuple[Held, list[Located] | None]:
+def measure(
+    case: Case, model: ModelInfo, aliases: Mapping[str, str] = NO_ALIASES, unannotated: Unannotated = "normal"
+) -> tuple[Held, list[Located] | None]:
     """Return which classes a slide holds, and its measures by class; None where truth or geometry is not known."""
-    drawn = draw_truth(case, model, aliases)
-    held = classes_of(case, model, drawn)
+    drawn = draw_truth(case, model, aliases, unannotated)
+    held = classes_of(case, model, drawn, unannotated)
     if drawn is None or case.result is None or case.result.pyramid is None:
         return held, None
     heatmap = None
@@ -41,12 +43,15 @@ def measure(case: Case, model: ModelInfo, aliases: Mapping[str, str] = NO_ALIASE
 
 
 def measure_all(
-    cohort: Cohort, aliases: Mapping[str, str], progress: Callable[[int, int], None]
+    cohort: Cohort,
+    aliases: Mapping[str, str],
+    progress: Callable[[int, int], None],
+    unannotated: Unannotated = "normal",
 ) -> tuple[list[Held], list[list[Located] | None]]:
     """Measure every slide of a cohort in turn."""
     held, located = [], []
     for number, case in enumerate(cohort.cases, start=1):
-        one, places = measure(case, cohort.model, aliases)
+        one, places = measure(case, cohort.model, aliases, unannotated)
         held.append(one)
         located.append(places)
         progress(number, len(cohort.cases))

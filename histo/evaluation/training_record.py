@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, hashed_patient
+from histo.data.splits import HELD_OUT
 from histo.evaluation.cases import Case
 
 # Sections of a card's `training` that list SHA-256 of slides and of patients' names, and what they were used for.
@@ -64,4 +65,5 @@ def _of_file(path: Path) -> Sequence[Side]:
             frozenset(hashed_patient(patient) for split, *_, patient in rows if split == name),
         )
         for name in dict.fromkeys(split for split, *_ in rows)
+        if name != HELD_OUT  # a fold is to be judged on these
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from histo.evaluation.cases import Case
 from histo.geometry import MapGrid, Pyramid, cover
 from histo.results import ModelInfo
 
+Unannotated = Literal["normal", "ignore"]
 FINE_UM = 4.0  # Dice and areas are those of 4 µm cells
 _MOST_CELLS = 2**27  # a coarser lattice beyond, so that memory stays bounded
 EIGHT = np.ones((3, 3), bool)
@@ -44,9 +46,12 @@ def fine_grid(pyramid: Pyramid) -> MapGrid:
     return cover(pyramid, (side_um / pyramid.mpp_x, side_um / pyramid.mpp_y))
 
 
-def draw_truth(case: Case, model: ModelInfo, aliases: Mapping[str, str] = NO_ALIASES) -> Drawn | None:
+def draw_truth(
+    case: Case, model: ModelInfo, aliases: Mapping[str, str] = NO_ALIASES, unannotated: Unannotated = "normal"
+) -> Drawn | None:
     """Draw the outlines of a slide; a normal slide without outlines is all normal.
 
+    `unannotated` says what tissue is that nobody outlined on a slide with lesions, as in a training.
     Returns None where nobody outlined a slide with lesions, or the slide's geometry is not known.
     Raises `UsageError` for an annotation that cannot be read.
     """
@@ -61,23 +66,30 @@ def draw_truth(case: Case, model: ModelInfo, aliases: Mapping[str, str] = NO_ALI
         if record.annotation
         else {}
     )
-    return Drawn(draw_labels(outlines, model.class_names, grid, 0), grid)
+    rest = IGNORED if unannotated == "ignore" and record.label != model.normal_label else 0
+    return Drawn(draw_labels(outlines, model.class_names, grid, rest), grid)
 
 
-def classes_of(case: Case, model: ModelInfo, drawn: Drawn | None) -> dict[str, bool | None]:
+def classes_of(
+    case: Case, model: ModelInfo, drawn: Drawn | None, unannotated: Unannotated = "normal"
+) -> dict[str, bool | None]:
     """Return whether a slide holds each class, None where that is not known.
 
-    Outlines decide. Without them the label does: its own class is there; one that comes after it in the order of
-    precedence may be there too, and nobody said.
+    Outlines decide; where they are not all that there is, nobody said what else the slide holds. Without them the label
+    does: its own class is there; one that comes after it in the order of precedence may be there too, and nobody said.
     """
     label, names = case.record.label, [c.name for c in model.classes]
     held = [c.name for c in model.classes if c.verdict == label]
+    first = min((names.index(name) for name in held), default=len(names))
     if drawn is not None:
-        shown = {name: bool((drawn.classes == k).any()) for k, name in enumerate(names, start=1)}
-        return {name: shown[name] or name in held for name in names}
+        shown = [bool((drawn.classes == k).any()) for k in range(1, len(names) + 1)]
+        open_from = first if unannotated == "ignore" else len(names)
+        return {
+            name: is_shown or name in held or (None if k > open_from else False)
+            for k, (name, is_shown) in enumerate(zip(names, shown, strict=True))
+        }
     if not held:
         return dict.fromkeys(names, False)
-    first = min(names.index(name) for name in held)
     known: dict[str, bool | None] = dict.fromkeys(names[:first], False)
     known |= {name: True if len(held) == 1 else None for name in held}
     return {name: known.get(name) for name in names}

@@ -8,6 +8,7 @@ import histo
 from histo.config import TrainConfig
 from histo.data.manifest import split_by_patient
 from histo.data.sampling import LabelledSlide
+from histo.data.splits import HELD_OUT
 from histo.errors import UsageError
 from histo.infer import load_model
 from histo.learning.audit import Audit, audit
@@ -59,7 +60,7 @@ def held_out_by_folds(
     for number, held in enumerate(fold_by_patient(records, folds, config.seed), start=1):
         folder = run / "folds" / str(number)
         learn, validate = split_by_patient(without(records, held), config.data.validation_share, config.seed)
-        describe_run(folder, config, {"train": learn, VALIDATION: validate, "held out": held})
+        describe_run(folder, config, {"train": learn, VALIDATION: validate, HELD_OUT: held})
         table = folder / "held_out.csv"
         if not table.exists():
             say(f"fold {number}/{folds}: {len(learn)} slides to train on, {len(held)} held out")

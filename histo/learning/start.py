@@ -144,8 +144,14 @@ def keep_frozen_still(network: TileClassifier, how: str) -> None:
 
 
 def _frozen(network: TileClassifier, how: str) -> list[nn.Module]:
-    blocks = list(network.trunk.children())
+    blocks = _blocks(network.trunk)
     return {"nothing": [], "early": blocks[:-1], "trunk": blocks}[how]
+
+
+def _blocks(trunk: nn.Module) -> list[nn.Module]:
+    """Return the parts of a trunk that have weights, in order; an encoder of timm is wrapped, and lies deeper."""
+    blocks = [block for block in trunk.children() if any(True for _ in block.parameters())]
+    return _blocks(blocks[0]) if len(blocks) == 1 else blocks
 
 
 def measure_batchnorm(network: TileClassifier, batches: Iterable[Tensor], how: str) -> bool:
