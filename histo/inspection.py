@@ -11,7 +11,6 @@ from histo.data.stain_norm import Density
 from histo.errors import SlideError
 from histo.files import whole
 from histo.infer import Inspection, inspect_slide, load_model
-from histo.models.bundle import ModelCard
 
 
 def show_inspection(path: Path, model_path: Path | None, mpp: float | None, preview: Path | None) -> int:
@@ -22,7 +21,7 @@ def show_inspection(path: Path, model_path: Path | None, mpp: float | None, prev
     except SlideError as error:
         out.print(f"{type(error).__name__.removeprefix('Slide').lower()}: {error.code}: {error}", markup=False)
         return error.exit_code
-    _print(inspection, model.card)
+    _print(inspection, model.card.tile, model.card.rule)
     if preview is not None:
         _draw(inspection, preview)
         out.print(f"tissue outlined in {preview}", markup=False)
@@ -51,8 +50,8 @@ def _verdict(seen: Inspection, rule: RuleConfig) -> str:
     return "would be given; whether it needs review is seen when the slide is scored"
 
 
-def _print(seen: Inspection, card: ModelCard) -> None:
-    pyramid, tile = seen.pyramid, card.tile
+def _print(seen: Inspection, tile: TileConfig, rule: RuleConfig) -> None:
+    pyramid = seen.pyramid
     width, height = pyramid.size_level0_px
     levels = ", ".join(f"{d:g}" for d in pyramid.downsamples)
     lines = {
@@ -64,7 +63,7 @@ def _print(seen: Inspection, card: ModelCard) -> None:
         "tissue": f"{seen.tissue_mm2:.3f} mm², of which {seen.excluded_mm2:.3f} mm² under ink",
         "stain": _stain(seen.density, tile),
         "tiles": f"{seen.tiles} at {tile.mpp:g} µm per pixel",
-        "verdict": _verdict(seen, card.rule),
+        "verdict": _verdict(seen, rule),
     }
     for name, text in lines.items():
         out.print(f"{name:<8} {text}", markup=False)

@@ -169,7 +169,7 @@ def test_folds_cannot_hold_out_what_their_start_has_seen(finished, small_trainin
 
 def test_a_run_of_another_configuration_is_refused(finished, small_training):
     run, _ = finished
-    with pytest.raises(UsageError, match="another configuration"):
+    with pytest.raises(UsageError, match="another configuration or start"):
         train(small_training("name=whole", "optimiser.learning_rate=1e-4"), run.parent, device="cpu")
 
 

@@ -42,6 +42,12 @@ def merged(training: Mapping[str, Any], keys: Iterable[str]) -> dict[str, list[s
     return {name: sorted({digest for kept in lists for digest in kept.get(name) or ()}) for name in names}
 
 
+def known_to_start(training: Mapping[str, Any], patients: Iterable[str]) -> list[str]:
+    """Return those patients that the start of a training had learnt from, by the card's training section."""
+    names = sorted(set(patients))
+    return seen(names, [hashed_patient(p) for p in names], merged(training, (STARTED_FROM,)))
+
+
 def seen(names: Sequence[str], sha256: Sequence[str], kept: Mapping[str, Any]) -> list[str]:
     """Return those `names` whose SHA-256, at the same place, is in a list that a card kept under one key.
 

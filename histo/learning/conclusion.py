@@ -6,6 +6,7 @@ from typing import Any
 
 import histo
 from histo.config import TrainConfig
+from histo.data.identities import known_to_start
 from histo.data.manifest import split_by_patient
 from histo.data.sampling import LabelledSlide
 from histo.data.splits import HELD_OUT
@@ -107,7 +108,7 @@ def conclude(
         say(f"warning: {warning}")
     card = load_model(bundle).card
     sections = [
-        _warnings(found, bool(out_of_fold)),
+        _warnings(found, bool(out_of_fold), known_to_start(card.training, [s.record.patient for s in validation])),
         _slides(config, trained, validation),
         _figures(held, labels, how),
         Section("Learning", [_how_trained(card.training), card.calibration.in_words], pictures=["learning_curves.png"]),
@@ -132,8 +133,13 @@ def _note(bundle: Path, rows: Sequence[Held]) -> None:
     save_bundle(bundle, card, model.network)
 
 
-def _warnings(found: Audit, cross_validated: bool) -> Section:
+def _warnings(found: Audit, cross_validated: bool, known: Sequence[str]) -> Section:
     told = list(found.warnings)
+    if known:
+        told.append(
+            f"The model that this one started from has learnt from {len(known)} of the validation patients, or from "
+            f"others of that name ({', '.join(known[:3])}{' …' if len(known) > 3 else ''}): figures on them flatter."
+        )
     if not cross_validated:
         told.append(
             "The validation slides chose the best epoch, so their figures flatter; set cross_validation.folds for "

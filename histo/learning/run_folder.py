@@ -15,6 +15,7 @@ from histo.config import NAMED_STARTS, TrainConfig
 from histo.data.manifest import SlideRecord
 from histo.errors import UsageError
 from histo.files import write_table, write_text
+from histo.learning.start import start_model
 from histo.models.bundle import CARD
 
 LAST = Path("checkpoints") / "last.ckpt"
@@ -24,14 +25,20 @@ SPLIT_COLUMNS = ("slide", "patient", "label", "mpp", "bytes", "annotation_sha256
 
 
 def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[SlideRecord]]) -> None:
-    """Write the resolved configuration and the splits; refuse to go on with a run of another configuration or data."""
+    """Write the resolved configuration and the splits; refuse to go on with a run of another configuration or data.
+
+    Raises `UsageError` for that, and for a start that is no model.
+    """
+    start = start_model(config)
+    text = (f"# network.start is the model {start.digest}\n" if start else "") + resolved(config)
     run.mkdir(parents=True, exist_ok=True)
-    text = resolved(config)
     rows = [[*_identity(r), side] for side, records in sides.items() for r in records]
     begun = (run / "checkpoints").exists() or (run / "folds").exists()
     written, splits = run / "config.yaml", run / "splits.csv"
     if begun and written.read_text(encoding="utf-8") != text:
-        raise UsageError(f"{run} holds a run with another configuration; give this one another `name` or move it away")
+        raise UsageError(
+            f"{run} holds a run with another configuration or start; give this one another `name` or move it away"
+        )
     if begun and _rows(splits) != rows:
         raise UsageError(f"{run} holds a run on other slides or outlines; give this one another `name` or move it away")
     write_text(written, text)

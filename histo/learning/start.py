@@ -56,8 +56,7 @@ def build_network(config: TrainConfig) -> Start:
     )
     _check_tile(network, config)
     start = Start(network, "from pretrained weights of the backbone" if net.from_imagenet else "from random weights")
-    if net.start not in ("random", "imagenet"):
-        model = _bundle(net.start)
+    if model := start_model(config):
         _check_fit(model, config)
         network.trunk.load_state_dict(model.network.trunk.state_dict())
         start = Start(network, f"from the trunk of {model.card.name} ({model.digest[:12]})", model)
@@ -103,9 +102,16 @@ def _check_tile(network: TileClassifier, config: TrainConfig) -> None:
         )
 
 
-def _bundle(start: str) -> Model:
+def start_model(config: TrainConfig) -> Model | None:
+    """Return the model that a training starts from, if any; its network is built when it is asked for.
+
+    Raises `UsageError` for a bundle that is none.
+    """
+    start = config.network.start
+    if start in ("random", "imagenet"):
+        return None
     try:
-        return load_bundle(SHIPPED if start == "shipped" else Path(start))
+        return load_bundle(SHIPPED if start == "shipped" else Path(start), lazy=True)
     except ModelError as error:
         raise UsageError(f"network.start is {start!r}, which is no usable model: {error}") from error
 

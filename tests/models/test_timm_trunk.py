@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from histo.errors import UsageError
+from histo.learning.start import freeze
 from histo.models.backbones import build_trunk
 from histo.models.classifier import TileClassifier
 
@@ -55,3 +56,14 @@ def test_weights_that_cannot_be_fetched_are_one_sentence(monkeypatch):
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(UsageError, match=r"pretrained weights of timm:mobilenetv3_small_050 cannot be had \(no route"):
         build_trunk("timm:mobilenetv3_small_050", 16, pretrained=True)
+
+
+def test_all_but_the_last_block_of_an_encoder_of_timm_can_be_frozen(small_training):
+    # Bug: the encoder was one block, so `early` froze nothing of it and said nothing.
+    config = small_training("network={backbone: 'timm:mobilenetv3_small_050', freeze: early, start: imagenet}")
+    network = TileClassifier("timm:mobilenetv3_small_050", 3, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    freeze(network, config)
+    learns = [name for name, weight in network.trunk.named_parameters() if weight.requires_grad]
+    assert learns
+    assert len(learns) < len(list(network.trunk.parameters()))
+    assert not any("conv_stem" in name for name in learns)

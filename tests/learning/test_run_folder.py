@@ -1,0 +1,40 @@
+"""A run's folder pins down what the run is; another one may not go on in it, and a bundle is whole or absent."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from histo.config import load_config
+from histo.errors import UsageError
+from histo.learning.run_folder import BUNDLE, UNFINISHED, describe_run, finish, is_finished
+from histo.models.bundle import CARD
+
+
+def test_another_start_under_the_same_name_is_another_run(small_training, tmp_path, monkeypatch):
+    # Bug: after the start had been trained anew, old weights went on under the new start's name and calibration.
+    started = SimpleNamespace(digest="aa" * 32)
+    monkeypatch.setattr("histo.learning.run_folder.start_model", lambda config: started)
+    config = small_training()
+    describe_run(tmp_path, config, {})
+    (tmp_path / "checkpoints").mkdir()
+    describe_run(tmp_path, config, {})
+    assert load_config(tmp_path / "config.yaml").optimiser == config.optimiser
+    started.digest = "bb" * 32
+    with pytest.raises(UsageError, match="another configuration or start"):
+        describe_run(tmp_path, config, {})
+
+
+def test_a_start_that_is_no_model_is_told_before_anything_is_written(small_training, tmp_path):
+    with pytest.raises(UsageError, match="no usable model"):
+        describe_run(tmp_path / "run", small_training(f"network.start={tmp_path / 'none'}"), {})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bundle_bears_its_name_once_it_is_whole(tmp_path):
+    (tmp_path / UNFINISHED).mkdir()
+    (tmp_path / UNFINISHED / CARD).write_text("{}")
+    assert not is_finished(tmp_path)
+    (tmp_path / BUNDLE).mkdir()  # left by a process that was killed between two files
+    finish(tmp_path)
+    assert is_finished(tmp_path)
+    assert not (tmp_path / UNFINISHED).exists()
