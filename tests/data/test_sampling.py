@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from histo.config import ClassesConfig, DataConfig, TileConfig, TrainConfig
 from histo.data.labels import IGNORED
 from histo.data.manifest import SlideRecord
-from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, open_labelled
+from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, open_all, open_labelled
 from histo.errors import SlideRefused, UsageError
 from histo.models.bundle import SHIPPED, load_bundle
 from histo.opening import open_for
@@ -72,6 +73,34 @@ def plain(
 
 
 # Opening
+
+
+def test_a_slide_that_teaches_less_than_it_seems_is_told(
+    painted_record: SlideRecord, config: TrainConfig, tmp_path: Path, write_tiff: Callable[..., Path]
+) -> None:
+    # Bug: slides without tissue, or with outlines beside it, taught nothing, and nobody said so.
+    glass = write_tiff(tmp_path / "glass.svs", [np.full((1024, 1024, 3), 245, np.uint8)])
+    ring = [[2, 2], [20, 2], [20, 20], [2, 20], [2, 2]]
+    beside = tmp_path / "beside.geojson"
+    beside.write_text(
+        json.dumps(
+            [
+                {
+                    "type": "Feature",
+                    "geometry": {"type": "Polygon", "coordinates": [ring]},
+                    "properties": {"classification": {"name": "bone"}},
+                }
+            ]
+        )
+    )
+    said: list[str] = []
+    records = [
+        painted_record,
+        SlideRecord("glass", glass, "p3", "normal"),
+        replace(painted_record, slide="beside", annotation=beside),
+    ]
+    assert len(open_all(records, config, said.append)) == 3
+    assert [line.split(":")[1].split(" teaches ")[1] for line in said] == ["nothing", "no bone"]
 
 
 def test_class_areas_are_those_of_the_outlines(labelled: LabelledSlide) -> None:

@@ -2,6 +2,7 @@ import csv
 import json
 
 from histo.data.identities import hashed_patient
+from histo.data.splits import HELD_OUT
 from histo.evaluation.banners import banners_of
 from histo.evaluation.cases import read_cohort
 from histo.evaluation.training_record import sides_of
@@ -25,6 +26,27 @@ def test_slides_without_a_verdict_are_told(make_cohort, made):
     assert "1 failed, 1 missing" in found["without_verdict"].text
     assert found["without_verdict"].red
     assert "one_label" in found
+
+
+def test_another_scale_than_the_manifest_s_is_told(make_cohort, made):
+    # Bug: results at the scale that a file records wrongly were judged against truth at the manifest's, without a word.
+    out, manifest = make_cohort([made("normal", "normal"), made("normal", "normal")])
+    lines = manifest.read_text().splitlines()
+    for mpp, told in (("0.51", False), ("1.0", True)):
+        manifest.write_text("\n".join([f"{lines[0]},mpp", f"{lines[1]},{mpp}", f"{lines[2]},"]))
+        found = {b.code: b for b in banners_of(read_cohort(out, manifest), [], None)}
+        assert ("other_scale" in found) == told
+    assert "s0: 0.5 and 1 µm per pixel" in found["other_scale"].text
+
+
+def test_what_a_fold_held_out_is_no_part_of_it(make_cohort, made, tmp_path):
+    # Bug: a fold's model was said to be tuned on the very slides that it was not shown.
+    cohort = read_cohort(*make_cohort([made("normal", "normal")]))
+    (tmp_path / "fold" / "bundle").mkdir(parents=True)
+    row = ["s0", "p0", cohort.cases[0].record.path.stat().st_size, HELD_OUT]
+    with open(tmp_path / "fold" / "splits.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["slide", "patient", "bytes", "split"], row])
+    assert "tuned_on_test" not in codes(cohort, sides_of(tmp_path / "fold" / "bundle", {}) or [])
 
 
 def test_phantoms_are_synthetic(make_cohort, made):

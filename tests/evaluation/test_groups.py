@@ -24,6 +24,11 @@ def test_false_calls_by_kind_and_the_worst_of_them(make_cohort, made):
     assert found["all"]["any"]["n"] == 27
 
 
+def test_slides_without_a_verdict_are_no_proof_that_nothing_is_called(make_cohort, made):
+    found = false_calls(read_cohort(*make_cohort([made("normal", None, "failed"), made("normal", "normal")])))
+    assert (found["all"]["any"]["hits"], found["all"]["any"]["n"]) == (0, 1)
+
+
 def test_small_groups_get_no_figure_and_identifiers_no_group(make_cohort, made):
     slides = [
         made("normal", "normal", extra=(("sex", "f" if k < 12 else "m"), ("seed", str(k)), ("age", str(20 + k % 16))))

@@ -44,6 +44,23 @@ def test_overlap_and_areas_are_those_of_the_polygons(make_cohort, made):
     assert held == [{"bone": True, "calcification": False}, {"bone": False, "calcification": False}]
 
 
+def test_what_nobody_outlined_is_not_judged_where_it_may_hold_anything(make_cohort, made):
+    # Bug: on slides outlined in part, lesions that were found beside the outlines were false, and other classes absent.
+    slides = [
+        made("heterotopic_ossification", "heterotopic_ossification", truth=(BONE,), found=(BONE, SPOT)),
+        made("calcinosis_cutis", "calcinosis_cutis", truth=(SPOT,), found=(SPOT,)),
+        made("normal", "normal", found=(SPOT,)),
+    ]
+    cohort = read_cohort(*make_cohort(slides))
+    held, located = measure_all(cohort, {}, lambda done, total: None, "ignore")
+    assert held[0] == {"bone": True, "calcification": None}
+    assert held[1] == {"bone": False, "calcification": True}, "bone would be another diagnosis"
+    assert held[2] == {"bone": False, "calcification": False}
+    assert [one.false_lesions for one in located[0]] == [0, 0]
+    assert [one.false_lesions for one in located[2]] == [0, 1]
+    assert located[0][0].dice == pytest.approx(1, abs=0.02)
+
+
 def test_a_lesion_without_truth_is_false_and_one_of_another_class_too(make_cohort, made):
     slides = [
         made("normal", "calcinosis_cutis", found=(SPOT,)),
