@@ -55,6 +55,20 @@ def test_a_calibrated_bundle_loads_and_says_what_it_was_fitted_on(calibrated, co
     assert NOT_CALIBRATED not in new.info.calibration
 
 
+def test_slides_marked_test_are_kept_for_the_end(colour_bundle, painted_cohort, tmp_path):
+    # Bug: a manifest that still named test slides was calibrated on all of them, without a word.
+    head, *rows = painted_cohort.read_text().splitlines()
+    manifest = painted_cohort.with_name("with_tests.csv")
+    manifest.write_text("\n".join([f"{head},split", *(f"{row},test" for row in rows)]) + "\n")
+    with pytest.raises(UsageError, match="is marked test, which is for the end"):
+        calibrate(colour_bundle, manifest, tmp_path / "new", FEW)
+    manifest.write_text("\n".join([f"{head},split", f"{rows[0]},", *(f"{row},test" for row in rows[1:])]) + "\n")
+    said: list[str] = []
+    with pytest.raises(UsageError, match="calibrates nothing"):
+        calibrate(colour_bundle, manifest, tmp_path / "new", FEW, said.append)
+    assert said[0] == f"{len(rows) - 1} slides marked test are kept for the end and not calibrated on"
+
+
 def test_a_class_does_not_lose_its_scores_where_another_gets_new_ones(calibrated, painted_cohort, tmp_path):
     # Bug: with enough bone and too little calcification, both scores of the model were replaced by that of bone alone.
     head, *rows = painted_cohort.read_text().splitlines()
