@@ -63,12 +63,16 @@ def review_reasons(
 
 
 def _certainty(verdict: Verdict, config: RuleConfig) -> list[Reason]:
-    """Judge the set of diagnoses where it is certified, else the probability of the verdict alone."""
+    """Judge the set of diagnoses where it is certified, and the probability of the verdict in any case.
+
+    A set holds the right diagnosis often enough on slides like those of the calibration; on others it may exclude one
+    that is nearly as probable as the verdict.
+    """
     sure = verdict.probability[verdict.label]
+    unsure = Reason("uncertain", f"The probability of the verdict is {sure:.2f}, below {config.certain:g}.")
+    otherwise = [unsure] if sure < config.certain else []
     if verdict.level is None:
-        if sure >= config.certain:
-            return []
-        return [Reason("uncertain", f"The probability of the verdict is {sure:.2f}, below {config.certain:g}.")]
+        return otherwise
     level = f"{100 * verdict.level:.3g} %"
     if not verdict.not_excluded:
         text = f"No diagnosis is as probable as it is on {level} of the calibration slides that have it."
@@ -80,7 +84,7 @@ def _certainty(verdict: Verdict, config: RuleConfig) -> list[Reason]:
         only = _said(verdict.not_excluded[0])
         text = f"By its lesions the slide is {_said(verdict.label)}, and at {level} certainty {only} alone remains."
         return [Reason("contradiction", text)]
-    return []
+    return otherwise
 
 
 def _said(label: str) -> str:
