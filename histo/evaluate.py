@@ -21,7 +21,7 @@ from histo.evaluation.cases import Cohort, read_cohort
 from histo.evaluation.checklists import write_checklists
 from histo.evaluation.comparators import Judge, agreement_of_readers, compare, majority, other_run, readers
 from histo.evaluation.deletion import Deletion, called, faithfulness
-from histo.evaluation.discrimination import primary, ranks, sample_size
+from histo.evaluation.discrimination import among_judged, primary, ranks, sample_size
 from histo.evaluation.freeze import freeze, partitions, reference
 from histo.evaluation.gallery import errors_of
 from histo.evaluation.groups import false_calls, flow, population, several_classes, subgroups
@@ -94,7 +94,8 @@ def evaluate(
         raise UsageError("--note writes into the card of the bundle that --model names; give --model")
     cohort = read_cohort(out, manifest, options.split)
     bundle, card = _card(cohort, options.model)
-    held, located = measure_all(cohort, options.aliases, progress, options.unannotated or _unannotated(card))
+    unannotated = options.unannotated or _unannotated(card)
+    held, located = measure_all(cohort, options.aliases, progress, unannotated)
     bootstrap = Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], options.rounds, options.seed)
     sides = sides_of(bundle, card.training if card else None)
     found: dict[str, Any] = {
@@ -112,7 +113,7 @@ def evaluate(
         "false_calls": false_calls(cohort),
         "abstention": abstention(cohort),
         "calibration": _calibration(cohort, held, options.seed) | {"conformal": conformal(cohort)},
-        "localisation": localisation(cohort, located, bootstrap),
+        "localisation": {"unannotated": unannotated} | localisation(cohort, located, bootstrap),
         "subgroups": subgroups(cohort),
         "faithfulness": _faithfulness(cohort, bundle, options),
         "foreign": foreign(cohort),
@@ -121,11 +122,10 @@ def evaluate(
         "decision_curve": decisions(cohort),
         "bootstrap": {"rounds": options.rounds, "seed": options.seed, "patients": bootstrap.patients},
     }
-    by_label = found["primary"]["by_label"]
-    found["sample_size"] = sample_size(by_label)
+    found["sample_size"] = sample_size(found["primary"]["by_label"])
     found["learning_curve"] = learning_curve(found, options.smaller)
     found["robustness"] = robustness(found, options.familiar, found["freeze"]["card"])
-    found["at_prevalences"] = {label: at_prevalences(by_label[label]) for label in cohort.labels[1:]}
+    found["at_prevalences"] = {k: at_prevalences(v) for k, v in among_judged(cohort).items() if k in cohort.labels[1:]}
     _write(folder, found, cohort)
     if options.note and options.model:
         note_figures(options.model, options.note, summary(_plain(found)))

@@ -28,7 +28,7 @@ def explain(error: ValidationError, record: type[BaseModel], overrides: Sequence
             what = _unknown(record, loc)
         elif problem["type"] == "tuple_type":
             what = "must be a list, [in, brackets]"
-        set_by = [o for o in overrides if _concerns(o.partition("=")[0], key)]
+        set_by = [o for o in overrides if _concerns(o.partition("=")[0], key, what)]
         blame = f" (--set {' '.join(set_by)})" if set_by else ""
         clauses.append(on_one_line(f"`{key or 'the whole'}` {what}{blame}"))
     return clauses
@@ -42,9 +42,9 @@ def _unknown(record: type[BaseModel], loc: Sequence[str | int]) -> str:
     return f"is not known; known: {', '.join(known)}" if known else "is not known"
 
 
-def _concerns(a: str, b: str) -> bool:
-    """Tell whether one dotted key is the other or holds it."""
-    return f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.")
+def _concerns(ours: str, key: str, what: str) -> bool:
+    """Tell whether a dotted key is another or holds it, or is named where the problem is one of the whole record."""
+    return f"{ours}.".startswith(f"{key}.") or f"{key}.".startswith(f"{ours}.") or (not key and ours in what)
 
 
 def _keys_of(record: type[BaseModel], loc: Sequence[str | int]) -> list[str]:

@@ -126,6 +126,8 @@ def test_a_mistake_of_the_command_line_is_not_blamed_on_the_file(write: Write) -
         load_config(write(rule={"seed": 0.5}), ["tile.tissue_od=0.5", "seed=1"])
     with pytest.raises(UsageError, match=r"multiples of 16 \(--set tile.size_px=500\)"):
         load_config(write(), ["tile.size_px=500"])
+    with pytest.raises(UsageError, match=r"at least optimiser.batch_size \(--set data.tiles_per_epoch=2\)"):
+        load_config(write(), ["data.tiles_per_epoch=2"])
     told = {clause.split("`")[1]: clause for clause in str(caught.value).split("; ")}
     assert told["tile.tissue_od"].endswith("must be a list, [in, brackets] (--set tile.tissue_od=0.5)")
     assert "--set" not in told["rule.seed"]

@@ -206,7 +206,7 @@ def test_trainer_options_callbacks_and_loggers_come_from_the_configuration(small
     logs, said = tmp_path / "logs", []
     config = small_training(
         "optimiser.epochs=1",
-        "trainer={limit_train_batches: 1}",
+        "trainer={log_every_n_steps: 2}",
         "callbacks=[{class: pytorch_lightning.callbacks.LearningRateMonitor}]",
         f"loggers=[{{class: pytorch_lightning.loggers.CSVLogger, args: {{save_dir: '{logs}'}}}}]",
     )

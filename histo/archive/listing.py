@@ -42,16 +42,20 @@ def _one_a_series(slides: Iterable[Path]) -> list[Path]:
 def _slides_in(folder: Path) -> Iterator[Path]:
     closed: list[Path] = []
     entered: set[str] = set()
-    walk = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
-    for parent, folders, files in walk:
-        if LEDGER in files or os.path.realpath(parent) in entered:
-            # An output folder of an earlier run, whose heatmaps are TIFFs too; or a link to where we have been.
-            folders.clear()
-            continue
-        entered.add(os.path.realpath(parent))
-        folders.sort()
-        names = (name for name in files if not name.endswith(TRUTH_SUFFIX))
-        yield from (Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES)
+    waiting = [str(folder)]
+    while waiting:  # linked folders after real ones, so that a slide keeps its real path where it has one inside
+        for parent, folders, files in os.walk(
+            waiting.pop(0), onerror=lambda error: closed.append(Path(error.filename))
+        ):
+            if LEDGER in files or os.path.realpath(parent) in entered:
+                # An output folder of an earlier run, whose heatmaps are TIFFs too; or a link to where we have been.
+                folders.clear()
+                continue
+            entered.add(os.path.realpath(parent))
+            folders.sort()
+            waiting += [link for name in folders if os.path.islink(link := os.path.join(parent, name))]
+            names = (name for name in files if not name.endswith(TRUTH_SUFFIX))
+            yield from (Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES)
     yield from closed  # a folder that may not be entered becomes a failed slide, not silence
 
 

@@ -45,8 +45,9 @@ class Workers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is not None:  # whoever interrupts doesn't wait for slides that would be thrown away
-            for child in multiprocessing.active_children():
-                child.kill()
+            for pool in self._pools:  # ProcessPoolExecutor.kill_workers, which Pythons before 3.14 lack
+                for process in list((getattr(pool, "_processes", None) or {}).values()):
+                    process.kill()
         for pool in self._pools:
             if pool is not None:
                 pool.shutdown(cancel_futures=True)

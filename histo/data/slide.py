@@ -218,7 +218,7 @@ def _beside(path: Path) -> Iterable[Path]:
         return folder.iterdir() if folder.is_dir() else ()
     if suffix == ".dcm":
         series = (series_of(path) or "").encode()
-        return (f for f in path.parent.iterdir() if f.suffix.lower() == suffix and series in _head(f))
+        return (f for f in path.parent.iterdir() if f.suffix.lower() == suffix and f.is_file() and series in _head(f))
     if suffix in (".vms", ".vmu"):
         index = path.read_bytes()
         return (f for f in path.parent.iterdir() if f != path and os.fsencode(f.name) in index)
@@ -226,9 +226,12 @@ def _beside(path: Path) -> Iterable[Path]:
 
 
 def _head(path: Path) -> bytes:
-    """Return the beginning of a DICOM file, where its series stands."""
-    with open(path, "rb") as file:
-        return file.read(2**16)
+    """Return the beginning of a DICOM file, where its series stands; nothing of one that may not be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2**16)
+    except OSError:
+        return b""
 
 
 def _open_handle(path: Path) -> openslide.OpenSlide:

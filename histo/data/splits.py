@@ -86,7 +86,7 @@ def hold_out(records: Records, validation_share: float, test_share: float, seed:
     """
     if validation_share == 0 and not any(r.split == "validation" for r in records):
         raise UsageError(
-            "a validation share of 0 leaves nothing to choose the best epoch by; give more, or mark slides"
+            "a validation share of 0 chooses no best epoch; give more, or mark slides to validate on in the manifest"
         )
     if not 0 < validation_share + test_share < 1:
         raise UsageError(f"shares of {validation_share:g} and {test_share:g} leave nothing to train on; lower them")

@@ -47,6 +47,18 @@ def primary(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     }
 
 
+def among_judged(cohort: Cohort) -> dict[str, dict[str, Figure]]:
+    """Return sensitivity and specificity of every label among the slides that have a verdict."""
+    count = len(cohort.labels)
+    judged = cohort.called < count
+    table = confusions(cohort.truth[judged], cohort.called[judged], count, np.ones((1, int(judged.sum()))))[0]
+    exact = counts_by_label(table)
+    return {
+        label: {name: share(*exact[k][name]) for name in ("sensitivity", "specificity")}
+        for k, label in enumerate(cohort.labels)
+    }
+
+
 def _columns(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return list(values.T)
 

@@ -26,9 +26,10 @@ def predictive_values(sensitivity: float, specificity: float, prevalence: float)
 
 
 def at_prevalences(measures: Mapping[str, Figure]) -> list[dict[str, Any]]:
-    """Return PPV and NPV of one label at other prevalences; bounds take both bounds of the shares at once.
+    """Return PPV and NPV of one label at other prevalences, from its shares among slides with a verdict.
 
-    That is wider than a 95 % interval, and says so honestly: nobody measured these populations.
+    Bounds take both bounds of the shares at once. That is wider than a 95 % interval, and says so honestly: nobody
+    measured these populations.
     """
     sensitivity, specificity = measures["sensitivity"], measures["specificity"]
     if sensitivity["value"] is None or specificity["value"] is None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def card_of(
     """Return the card of a trained network, without what `save_bundle` adds."""
     training = provenance(config, [s.record for s in train], [s.record for s in validation])
     slides = [s.record for s in (*train, *validation)]
-    training[LEARNT_FROM] = identities([sha256_of(r.path) for r in slides], [r.patient for r in slides])
+    training[LEARNT_FROM] = identities([_content(r.path) for r in slides], [r.patient for r in slides])
     calibration = calibration_of(found.cells, validation, config, start, best_epoch)
     how = {"started": start.told, "best_epoch": best_epoch, "validation_patients_measured": found.measure()}
     if start.model is not None and calibration.slides is not None:  # it is the start's
@@ -92,6 +93,16 @@ def card_of(
         "calibration": calibration.model_dump(mode="json"),
         "training": {**training, **how, STARTED_FROM: start.has_seen},
     }
+
+
+def _content(path: Path) -> str:
+    status = path.stat()
+    return _hashed(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _hashed(path: Path, size: int, changed: int) -> str:
+    return sha256_of(path)  # folds name the same slides over and over
 
 
 def write_bundle(

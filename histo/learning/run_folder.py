@@ -35,7 +35,9 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
     rows = [[*_identity(r), side] for side, records in sides.items() for r in records]
     begun = (run / "checkpoints").exists() or (run / "folds").exists()
     written, splits = run / "config.yaml", run / "splits.csv"
-    if begun and written.read_text(encoding="utf-8") != text:
+    before = written.read_text(encoding="utf-8") if begun else text
+    # A finished run needs its start no more, and `shipped` may be another model by now.
+    if before != text and not (is_finished(run) and before.endswith(resolved(config))):
         raise UsageError(
             f"{run} holds a run with another configuration or start; give this one another `name` or move it away"
         )

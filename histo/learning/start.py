@@ -150,14 +150,23 @@ def keep_frozen_still(network: TileClassifier, how: str) -> None:
 
 
 def _frozen(network: TileClassifier, how: str) -> list[nn.Module]:
-    blocks = _blocks(network.trunk)
-    return {"nothing": [], "early": blocks[:-1], "trunk": blocks}[how]
+    if how == "early":
+        return _blocks(network.trunk)[:-1]
+    return [network.trunk] if how == "trunk" else []
 
 
-def _blocks(trunk: nn.Module) -> list[nn.Module]:
-    """Return the parts of a trunk that have weights, in order; an encoder of timm is wrapped, and lies deeper."""
-    blocks = [block for block in trunk.children() if any(True for _ in block.parameters())]
-    return _blocks(blocks[0]) if len(blocks) == 1 else blocks
+def _blocks(module: nn.Module) -> list[nn.Module]:
+    """Return the parts of a trunk that have weights, in order.
+
+    An encoder of timm is wrapped, and many hold their stages in a part called `blocks`; what follows it is a norm.
+    """
+    parts = [(name, m) for name, m in module.named_children() if any(True for _ in m.parameters())]
+    if len(parts) == 1:
+        return _blocks(parts[0][1])
+    for k, (name, part) in enumerate(parts):
+        if name == "blocks":
+            return [*(m for _, m in parts[:k]), *part.children()]
+    return [m for _, m in parts]
 
 
 def measure_batchnorm(network: TileClassifier, batches: Iterable[Tensor], how: str) -> bool:

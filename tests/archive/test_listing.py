@@ -60,6 +60,8 @@ def test_linked_folders_are_entered_once(tmp_path):
     (inside / "link").symlink_to(real)
     (real / "round").symlink_to(inside)
     assert [p.name for p in list_slides([inside])] == ["b.svs", "a.svs"]
+    (tmp_path / "a_link").symlink_to(real)
+    assert list_slides([tmp_path]) == [inside / "b.svs", real / "a.svs"]
 
 
 def test_a_series_counts_once_however_its_files_are_named(tmp_path, monkeypatch):

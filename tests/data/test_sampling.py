@@ -313,6 +313,5 @@ def test_training_and_inference_normalise_a_slide_alike(phantoms, shipped_config
     record = SlideRecord("one", phantoms["calcinosis_cutis"].slide, "p1", "calcinosis_cutis")
     learnt = open_labelled(record, shipped_config()).stain_norm
     shown = open_for(record.path, load_bundle(SHIPPED, lazy=True)).stain_norm
-    assert learnt.mixing is not None
-    assert np.array_equal(learnt.density, shown.density)
-    assert np.array_equal(learnt.mixing, shown.mixing)
+    assert learnt.haematoxylin is not None
+    assert learnt.used == shown.used

@@ -505,6 +505,7 @@ def test_what_lies_beside_a_slide_of_several_files_is_no_part_of_it(
     assert [name for name, _, _ in index] == ["s(0,0).jpg"]
     (tmp_path / "c.dcm").write_bytes(b"..9.9.9..")
     (tmp_path / "ledger.sqlite").write_bytes(b"books")
+    (tmp_path / "old.dcm").mkdir()
     assert companions_of(tmp_path / "a.dcm") == dicom
     assert companions_of(tmp_path / "s.vms") == index
 

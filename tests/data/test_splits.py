@@ -151,6 +151,7 @@ def test_fixed_test_patients_are_the_test_set_and_no_more_are_drawn() -> None:
     ("make", "message"),
     [
         (lambda r: hold_out(r, 0.5, 0.5, 0), "leave nothing to train on"),
+        (lambda r: hold_out(r, 0.0, 0.2, 0), "a validation share of 0"),
         (lambda r: k_folds(r, 1, 0), "1 folds cannot be made of 6 patients; ask for 2 to 6"),
         (lambda r: k_folds(r, 7, 0), "7 folds cannot be made of 6 patients"),
         (lambda r: leave_one_site_out(r), r"6 slide\(s\) have no site"),

@@ -5,11 +5,14 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from histo.data.manifest import read_manifest
+from histo.errors import UsageError
+from histo.evaluation import baselines
 from histo.evaluation.baselines import Softmax, learnt_judges
 from histo.evaluation.cases import Case, Cohort, read_cohort
 from histo.evaluation.comparators import agreement_of_readers, compare, majority, mcnemar, other_run, readers
 from histo.evaluation.resampling import Bootstrap
 
+FOLDS = 5
 LABELS = ("normal", "heterotopic_ossification", "calcinosis_cutis")
 
 
@@ -69,3 +72,25 @@ def test_baselines_learn_flat_colours(painted_cohort, model_info, tmp_path):
     right = [call == c.record.label for call, c in zip(colour.calls, cohort.cases, strict=True)]
     assert np.mean(right) >= 8 / 9
     assert len(texture.calls) == 9
+    with pytest.raises(UsageError, match="fewer than two patients"):
+        learnt_judges(cohort, outlined[:1], {})
+
+
+def test_baselines_never_judge_a_patient_whom_they_learnt_from(monkeypatch):
+    # Bug: slides were dealt to folds one by one, so that two of one patient were on both sides.
+    learnt = []
+
+    def fit(pool, classes):
+        learnt.append({float(rows[0, 0]) for rows, _ in pool})
+        return None
+
+    def strongest(judge, rows):
+        assert len(learnt) > FOLDS or float(rows[0, 0]) not in learnt[-1]
+        return np.zeros(1)
+
+    monkeypatch.setattr(baselines, "_fit_tiles", fit)
+    monkeypatch.setattr(baselines, "_strongest", strongest)
+    patients = [f"p{k // 3}" for k in range(18)]
+    pool = [(np.full((2, 3), float(k // 3)), np.zeros(2, np.int64)) for k in range(18)]
+    baselines._learn(pool, ["normal", "other"] * 9, patients, [])
+    assert len(learnt) == FOLDS + 1

@@ -22,6 +22,11 @@ def test_another_start_under_the_same_name_is_another_run(small_training, tmp_pa
     started.digest = "bb" * 32
     with pytest.raises(UsageError, match="another configuration or start"):
         describe_run(tmp_path, config, {})
+    (tmp_path / BUNDLE).mkdir()
+    (tmp_path / BUNDLE / CARD).write_text("{}")
+    describe_run(tmp_path, config, {})
+    with pytest.raises(UsageError, match="another configuration or start"):
+        describe_run(tmp_path, small_training("seed=7"), {})
 
 
 def test_a_start_that_is_no_model_is_told_before_anything_is_written(small_training, tmp_path):

@@ -58,12 +58,13 @@ def test_weights_that_cannot_be_fetched_are_one_sentence(monkeypatch):
         build_trunk("timm:mobilenetv3_small_050", 16, pretrained=True)
 
 
-def test_all_but_the_last_block_of_an_encoder_of_timm_can_be_frozen(small_training):
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_b0", "resnet10t"])
+def test_all_but_the_last_block_of_an_encoder_of_timm_can_be_frozen(name, small_training):
     # Bug: the encoder was one block, so `early` froze nothing of it and said nothing.
-    config = small_training("network={backbone: 'timm:mobilenetv3_small_050', freeze: early, start: imagenet}")
-    network = TileClassifier("timm:mobilenetv3_small_050", 3, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-    freeze(network, config)
-    learns = [name for name, weight in network.trunk.named_parameters() if weight.requires_grad]
-    assert learns
-    assert len(learns) < len(list(network.trunk.parameters()))
-    assert not any("conv_stem" in name for name in learns)
+    network = TileClassifier(f"timm:{name}", 3, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    freeze(network, small_training(f"network={{backbone: 'timm:{name}', freeze: early, start: imagenet}}"))
+    weights = list(network.trunk.parameters())
+    learns = sum(w.numel() for w in weights if w.requires_grad) / sum(w.numel() for w in weights)
+    assert 0 < learns < 0.9
+    freeze(network, small_training(f"network={{backbone: 'timm:{name}', freeze: trunk, start: imagenet}}"))
+    assert not any(w.requires_grad for w in network.trunk.parameters())
