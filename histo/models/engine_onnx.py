@@ -84,7 +84,10 @@ class OnnxEngine:
 def cache_folder() -> Path:
     """Return where exports are kept: `histo` in the user's cache folder."""
     root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "histo"
+    try:
+        return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "histo"
+    except RuntimeError:  # a user without a home: nothing can be kept there, which costs only time
+        return Path(os.devnull) / "histo"
 
 
 def made_up_tile(size_px: int) -> Tiles:

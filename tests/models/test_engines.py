@@ -295,3 +295,16 @@ def test_a_second_start_imports_no_torch(
     command = [sys.executable, "-c", code, str(small.folder), str(painted)]
     runs = [subprocess.run(command, capture_output=True, text=True, timeout=300) for _ in range(2)]
     assert [r.stdout.strip() for r in runs] == ["True", "False"], runs[-1].stderr[-800:]
+
+
+def test_a_user_without_a_home_has_no_cache_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Bug: for a user id without a name every slide was an internal error.
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    folder = engine_onnx.cache_folder()
+    assert engine_onnx._read(folder / "a.zip") is None
+    engine_onnx._keep(folder / "a.zip", b"graph", Seen(np.zeros(1, np.float32), np.zeros(1, np.float32)))
+    assert not folder.exists()
