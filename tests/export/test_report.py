@@ -81,7 +81,7 @@ def test_the_report_is_one_file_without_script(prediction, tmp_path):
     [
         ("review", ["Review", "below 0.8", "The model suggests Heterotopic ossification"]),
         ("refused", ["Refused: no verdict", "records no scale", "run the slide again"]),
-        ("failed", ["Failed: no verdict", "ends too early", "scan the slide again"]),
+        ("failed", ["Failed: no verdict", "ends too early", "Do what is said above"]),
     ],
 )
 def test_other_statuses_give_the_reason_and_what_to_do(make, tmp_path, status, words):

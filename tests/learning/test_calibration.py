@@ -61,7 +61,6 @@ def test_over_several_starts_the_scores_say_where_they_come_from(shipped_config,
     [
         ("rule.grow=0.4", "`rule.grow`"),
         ("tile.margin_px=64", "`tile.margin_px`"),
-        ("tile.tissue_od=[0.2, 0.6, 0.3]", "`tile.tissue_od`"),
         ("classes.normal_label=nothing", "the normal label"),
         (
             "classes.lesions=[{name: bone, colour: [1, 2, 3], min_area_mm2: 0.03, verdict: heterotopic_ossification},"
