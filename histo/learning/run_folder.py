@@ -33,9 +33,9 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
     text = (f"# network.start is the model {start.digest}\n" if start else "") + resolved(config)
     run.mkdir(parents=True, exist_ok=True)
     rows = [[*_identity(r), side] for side, records in sides.items() for r in records]
-    begun = (run / "checkpoints").exists() or (run / "folds").exists()
+    begun = any((run / part).exists() for part in ("checkpoints", "folds", BUNDLE))
     written, splits = run / "config.yaml", run / "splits.csv"
-    before = written.read_text(encoding="utf-8") if begun else text
+    before = (written.read_text(encoding="utf-8") if written.exists() else "") if begun else text
     # A finished run needs its start no more, and `shipped` may be another model by now.
     if before != text and not (is_finished(run) and before.endswith(resolved(config))):
         raise UsageError(
@@ -43,8 +43,9 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
         )
     if begun and _rows(splits) != rows:
         raise UsageError(f"{run} holds a run on other slides or outlines; give this one another `name` or move it away")
-    write_text(written, text)
-    write_table(splits, SPLIT_COLUMNS, rows)
+    if not is_finished(run):
+        write_text(written, text)
+        write_table(splits, SPLIT_COLUMNS, rows)
 
 
 def is_finished(run: Path) -> bool:
@@ -71,6 +72,8 @@ def _identity(record: SlideRecord) -> list[str]:
 
 
 def _rows(path: Path) -> list[list[str]]:
+    if not path.exists():
+        return []
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.reader(file))[1:]
 

@@ -25,6 +25,8 @@ def test_another_start_under_the_same_name_is_another_run(small_training, tmp_pa
     (tmp_path / BUNDLE).mkdir()
     (tmp_path / BUNDLE / CARD).write_text("{}")
     describe_run(tmp_path, config, {})
+    assert "aa" * 32 in (tmp_path / "config.yaml").read_text(), "a finished run says what it was started from"
+    (tmp_path / "checkpoints").rmdir()
     with pytest.raises(UsageError, match="another configuration or start"):
         describe_run(tmp_path, small_training("seed=7"), {})
 
