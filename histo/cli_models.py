@@ -26,7 +26,11 @@ def train(
     if only_try:
         dry_run(settings, out, device=device, say=say)
         return
-    bundle = run(settings, out, device=device, say=say)
+    try:
+        bundle = run(settings, out, device=device, say=say)
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from the last finished epoch")
+        raise
     say(f"The model is in {bundle}; use it with: histo infer SLIDE --model {bundle} --out OUT")
 
 

@@ -248,7 +248,10 @@ def _examine(
     if state_of(opened.path) != opened.state:
         raise SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
     maps = opened.tissue_map, opened.excluded_map
-    slide_map = SlideMap(stitcher.probability, *maps, stitcher.valid, opened.tiles.map_grid, passed_over)
+    # What the network says of bare glass means nothing: no training ever told it what glass is.
+    valid = stitcher.valid & (opened.tissue_map > 0)
+    stitcher.probability[:, ~valid] = 0
+    slide_map = SlideMap(stitcher.probability, *maps, valid, opened.tiles.map_grid, passed_over)
     with timings.stage("judging"):
         checks, against = judge.conclude(model, account(slide_map).tissue_mm2)
     with timings.stage("concluding"):

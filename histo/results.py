@@ -207,8 +207,8 @@ class SlideMap:
 
     `probability` (C, H, W) float16, calibrated, the normal class first, zero where nothing was scored;
     `tissue` (H, W) float32 fraction of the cell that is tissue, excluded parts included; `excluded` (H, W)
-    float32 fraction under ink; `valid` (H, W) bool, read and scored; `screened` (H, W) bool, passed over by the screen,
-    None where there was none.
+    float32 fraction under ink; `valid` (H, W) bool, tissue that was read and scored; `screened` (H, W) bool, passed
+    over by the screen, None where there was none.
     """
 
     probability: NDArray[np.float16]

@@ -320,7 +320,8 @@ def _fit(job: _Job, start: Start) -> int:
         # Lightning's advice on loader counts does not hold on two cores.
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
         trainer = _trainer(job, keeper)
-        begun = last if last.exists() else None
+        if begun := last if last.exists() else None:
+            job.say("going on from the last finished epoch")
         measured = {} if begun else weigh_start(start, job.validation, job.config, keeper.best, job.say)
         if measured and trainer.is_global_zero:
             keeper.diary.before(measured)

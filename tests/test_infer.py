@@ -91,6 +91,15 @@ def test_one_damaged_tile_costs_that_tile(paint_slide, write_tiff, tmp_path, col
     assert "calcification" in {lesion.class_name for lesion in result.lesions}
 
 
+def test_bare_glass_is_not_scored(phantoms):
+    # Bug: the heatmap of a normal slide was red around the tissue: what a network says of glass means nothing.
+    slide_map = predict_slide(phantoms["normal"].slide, load_model()).slide_map
+    glass = slide_map.tissue == 0
+    assert glass.any()
+    assert not slide_map.valid[glass].any()
+    assert not slide_map.probability[:, glass].any()
+
+
 def test_too_many_damaged_tiles_fail_the_slide(paint_slide, write_tiff, tmp_path, colour_model):
     path = write_tiff(
         tmp_path / "hurt.svs", [paint_slide()], faults=dict.fromkeys((17, 18, 19, 27), b"\xff\xd8garbage")

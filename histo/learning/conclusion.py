@@ -184,7 +184,10 @@ def _how_trained(training: Mapping[str, Any]) -> str:
     kept = "No epoch was better on the validation patients than the start, whose weights these are"
     if training["best_epoch"]:
         kept = f"The best epoch on the validation patients was number {training['best_epoch']}"
-    return f"histo {histo.__version__} started {training['started']}. {kept}: {told}. metrics.csv has every epoch."
+    return (
+        f"histo {histo.__version__} started {training['started']}. {kept}; as it is kept, with BatchNorm measured anew "
+        f"where that is asked for: {told}. metrics.csv has every epoch as it was trained."
+    )
 
 
 def _suspicious(found: Sequence[Suspect], how: str) -> Section:
@@ -195,7 +198,8 @@ def _suspicious(found: Sequence[Suspect], how: str) -> Section:
         f"Slides whose label the {how} prediction contradicts, most suspicious first (normalised margin, Northcutt et "
         "al., JAIR 2021): look at them again. suspicious.csv ranks all that were held out."
     )
-    return Section("Suspicious labels", [text], table=rows if len(rows) > 1 else ())
+    none = [] if len(rows) > 1 else ["No label is contradicted."]
+    return Section("Suspicious labels", [text, *none], table=rows if len(rows) > 1 else ())
 
 
 def _shortcuts(found: Audit) -> Section:

@@ -221,6 +221,8 @@ def load_bundle(folder: Path, lazy: bool = False) -> Model:
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
+        if folder.with_name(f"{folder.name}.unfinished").exists():
+            what = "is not there yet: its training is not finished, type its command again"
         raise ModelError(f"{folder} {what}; a model is a folder with {CARD} and {WEIGHTS} (pickles are never opened)")
     card_bytes, weight_bytes = _read(folder / CARD), _read(folder / WEIGHTS)
     try:
