@@ -33,9 +33,10 @@ from histo.models.engine import Engine, Engines, device_kind, scored, screen_of
 from histo.models.lesions import account, burdens, find_lesions
 from histo.models.placement import locate
 from histo.models.stitching import Stitcher
-from histo.models.verdict import decide, review_reasons
+from histo.models.verdict import area_reasons, decide, review_reasons
 from histo.opening import Opened, check_tissue, lay, open_for, state_of
 from histo.results import (
+    Areas,
     Overview,
     Provenance,
     Reason,
@@ -56,7 +57,10 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What a slide is and what a model would read of it; `reason` says why it would be refused, or is None."""
+    """What a slide is and what a model would read of it.
+
+    `reason` says why it would be refused, or is None; `review` what already speaks for a review.
+    """
 
     path: Path
     pyramid: Pyramid
@@ -67,6 +71,7 @@ class Inspection:
     density: Density | None
     tiles: int
     reason: Reason | None
+    review: tuple[Reason, ...]
 
 
 def load_model(path: str | os.PathLike[str] | None = None, lazy: bool = False) -> Model:
@@ -121,6 +126,7 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
             density_of(slide, overview, tissue),
             count,
             reason,
+            area_reasons(Areas(tissue_mm2, tissue_mm2 - excluded_mm2, 0.0, excluded_mm2), model.card.rule),
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from histo.config import RuleConfig, TileConfig
+from histo.config import TileConfig
 from histo.console import out
 from histo.data.stain_norm import Density
 from histo.errors import SlideError
@@ -21,7 +21,7 @@ def show_inspection(path: Path, model_path: Path | None, mpp: float | None, prev
     except SlideError as error:
         out.print(f"{type(error).__name__.removeprefix('Slide').lower()}: {error.code}: {error}", markup=False)
         return error.exit_code
-    _print(inspection, model.card.tile, model.card.rule)
+    _print(inspection, model.card.tile)
     if preview is not None:
         _draw(inspection, preview)
         out.print(f"tissue outlined in {preview}", markup=False)
@@ -40,17 +40,15 @@ def _stain(density: Density | None, tile: TileConfig) -> str:
     return f"median optical density of the tissue {median}; nuclei {nuclei}"
 
 
-def _verdict(seen: Inspection, rule: RuleConfig) -> str:
+def _verdict(seen: Inspection) -> str:
     if seen.reason is not None:
         return f"refused: {seen.reason.code}: {seen.reason.message}"
-    if seen.excluded_mm2 > rule.max_excluded_share * seen.tissue_mm2:
-        return f"would go to review: more than {rule.max_excluded_share:.0%} of the tissue is under ink"
-    if seen.tissue_mm2 - seen.excluded_mm2 < rule.enough_tissue_mm2:
-        return f"would go to review: less than {rule.enough_tissue_mm2:g} mm² of tissue"
+    if seen.review:
+        return f"would go to review: {', '.join(reason.code for reason in seen.review)}"
     return "would be given; whether it needs review is seen when the slide is scored"
 
 
-def _print(seen: Inspection, tile: TileConfig, rule: RuleConfig) -> None:
+def _print(seen: Inspection, tile: TileConfig) -> None:
     pyramid = seen.pyramid
     width, height = pyramid.size_level0_px
     levels = ", ".join(f"{d:g}" for d in pyramid.downsamples)
@@ -63,7 +61,7 @@ def _print(seen: Inspection, tile: TileConfig, rule: RuleConfig) -> None:
         "tissue": f"{seen.tissue_mm2:.3f} mm², of which {seen.excluded_mm2:.3f} mm² under ink",
         "stain": _stain(seen.density, tile),
         "tiles": f"{seen.tiles} at {tile.mpp:g} µm per pixel",
-        "verdict": _verdict(seen, rule),
+        "verdict": _verdict(seen),
     }
     for name, text in lines.items():
         out.print(f"{name:<8} {text}", markup=False)

@@ -49,6 +49,12 @@ def review_reasons(
         said = f"{_said(likeliest)} ({p:.2f} against {sure:.2f})"
         text = f"By its lesions the slide is {_said(verdict.label)}, by its probability {said}."
         reasons.append(Reason("contradiction", text))
+    return (*reasons, *area_reasons(areas, config))
+
+
+def area_reasons(areas: Areas, config: RuleConfig) -> tuple[Reason, ...]:
+    """Return the reasons for review that the tissue accounting gives, whatever is found."""
+    reasons = []
     if areas.unreadable_mm2 > 0:
         text = f"{areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue could not be read."
         reasons.append(Reason("unreadable_tissue", text))
