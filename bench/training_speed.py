@@ -25,11 +25,13 @@ from histo.data.sampling import LabelledSlide, keep_decoded, open_labelled
 from histo.data.transforms import build_augmentation
 from histo.learning.bags import StepTiles, draw_steps
 from histo.learning.objective import Objective, make_optimiser
+from histo.learning.precision import half_precision, settle_precision
 from histo.learning.scouting import nothing_found
 from histo.learning.start import build_network
 from histo.models.engine_torch import flushed_denormals
 
 GOAL, WARM = 0.85, 3
+CPU = torch.device("cpu")
 CLOCK = "training_speed.StepClock"
 
 
@@ -72,7 +74,8 @@ def network_alone(
     for step in range(WARM + steps):
         if step == WARM:
             begun, cpu = time.perf_counter(), time.process_time()
-        loss, _ = objective(network, batch)
+        with half_precision(config, CPU):
+            loss, _ = objective(network, batch)
         adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimiser.gradient_clip)
@@ -100,7 +103,7 @@ def main() -> None:
     given = parser.parse_args()
     own = [f"data.manifest={given.manifest.absolute()}", "optimiser.epochs=2", "stop.tiles_per_slide=1"]
     own += ["mining.every_epochs=0", f"callbacks=[{{class: {CLOCK}}}]"]
-    config = load_config(given.config, [*own, *given.set])
+    config = settle_precision(load_config(given.config, [*own, *given.set]), CPU)
     tiles = given.steps * config.optimiser.batch_size
     config = config.model_copy(update={"data": config.data.model_copy(update={"tiles_per_epoch": tiles})})
     with tempfile.TemporaryDirectory() as name:
@@ -111,6 +114,7 @@ def main() -> None:
         with flushed_denormals():
             alone, learning = network_alone(slides, config, batch, given.steps)
         whole = whole_training(config, folder)
+    print(f"computed in {config.trainer['precision']}")
     print(f"{len(batch[0])} tiles of {batch[0].shape[1]} px a step, {given.steps} steps, loaders {config.data.loaders}")
     print(f"load of the machine {os.getloadavg()[0]:.1f}; {os.cpu_count()} cores, {torch.get_num_threads()} threads")
     print(f"CPU time a step: network {learning * 1e3:.0f} ms, reading {reading * 1e3:.0f} ms")

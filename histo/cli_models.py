@@ -159,7 +159,7 @@ def stress(
     device: Device = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run: 4 slides of 1400 px a test.")] = False,
     learning: Annotated[
-        bool, typer.Option("--learning", help="Also do the trainings of tests 33 to 36 and 38: hours.")
+        bool, typer.Option("--learning", help="Also do the trainings of tests 33, 34, 36 and 38: hours.")
     ] = False,
     note: Annotated[str | None, typer.Option(help="Write the table into the card of BUNDLE under this name.")] = None,
 ) -> None:

@@ -12,6 +12,7 @@ import histo
 from histo.console import out
 from histo.errors import HistoError
 
+EXTRAS = ("onnx", "onnxruntime", "simplejpeg", "timm", "tensorboard")
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "openslide-python", "openslide-bin", "numpy")
 
 
@@ -20,6 +21,7 @@ def examine() -> int:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("histo", lambda: f"{histo.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"),
         *((name, lambda name=name: version(name)) for name in PACKAGES),
+        ("extras", _extras),
         ("sqlite", lambda: f"{sqlite3.sqlite_version} (rollback journal is used)"),
         ("torchvision operators", _torchvision),
         ("device", _device),
@@ -34,6 +36,16 @@ def examine() -> int:
             broken += 1
             out.print(f"[red]broken [/red] {name}: {escape(str(error))}")
     return 2 if broken else 0
+
+
+def _extras() -> str:
+    def told(name: str) -> str:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            return f"{name} not installed"
+
+    return ", ".join(map(told, EXTRAS))
 
 
 def _torchvision() -> str:

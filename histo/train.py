@@ -35,6 +35,7 @@ from histo.learning.finish import settle_batchnorm, write_bundle
 from histo.learning.kept import Kept
 from histo.learning.losses import cell_loss
 from histo.learning.objective import Objective, make_optimiser
+from histo.learning.precision import settle_precision
 from histo.learning.preview import Estimate, estimate_run
 from histo.learning.run_folder import BUNDLE, LAST, UNFINISHED, describe_run, is_finished
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
@@ -54,7 +55,7 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
     scored by `histo.infer.predict_slide` itself. A run that was stopped goes on from its last epoch, a finished one
     stays as it is, another configuration is refused. Raises `UsageError`, `SlideError` or `TrainingDiverged`.
     """
-    run = out / config.name
+    run, config = out / config.name, settle_precision(config, pick_device(device))
     train_records, validation_records = _sides(config)
     describe_run(run, config, {"train": train_records, "validation": validation_records})
     if is_finished(run):
@@ -77,6 +78,7 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
 
     Trains and keeps nothing; the run's folder stays free for any configuration. Raises like `train`.
     """
+    config = settle_precision(config, pick_device(device))
     learn, validate = (open_all(side, config, say) for side in _sides(config))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     start = build_network(config)
@@ -90,7 +92,7 @@ def _open(
     """Open the slides to train and to validate on."""
     say(f"{len(train)} slides to train on, {len(validation)} to validate on")
     if find_spec("tensorboard") is None:
-        say("TensorBoard is not installed (pip install 'histo[tensorboard]'); metrics go to metrics.csv only")
+        say("TensorBoard is not installed (pip install tensorboard); metrics go to metrics.csv only")
     # Lightning's own lines (devices found, products offered) say nothing about the run.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     opened, held = (open_all(side, config, say) for side in (train, validation))
@@ -286,12 +288,9 @@ def _loggers(job: _Job) -> list[Logger]:
 def _trainer(job: _Job, keeper: _Keeper) -> lightning.Trainer:
     c, target = job.config, pick_device(job.device)
     on_gpu = target.type == "cuda"
-    options: dict[str, Any] = {
-        "devices": [target.index or 0] if on_gpu else 1,
-        "precision": "16-mixed" if on_gpu else "32-true",
-        "enable_progress_bar": sys.stdout.isatty(),
-        "log_every_n_steps": 1,
-    } | c.trainer
+    devices = [target.index or 0] if on_gpu else 1
+    ours = {"devices": devices, "enable_progress_bar": sys.stdout.isatty(), "log_every_n_steps": 1}
+    options: dict[str, Any] = {**ours, **c.trainer}
     own = [build_add_on(a, lightning.Callback, "callbacks") for a in c.callbacks]
     try:
         return lightning.Trainer(

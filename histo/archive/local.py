@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from histo.archive.examine import RunOptions, examine
@@ -59,6 +59,7 @@ def run_slides(
 ) -> list[SlideResult]:
     """Examine all slides into `out` and return their results; a slide done before, unchanged, is not computed again.
 
+    Lesions are in each slide's `result.json` and not in what is returned: the outlines of an archive fill the memory.
     Every slide gets its folder under `slides/`, its ledger row, and its line in `slides.csv` and `index.html`.
     Raises `ArchiveError` when the folder, the disk or the ledger stops the run, or another run owns the folder.
     """
@@ -101,7 +102,7 @@ class _Run:
         try:
             slides = [_Named(n, path, slide_id) for n, (path, slide_id) in enumerate(names.items(), start=1)]
             for step in (self._side_by_side if several else self._one_by_one)(slides, known, on_start):
-                results[step.number] = step.result
+                results[step.number] = replace(step.result, lesions=())
                 on_step(step)
         finally:
             # Also after Ctrl-C: the tables then say what is there.
@@ -256,7 +257,7 @@ class _Run:
     def _tabulate(self) -> None:
         """Write the tables over all slides that this model examined; results of two models are never mixed."""
         rows = [e for e in self.ledger.entries() if e.model == self.model.digest]
-        results = [r for e in rows if (r := self._stored(e)) is not None]
+        results = [replace(r, lesions=()) for e in rows if (r := self._stored(e)) is not None]
         write_slides(results, self.out / "slides.csv", {e.slide_id: e.seconds for e in rows})
         write_index(results, self.out / "index.html", "histo results")
 

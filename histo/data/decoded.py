@@ -20,9 +20,9 @@ class DecodedLevel:
     decode the same block write the same bytes.
     """
 
-    def __init__(self, slide: Slide, plan: ReadPlan, folder: Path) -> None:
-        self._slide, self._plan = slide, plan
-        self._down = slide.pyramid.downsamples[plan.level]
+    def __init__(self, slide: Slide, level: int, folder: Path) -> None:
+        self._slide, self._level = slide, level
+        self._down = slide.pyramid.downsamples[level]
         width, height = (round_px(side / self._down) for side in slide.pyramid.size_level0_px)
         rows, columns = -(-height // BLOCK_PX), -(-width // BLOCK_PX)
         # Opened unnamed: nothing is left to clean up, even after a kill.
@@ -32,20 +32,24 @@ class DecodedLevel:
         with tempfile.TemporaryFile(dir=folder) as file:
             self._done = np.memmap(file, np.uint8, "w+", shape=(rows, columns))
 
-    def read_tile(self, position_level0_px: tuple[int, int]) -> Rgb:
+    def read_tile(self, position_level0_px: tuple[int, int], plan: ReadPlan) -> Rgb:
         """Read one tile (S, S, 3) uint8 as `Slide.read_tile` does, its corner rounded to a pixel of the level.
+
+        What is planned at another level is read from the slide.
 
         Raises `SlideFailed` (`unreadable`) where the file is damaged.
         """
+        if plan.level != self._level:
+            return self._slide.read_tile(position_level0_px, plan)
         left, top = (round_px(v / self._down) for v in position_level0_px)
-        width, height = self._plan.size_read_px
+        width, height = plan.size_read_px
         rows, columns = self._pixels.shape[:2]
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, columns), min(top + height, rows)
         region = np.full((height, width, _CHANNELS), 255, np.uint8)
         if x0 < x1 and y0 < y1:
             self._decode(x0, y0, x1, y1)
             region[y0 - top : y1 - top, x0 - left : x1 - left] = self._pixels[y0:y1, x0:x1]
-        side = self._plan.size_tile_px
+        side = plan.size_tile_px
         if (width, height) == (side, side):
             return region
         return np.asarray(cv2.resize(region, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
@@ -58,6 +62,6 @@ class DecodedLevel:
                     continue
                 y, x = row * BLOCK_PX, column * BLOCK_PX
                 corner = round_px(x * self._down), round_px(y * self._down)
-                block = self._slide.read(corner, self._plan.level, (BLOCK_PX, BLOCK_PX))
+                block = self._slide.read(corner, self._level, (BLOCK_PX, BLOCK_PX))
                 self._pixels[y : y + BLOCK_PX, x : x + BLOCK_PX] = block
                 self._done[row, column] = 1

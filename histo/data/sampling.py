@@ -1,5 +1,6 @@
 """Labelled slides and the tiles that an epoch draws from them; the same seed and epoch draw the same tiles."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,14 +51,12 @@ class LabelledSlide:
 
     def read_tile(self, position_level0_px: tuple[int, int]) -> NDArray[np.uint8]:
         """Read a tile (S, S, 3) uint8 as the network sees it, decoded before where there is such a store."""
-        if self.decoded is not None:
-            return self.stain_norm.apply(self.decoded.read_tile(position_level0_px))
         return self.normalised.read_tile(position_level0_px, self.tiles.plan)
 
     @property
     def normalised(self) -> NormalisedReader:
-        """What reads any tiles of the slide as the network sees them."""
-        return NormalisedReader(self.slide, self.stain_norm)
+        """What reads any tiles of the slide as the network sees them, decoded before where there is such a store."""
+        return NormalisedReader(self.decoded or self.slide, self.stain_norm)
 
 
 def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float) -> list[LabelledSlide]:
@@ -67,7 +66,9 @@ def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float
     for slide in slides:
         width, height = slide.tiles.plan.size_read_px
         left -= 3.0 * width * height * len(slide.tiles)
-        kept.append(replace(slide, decoded=DecodedLevel(slide.slide, slide.tiles.plan, folder)) if left >= 0 else slide)
+        kept.append(
+            replace(slide, decoded=DecodedLevel(slide.slide, slide.tiles.plan.level, folder)) if left >= 0 else slide
+        )
     return kept
 
 
@@ -197,7 +198,8 @@ def draw_epoch(slides: Sequence[LabelledSlide], count: int, lesion_share: float,
 def choose_by_patient(slides: Sequence[LabelledSlide], among: Sequence[int], rng: np.random.Generator) -> int:
     """Choose one of the slides `among`, every patient as likely as any other however many slides he has."""
     patients = [slides[s].record.patient for s in among]
-    weight = np.array([1 / patients.count(p) for p in patients])
+    slides_of = Counter(patients)
+    weight = np.array([1 / slides_of[p] for p in patients])
     return int(rng.choice(among, p=weight / weight.sum()))
 
 

@@ -18,6 +18,7 @@ from histo.learning.bags import LABELLED, Found, StepSample, StepTiles, draw_ste
 from histo.learning.calibration import kept_of_start
 from histo.learning.objective import Objective
 from histo.learning.pictures import draw_tiles
+from histo.learning.precision import half_precision
 from histo.learning.start import Start
 from histo.learning.validation import ValidationTiles
 from histo.models.classifier import TileClassifier
@@ -64,7 +65,7 @@ def estimate_run(
         if number == 0:
             picture = _draw(run, config, slides, samples)
         begun = time.perf_counter()
-        _learn(trial, objective, samples, device)
+        _learn(trial, objective, samples, config, device)
         learning.append(time.perf_counter() - begun)
     # The first step warms up caches and thread pools.
     read, learn = (float(np.median(times[1:] or times)) for times in (reading, learning))
@@ -91,10 +92,17 @@ def _scored_tiles(slides: Sequence[LabelledSlide], config: TrainConfig) -> float
     return weak / config.weak.refresh_epochs + (hard / every if every else 0)
 
 
-def _learn(network: TileClassifier, objective: Objective, samples: list[StepSample], device: torch.device) -> None:
+def _learn(
+    network: TileClassifier,
+    objective: Objective,
+    samples: list[StepSample],
+    config: TrainConfig,
+    device: torch.device,
+) -> None:
     parts = [torch.from_numpy(np.stack([s[i] for s in samples])) for i in range(3)]
     batch = [p.to(device) for p in (*parts, torch.tensor([s[3] for s in samples]))]
-    loss, _ = objective(network, batch)
+    with half_precision(config, device):
+        loss, _ = objective(network, batch)
     if not torch.isfinite(loss):
         raise UsageError("the loss of the first batch is no number; look at network.mean and network.std")
     if loss.requires_grad:

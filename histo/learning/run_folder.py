@@ -36,8 +36,7 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
     begun = any((run / part).exists() for part in ("checkpoints", "folds", BUNDLE))
     written, splits = run / "config.yaml", run / "splits.csv"
     before = (written.read_text(encoding="utf-8") if written.exists() else "") if begun else text
-    # A finished run needs its start no more, and `shipped` may be another model by now.
-    if before != text and not (is_finished(run) and before.endswith(resolved(config))):
+    if before != text and not (is_finished(run) and _same_training(before, config)):
         raise UsageError(
             f"{run} holds a run with another configuration or start; give this one another `name` or move it away"
         )
@@ -46,6 +45,14 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
     if not is_finished(run):
         write_text(written, text)
         write_table(splits, SPLIT_COLUMNS, rows)
+
+
+def _same_training(before: str, config: TrainConfig) -> bool:
+    """Tell whether a finished run was this one; it needs neither its start nor its precision any more."""
+    then, now = yaml.safe_load(before), yaml.safe_load(resolved(config))
+    for found in (then, now):
+        found.get("trainer", {}).pop("precision", None)
+    return bool(then == now)
 
 
 def is_finished(run: Path) -> bool:

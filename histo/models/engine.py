@@ -89,7 +89,7 @@ class Engines:
         if self.wanted not in get_args(EngineName):
             raise UsageError(f"--engine {self.wanted!r} is not an engine; use {', '.join(get_args(EngineName))}")
         if self.wanted == "onnx" and not has_onnx():
-            raise UsageError("--engine onnx needs ONNX Runtime; install histo[fast], or use --engine torch")
+            raise UsageError("--engine onnx needs ONNX Runtime; install onnx and onnxruntime, or use --engine torch")
         self.kind = device_kind(self.device)
 
     @cached_property
@@ -186,7 +186,9 @@ def _pick(engines: Engines, sample: Sample) -> Engine:
     if engines.wanted == "torch":
         return _torch(engines, cores, "asked for")
     if not has_onnx():
-        return _torch(engines, cores, "ONNX Runtime, which is faster on a CPU, is not installed (histo[fast])")
+        return _torch(
+            engines, cores, "ONNX Runtime, which is faster on a CPU, is not installed (pip install onnx onnxruntime)"
+        )
     from histo.models.engine_onnx import OnnxEngine, ParityError
 
     try:

@@ -34,9 +34,7 @@ def build_timm_trunk(backbone: str, stride_px: int, pretrained: bool, probe_px: 
     try:
         import timm
     except ImportError as error:
-        raise UsageError(
-            f"backbone {backbone} needs timm, which is not installed; pip install 'histo[timm]'"
-        ) from error
+        raise UsageError(f"backbone {backbone} needs timm, which is not installed; pip install timm") from error
     name = backbone.removeprefix(PREFIX)
     if name not in timm.list_models():
         near = timm.list_models(f"*{name}*")[:5]

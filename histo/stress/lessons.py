@@ -33,7 +33,7 @@ def command(kit: Kit, arms: Sequence[str], seeds: int) -> list[str]:
     """Return the command that does the trainings of some arms from the model, and keeps them beside the stress test."""
     return [
         "python", "bench/learning_curve.py", "--arms", *arms, "--seeds", *(str(k + 1) for k in range(seeds)),
-        "--set", f"network.start={kit.model.folder}", "--out", str(kit.out / "learning"),
+        "--set", f"network.start={kit.model.folder.resolve()}", "--out", str(kit.out / "learning"),
         "--cohorts", str(kit.out / "learning"),
     ]  # fmt: skip
 

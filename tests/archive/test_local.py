@@ -79,6 +79,15 @@ def test_done_slides_are_kept_and_changed_ones_computed_again(slides, tmp_path, 
     assert not any(s.kept for s in steps)
 
 
+def test_outlines_are_left_on_the_disk(slides, tmp_path, colour_model):
+    """Regression: a run kept the outlines of all its slides in memory, megabytes for a slide full of bone."""
+    results, steps = run([slides], tmp_path / "out", colour_model)
+    assert [len(r.lesions) for r in results] == [0, 0, 0]
+    for step in steps:
+        stored = load_result(tmp_path / "out" / "slides" / step.result.slide_id / "result.json")
+        assert stored.lesions == step.result.lesions != ()
+
+
 def test_a_result_file_that_was_touched_is_computed_again(slides, tmp_path, colour_model):
     out = tmp_path / "out"
     run([slides], out, colour_model)

@@ -1,4 +1,6 @@
 import json
+import os
+import time
 
 import pytest
 
@@ -55,6 +57,18 @@ def test_results_of_other_slides_with_the_same_names_are_not_taken(make_cohort, 
     cohort = read_cohort(out, other / "slides.csv")
     assert [c.status for c in cohort.cases] == ["missing", "done", "missing"]
     assert cohort.foreign == 2
+
+
+def test_a_slide_that_was_replaced_since_its_result_is_refused(make_cohort, made):
+    """Regression: a cohort made anew under the same paths was judged by the results of the slides before."""
+    out, manifest = make_cohort([made("normal", "normal"), made("normal", "normal")])
+    slide, later = manifest.parent / "s1.svs", time.time() + 60
+    os.utime(slide, (later, later))
+    assert all(c.result for c in read_cohort(out, manifest).cases)  # touched, and the same
+    slide.write_bytes(b"another slide")
+    os.utime(slide, (later, later))
+    with pytest.raises(UsageError, match=r"s1.svs is another file than the one .* run histo infer on it again"):
+        read_cohort(out, manifest)
 
 
 def test_results_of_moved_slides_are_found_by_name(make_cohort, made):

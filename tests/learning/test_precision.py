@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from histo.learning import precision
+from histo.learning.precision import half_precision, settle_precision
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        ({}, "32-true"),
+        ({"avx2": True}, "32-true"),
+        ({"avx512_bf16": True}, "bf16-mixed"),
+        ({"amx_bf16": True}, "bf16-mixed"),
+    ],
+)
+def test_half_precision_is_taken_where_the_processor_computes_in_it(able, expected, small_training, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert settle_precision(small_training(), CPU).trainer["precision"] == expected
+    assert settle_precision(small_training(), GPU).trainer["precision"] == "16-mixed"
+
+
+def test_a_torch_that_cannot_tell_trains_in_single_precision(small_training, monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert settle_precision(small_training(), CPU).trainer["precision"] == "32-true"
+
+
+def test_what_is_asked_for_is_kept_beside_other_options(small_training, monkeypatch):
+    monkeypatch.setattr(precision, "_fastest", lambda device: "bf16-mixed")
+    asked = small_training("trainer={precision: 32-true, accumulate_grad_batches: 2}")
+    assert settle_precision(asked, CPU) is asked
+    beside = settle_precision(small_training("trainer={accumulate_grad_batches: 2}"), CPU)
+    assert beside.trainer == {"accumulate_grad_batches": 2, "precision": "bf16-mixed"}
+
+
+@pytest.mark.parametrize(("asked", "dtype"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
+def test_the_dry_run_computes_as_the_training_will(asked, dtype, small_training):
+    config = small_training(f"trainer={{precision: {asked}}}")
+    with half_precision(config, CPU):
+        assert torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)).dtype == dtype
