@@ -1,5 +1,6 @@
 """In which numbers a network learns: half precision where the device computes in it, single precision elsewhere."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -29,5 +30,5 @@ def _fastest(device: torch.device) -> str:
     if device.type == "cuda":
         return "16-mixed"
     # Without instructions for it bfloat16 is slower than single precision. Older torch can't tell.
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+    able: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16-mixed" if able.get("avx512_bf16") or able.get("amx_bf16") else "32-true"
