@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import histo
 from histo.data.overview import read_overview
 from histo.data.slide import Slide, check_mpp, open_slide
-from histo.data.stain_norm import Density, density_of
+from histo.data.stain_norm import Density, density_of, stain_norm_of
 from histo.data.tiff_blocks import open_blocks
 from histo.data.tiles import TileDataset, sample_tiles, stream_batches
 from histo.data.tissue import Tissue, find_tissue
@@ -43,6 +43,7 @@ from histo.results import (
     SlideMap,
     SlidePrediction,
     SlideResult,
+    StainGains,
     Status,
     to_json,
 )
@@ -69,6 +70,7 @@ class Inspection:
     tissue_mm2: float
     excluded_mm2: float
     density: Density | None
+    gains: StainGains | None
     tiles: int
     reason: Reason | None
     review: tuple[Reason, ...]
@@ -124,6 +126,7 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
             float(tissue_mm2),
             float(excluded_mm2),
             density_of(slide, overview, tissue),
+            stain_norm_of(slide, overview, tissue, model.card.tile).used,
             count,
             reason,
             area_reasons(Areas(tissue_mm2, tissue_mm2 - excluded_mm2, 0.0, excluded_mm2), model.card.rule),

@@ -9,6 +9,7 @@ from histo.config import TileConfig
 from histo.console import out
 from histo.data.stain_norm import Density
 from histo.errors import SlideError
+from histo.export.checks import gains_in_words
 from histo.files import whole
 from histo.infer import Inspection, inspect_slide, load_model
 
@@ -60,6 +61,7 @@ def _print(seen: Inspection, tile: TileConfig) -> None:
         "scanned": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px),
         "tissue": f"{seen.tissue_mm2:.3f} mm², of which {seen.excluded_mm2:.3f} mm² under ink",
         "stain": _stain(seen.density, tile),
+        "gains": f"optical density is multiplied by {gains_in_words(seen.gains)}",
         "tiles": f"{seen.tiles} at {tile.mpp:g} µm per pixel",
         "verdict": _verdict(seen),
     }

@@ -104,6 +104,7 @@ def test_inspect_draws_the_tissue(painted, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0.5 x 0.5 µm per pixel, recorded" in done.stdout
     assert "; nuclei cannot be measured" in done.stdout  # it is painted without any
+    assert re.search(r"gains +optical density is multiplied by red \d\.\d\d, green", done.stdout)
     assert re.search(r"verdict +would go to review: little_tissue", done.stdout)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 

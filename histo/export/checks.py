@@ -20,13 +20,14 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
         ("Tissue out of focus", _share(checks.out_of_focus_share)),
         ("Middle width of round nuclei", nuclei),
         ("Tissue unlike the model's reference slides", foreign),
-        ("Optical density multiplied before the network saw it", _gains(result.stain_gains)),
+        ("Optical density multiplied before the network saw it", gains_in_words(result.stain_gains)),
     ]
 
 
-def _gains(gains: StainGains | None) -> str:
+def gains_in_words(gains: StainGains | None) -> str:
+    """Return what the optical density of a slide is multiplied by."""
     if gains is None:
-        return "by nothing: pixels as they are"
+        return "nothing; pixels stay as they are"
     channels = "red {:.2f}, green {:.2f}, blue {:.2f}".format(*gains.channels)
     return channels if gains.haematoxylin is None else f"{channels}; then haematoxylin {gains.haematoxylin:.2f}"
 

@@ -29,7 +29,7 @@ def test_what_could_not_be_measured_is_said(result):
 @pytest.mark.parametrize(
     ("gains", "words"),
     [
-        (None, "by nothing: pixels as they are"),
+        (None, "nothing; pixels stay as they are"),
         (StainGains((1.25, 0.5, 4.0)), "red 1.25, green 0.50, blue 4.00"),
         (StainGains((1.25, 0.5, 4.0), 0.801), "red 1.25, green 0.50, blue 4.00; then haematoxylin 0.80"),
     ],
