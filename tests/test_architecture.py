@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "console": RECORDS,
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),
     "labelling": ("console", "archive*", "infer", "data*", *RECORDS),
-    "inspection": ("console", "infer", "data*", *RECORDS),
+    "inspection": ("console", "infer", "data*", "export*", *RECORDS),
     "doctor": ("console", "infer", "data*", *RECORDS, "__init__"),
     "cli*": ("*",),
 }
