@@ -174,7 +174,8 @@ class _Training(lightning.LightningModule):
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
         tiles, fractions, weights, tissue, numbers = batch
-        logits = self.scored(tiles.permute(0, 3, 1, 2)).float()
+        with torch.autocast(self.device.type, enabled=False):  # as the start was, and as the bundle is scored
+            logits = self.scored(tiles.permute(0, 3, 1, 2)).float()
         self._check(cell_loss(logits, fractions, weights), "validation")
         self._meters.add(numbers, logits, fractions, weights, tissue)
 

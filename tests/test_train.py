@@ -161,6 +161,15 @@ def test_a_training_from_the_shipped_model_keeps_its_calibration_and_what_it_has
     assert any(line.startswith("calibration: Temperature") for line in said)
 
 
+def test_a_training_in_half_precision_is_measured_as_its_start_was(shipped_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("histo.train.conclude", lambda run, *a: finish(run))
+    learns_nothing = ("optimiser.epochs=1", "optimiser.learning_rate=1e-12", "averaging={ema: 0.0}")
+    config = shipped_config(*learns_nothing, "trainer={precision: bf16-mixed}", freeze="trunk")
+    train(config, tmp_path, device="cpu")
+    before, after = rows_of(tmp_path / config.name / "metrics.csv")
+    assert float(after["validation_loss"]) == pytest.approx(float(before["validation_loss"]), rel=1e-6)
+
+
 def test_folds_cannot_hold_out_what_their_start_has_seen(finished, small_training, tmp_path):
     run, _ = finished
     start = f"network={{backbone: mobilenet_v3_small, start: {run / 'bundle'}}}"
