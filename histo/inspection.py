@@ -37,7 +37,8 @@ def _stain(density: Density | None, tile: TileConfig) -> str:
     if density.nuclei is not None and tile.tissue_od is not None and tile.nuclear_od is not None:
         there = density.nuclei * tile.tissue_od[0] / red
         nuclei += f" ({there:.2f} at the density of this model's tissue, which asks {tile.nuclear_od:g})"
-    median = f"{red:.2f}, {green:.2f}, {blue:.2f} (red, green, blue; natural logarithm)"
+    median = f"{red:.3f}, {green:.3f}, {blue:.3f} (red, green, blue; natural logarithm"
+    median += ")" if tile.tissue_od is None else "; this model's {:.2f}, {:.2f}, {:.2f})".format(*tile.tissue_od)
     return f"median optical density of the tissue {median}; nuclei {nuclei}"
 
 
@@ -45,7 +46,7 @@ def _verdict(seen: Inspection) -> str:
     if seen.reason is not None:
         return f"refused: {seen.reason.code}: {seen.reason.message}"
     if seen.review:
-        return f"would go to review: {', '.join(reason.code for reason in seen.review)}"
+        return f"would go to review: {' '.join(f'{reason.code}: {reason.message}' for reason in seen.review)}"
     return "would be given; whether it needs review is seen when the slide is scored"
 
 

@@ -37,7 +37,7 @@ from histo.learning.losses import cell_loss
 from histo.learning.objective import Objective, make_optimiser
 from histo.learning.precision import settle_precision
 from histo.learning.preview import Estimate, estimate_run
-from histo.learning.run_folder import BUNDLE, LAST, UNFINISHED, describe_run, is_finished
+from histo.learning.run_folder import BUNDLE, LAST, UNFINISHED, begun_with, describe_run, is_finished
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
 from histo.learning.screening import add_to_run
 from histo.learning.start import Start, build_network, keep_frozen_still, weigh_start
@@ -55,7 +55,8 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
     scored by `histo.infer.predict_slide` itself. A run that was stopped goes on from its last epoch, a finished one
     stays as it is, another configuration is refused. Raises `UsageError`, `SlideError` or `TrainingDiverged`.
     """
-    run, config = out / config.name, settle_precision(config, pick_device(device))
+    run = out / config.name
+    config = settle_precision(config, pick_device(device), begun_with(run))
     train_records, validation_records = _sides(config)
     describe_run(run, config, {"train": train_records, "validation": validation_records})
     if is_finished(run):
@@ -125,7 +126,7 @@ def _make_bundle(job: _Job, bundle: Path) -> Path:
     lightning.seed_everything(job.config.seed, workers=True, verbose=False)
     with flushed_denormals():
         start = build_network(job.config)
-        job.say(f"starting {start.told}")
+        job.say(f"starting {start.told}, in {job.config.trainer.get('precision')}")
         if best_epoch := _fit(job, start):
             settle_batchnorm(start.network, job.train, job.validation, job.config, job.say)
     card = write_bundle(bundle, job.config, job.train, job.validation, start, best_epoch)
@@ -289,9 +290,8 @@ def _loggers(job: _Job) -> list[Logger]:
 def _trainer(job: _Job, keeper: _Keeper) -> lightning.Trainer:
     c, target = job.config, pick_device(job.device)
     on_gpu = target.type == "cuda"
-    devices = [target.index or 0] if on_gpu else 1
-    ours = {"devices": devices, "enable_progress_bar": sys.stdout.isatty(), "log_every_n_steps": 1}
-    options: dict[str, Any] = {**ours, **c.trainer}
+    ours = {"enable_progress_bar": sys.stdout.isatty(), "log_every_n_steps": 1}
+    options: dict[str, Any] = {"devices": [target.index or 0] if on_gpu else 1, **ours, **c.trainer}
     own = [build_add_on(a, lightning.Callback, "callbacks") for a in c.callbacks]
     try:
         return lightning.Trainer(

@@ -155,7 +155,8 @@ def _match(records: Sequence[SlideRecord], results: Sequence[tuple[Path, SlideRe
     """Give every slide its result: by path, else by the slide's name, else by the file's name where that is unique.
 
     Names are shared by chance, and by all cohorts of phantoms: what is matched by name must be the same file. Raises
-    `UsageError` for a slide at the path of a result that became another file since.
+    `UsageError` for a slide at the path of a result that became another file since; times would not tell that, copies
+    of either have new ones.
     """
     by_path = {str(Path(r.path).resolve()): (f, r) for f, r in results}
     by_id = {r.slide_id: (f, r) for f, r in results}
@@ -164,7 +165,7 @@ def _match(records: Sequence[SlideRecord], results: Sequence[tuple[Path, SlideRe
     matched = []
     for record in records:
         found = by_path.get(str(record.path.resolve()))
-        if found and _newer(record.path, found[0]) and not _same_file(record.path, found[1]):
+        if found and not _same_file(record.path, found[1]):
             raise UsageError(
                 f"{record.path} is another file than the one that {found[0].name} in the results was made of; "
                 "run histo infer on it again"
@@ -174,15 +175,6 @@ def _match(records: Sequence[SlideRecord], results: Sequence[tuple[Path, SlideRe
             found = named if named and _same_file(record.path, named[1]) else None
         matched.append(Case(record, found[1], found[0]) if found else Case(record, None))
     return matched
-
-
-def _newer(slide: Path, folder: Path) -> bool:
-    """Tell whether a slide was written or moved there after its result; only then it pays to read it all again."""
-    try:
-        then = (folder / "result.json").stat().st_mtime
-        return max(slide.stat().st_mtime, slide.stat().st_ctime) > then
-    except OSError:
-        return False
 
 
 def _same_file(path: Path, result: SlideResult) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -10,14 +11,16 @@ from histo.config import TrainConfig
 _MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
-def settle_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
-    """Return the configuration with `trainer.precision` in it: as given, or the fastest that the device computes in.
+def settle_precision(config: TrainConfig, device: torch.device, before: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Return the configuration with `trainer.precision` in it: as given, else the fastest that the device computes in.
 
-    So it stands in the run's `config.yaml` and in the card, and no run goes on in other numbers than it began with.
+    So it stands in the run's `config.yaml` and in the card. `before` is the configuration that a run was begun with: it
+    goes on in the same numbers, wherever that is.
     """
     if "precision" in config.trainer:
         return config
-    return config.model_copy(update={"trainer": {**config.trainer, "precision": _fastest(device)}})
+    chosen = _fastest(device) if before is None else before.get("trainer", {}).get("precision")
+    return config.model_copy(update={"trainer": {**config.trainer, "precision": chosen}}) if chosen else config
 
 
 def half_precision(config: TrainConfig, device: torch.device) -> AbstractContextManager[object]:

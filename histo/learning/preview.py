@@ -129,7 +129,10 @@ def _draw(run: Path, config: TrainConfig, slides: Sequence[LabelledSlide], sampl
 def _tell(found: Estimate, config: TrainConfig, say: Callable[[str], None]) -> None:
     folds = config.cross_validation.folds
     times = f" x {folds + 1} trainings" if folds else ""
-    say(f"a step: {found.seconds_to_read:.2f} s to read and augment, {found.seconds_to_learn:.2f} s to learn")
+    say(
+        f"a step: {found.seconds_to_read:.2f} s to read and augment, {found.seconds_to_learn:.2f} s to learn "
+        f"in {config.trainer['precision']}"
+    )
     say(
         f"about {found.seconds / 60:.1f} min: {found.steps} steps x {config.optimiser.epochs} epochs{times}, with "
         "validation; the verdicts on held-out slides come on top"

@@ -33,12 +33,13 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
     text = (f"# network.start is the model {start.digest}\n" if start else "") + resolved(config)
     run.mkdir(parents=True, exist_ok=True)
     rows = [[*_identity(r), side] for side, records in sides.items() for r in records]
-    begun = any((run / part).exists() for part in ("checkpoints", "folds", BUNDLE))
+    begun = _is_begun(run)
     written, splits = run / "config.yaml", run / "splits.csv"
     before = (written.read_text(encoding="utf-8") if written.exists() else "") if begun else text
-    if before != text and not (is_finished(run) and _same_training(before, config)):
+    # A finished run needs its start no more, and `shipped` may be another model by now.
+    if before != text and not (is_finished(run) and before.endswith(resolved(config))):
         raise UsageError(
-            f"{run} holds a run with another configuration or start; give this one another `name` or move it away"
+            f"{run} holds a run that {_difference(before, config)}; give this one another `name` or move it away"
         )
     if begun and _rows(splits) != rows:
         raise UsageError(f"{run} holds a run on other slides or outlines; give this one another `name` or move it away")
@@ -47,12 +48,33 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
         write_table(splits, SPLIT_COLUMNS, rows)
 
 
-def _same_training(before: str, config: TrainConfig) -> bool:
-    """Tell whether a finished run was this one; it needs neither its start nor its precision any more."""
-    then, now = yaml.safe_load(before), yaml.safe_load(resolved(config))
-    for found in (then, now):
-        found.get("trainer", {}).pop("precision", None)
-    return bool(then == now)
+def begun_with(run: Path) -> dict[str, Any] | None:
+    """Return the configuration that a run was begun with; None where nothing was begun."""
+    if not _is_begun(run) or not (run / "config.yaml").exists():
+        return None
+    found: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def _is_begun(run: Path) -> bool:
+    return any((run / part).exists() for part in ("checkpoints", "folds", BUNDLE))
+
+
+def _difference(before: str, config: TrainConfig) -> str:
+    """Say in what a run's configuration differs, by the first keys that do."""
+    then, now = (_flat(yaml.safe_load(text) or {}) for text in (before, resolved(config)))
+    keys = [key for key in [*now, *(k for k in then if k not in now)] if then.get(key) != now.get(key)]
+    if not keys:
+        return "began with another start"
+    told = ", ".join(f"{key} is {then.get(key, 'not there')} and not {now.get(key, 'there')}" for key in keys[:3])
+    return f"has another configuration: {told}{', and more' if len(keys) > 3 else ''}"
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in section.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def is_finished(run: Path) -> bool:

@@ -112,7 +112,7 @@ def test_the_longest_lesions_are_listed_and_the_others_counted(prediction, tmp_p
 
 def test_no_lesions_and_no_evidence_are_said(make, tmp_path):
     text = _page(make(without=("lesions",)), tmp_path).text
-    assert "None large enough to count." in text
+    assert "nothing is both large and strong enough to count." in text
     assert "Strongest evidence" not in text
 
 

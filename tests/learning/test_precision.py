@@ -35,6 +35,16 @@ def test_what_is_asked_for_is_kept_beside_other_options(small_training, monkeypa
     assert beside.trainer == {"accumulate_grad_batches": 2, "precision": "bf16-mixed"}
 
 
+def test_a_run_goes_on_in_the_numbers_that_it_began_with(small_training):
+    before = {"trainer": {"precision": "64-true"}}
+    assert settle_precision(small_training(), CPU, before).trainer == {"precision": "64-true"}
+    assert settle_precision(small_training("trainer={precision: 32-true}"), CPU, before).trainer == {
+        "precision": "32-true"
+    }
+    of_an_earlier_version = small_training()
+    assert settle_precision(of_an_earlier_version, CPU, {"trainer": {}}) is of_an_earlier_version
+
+
 @pytest.mark.parametrize(("asked", "dtype"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
 def test_the_dry_run_computes_as_the_training_will(asked, dtype, small_training):
     config = small_training(f"trainer={{precision: {asked}}}")

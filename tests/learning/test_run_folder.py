@@ -6,7 +6,7 @@ import pytest
 
 from histo.config import load_config
 from histo.errors import UsageError
-from histo.learning.run_folder import BUNDLE, UNFINISHED, describe_run, finish, is_finished
+from histo.learning.run_folder import BUNDLE, UNFINISHED, begun_with, describe_run, finish, is_finished
 from histo.models.bundle import CARD
 
 
@@ -20,14 +20,14 @@ def test_another_start_under_the_same_name_is_another_run(small_training, tmp_pa
     describe_run(tmp_path, config, {})
     assert load_config(tmp_path / "config.yaml").optimiser == config.optimiser
     started.digest = "bb" * 32
-    with pytest.raises(UsageError, match="another configuration or start"):
+    with pytest.raises(UsageError, match="began with another start"):
         describe_run(tmp_path, config, {})
     (tmp_path / BUNDLE).mkdir()
     (tmp_path / BUNDLE / CARD).write_text("{}")
     describe_run(tmp_path, config, {})
     assert "aa" * 32 in (tmp_path / "config.yaml").read_text(), "a finished run says what it was started from"
     (tmp_path / "checkpoints").rmdir()
-    with pytest.raises(UsageError, match="another configuration or start"):
+    with pytest.raises(UsageError, match="another configuration: seed is 1 and not 7; give"):
         describe_run(tmp_path, small_training("seed=7"), {})
 
 
@@ -45,3 +45,16 @@ def test_a_bundle_bears_its_name_once_it_is_whole(tmp_path):
     finish(tmp_path)
     assert is_finished(tmp_path)
     assert not (tmp_path / UNFINISHED).exists()
+
+
+def test_what_a_run_was_begun_with_is_known_once_something_is_learnt(small_training, tmp_path):
+    config = small_training("trainer={precision: bf16-mixed}")
+    describe_run(tmp_path, config, {})
+    assert begun_with(tmp_path) is None
+    (tmp_path / "checkpoints").mkdir()
+    assert begun_with(tmp_path)["trainer"] == {"precision": "bf16-mixed"}
+    other = small_training("trainer={precision: 32-true}", "optimiser.epochs=7")
+    with pytest.raises(
+        UsageError, match=r"optimiser\.epochs is \d and not 7, trainer.precision is bf16-mixed and not 32"
+    ):
+        describe_run(tmp_path, other, {})
