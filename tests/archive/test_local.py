@@ -275,8 +275,11 @@ def test_killed_at_any_moment_it_goes_on_with_the_unfinished_slides(slides, tmp_
     _, after = run([slides], out, colour_model)
     assert all(s.kept for s in after)
     unbroken, _ = run([slides], tmp_path / "unbroken", colour_model)
-    stored = [load_result(out / "slides" / r.slide_id / "result.json") for r in unbroken]
-    assert [replace(s, path="") for s in stored] == [replace(u, path="") for u in unbroken]
+    both = (
+        [load_result(o / "slides" / r.slide_id / "result.json") for r in unbroken] for o in (out, tmp_path / "unbroken")
+    )
+    stored, whole = ([replace(s, path="") for s in results] for results in both)
+    assert stored == whole
     assert not list((out / "slides").glob(".*"))
 
 

@@ -40,7 +40,7 @@ def test_without_timm_the_message_says_how_to_get_it(monkeypatch):
 
     real = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UsageError, match=r"needs timm, which is not installed; pip install 'histo\[timm\]'"):
+    with pytest.raises(UsageError, match=r"needs timm, which is not installed; pip install timm"):
         build_trunk("timm:resnet18", 16)
 
 
