@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import itertools
 import json
+import logging
 import os
 import shutil
 import socket
@@ -31,6 +32,7 @@ from histo.models.engine import Engines
 from histo.opening import Opened, open_for
 from histo.results import SlideResult, load_result
 
+log = logging.getLogger("histo")
 TEMPORARY = ".tmp-"
 FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk or a network may have been the cause
 
@@ -277,7 +279,8 @@ def _result(ready: "Future[Prepared]") -> Prepared:
         return ready.result()
     except (HistoError, OSError):
         raise
-    except Exception:
+    except Exception as error:
+        log.debug("a slide could not be opened ahead, and is opened again: %r", error)
         return None, None
 
 

@@ -66,9 +66,8 @@ def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float
     for slide in slides:
         width, height = slide.tiles.plan.size_read_px
         left -= 3.0 * width * height * len(slide.tiles)
-        kept.append(
-            replace(slide, decoded=DecodedLevel(slide.slide, slide.tiles.plan.level, folder)) if left >= 0 else slide
-        )
+        store = DecodedLevel(slide.slide, slide.tiles.plan.level, folder) if left >= 0 else None
+        kept.append(replace(slide, decoded=store))
     return kept
 
 

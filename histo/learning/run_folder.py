@@ -49,10 +49,19 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
 
 
 def begun_with(run: Path) -> dict[str, Any] | None:
-    """Return the configuration that a run was begun with; None where nothing was begun."""
-    if not _is_begun(run) or not (run / "config.yaml").exists():
+    """Return the configuration that a run was begun with; None where nothing was begun.
+
+    Raises `UsageError` where the file was damaged since.
+    """
+    written = run / "config.yaml"
+    if not _is_begun(run) or not written.exists():
         return None
-    found: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    try:
+        found = yaml.safe_load(written.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = error
+    if not isinstance(found, dict):
+        raise UsageError(f"{written} is no configuration any more; move {run} away, or give another `name`")
     return found
 
 
