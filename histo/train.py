@@ -203,17 +203,18 @@ class _Keeper(lightning.Callback):
         self.best, self._path = Best(job.config.stop), job.folder / LAST
 
     def state_dict(self) -> dict[str, Any]:
-        return self.best.state
+        return {"best": self.best.state, "rows": self.diary.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best.state = state_dict
+        self.best.state = state_dict["best"]
+        self.diary.restore(state_dict["rows"])
 
     def was_over(self, checkpoint: Path, epochs: int) -> bool:
         """Tell whether a run had come to its end, and take its best weights then: nothing is left to train."""
         kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        state: dict[str, Any] = kept["callbacks"][self.state_key]
-        over = bool(state["stopped"]) or int(kept["epoch"]) + 1 >= epochs
-        self.best.state = state if over else self.best.state
+        state = kept["callbacks"][self.state_key]
+        if over := bool(state["best"]["stopped"]) or int(kept["epoch"]) + 1 >= epochs:
+            self.load_state_dict(state)
         return over
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -226,12 +227,12 @@ class _Keeper(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, _Training)
-        metrics, epoch = trainer.callback_metrics, trainer.current_epoch
-        stop = self.best.judge(epoch + 1, metrics, pl_module.scored.state_dict())
+        metrics, done = trainer.callback_metrics, trainer.current_epoch + 1
+        trainer.should_stop |= self.best.judge(done, metrics, pl_module.scored.state_dict())
+        self.diary.note(done, metrics)
+        trainer.save_checkpoint(self._path)  # first: whoever stops a training at the line of an epoch keeps that epoch
         if trainer.is_global_zero:
-            self.diary.end(epoch, metrics)
-        trainer.save_checkpoint(self._path)
-        trainer.should_stop = trainer.should_stop or stop
+            self.diary.end(done)
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
@@ -262,8 +263,7 @@ class _Tiles(lightning.LightningDataModule):
         module = trainer.lightning_module
         assert isinstance(module, _Training)
         self._found = look_over(module.scored, slides, c, trainer.current_epoch, self._found)
-        part = (trainer.global_rank, trainer.world_size)
-        steps = draw_steps(slides, c, trainer.current_epoch, self._found, part)
+        steps = draw_steps(slides, c, trainer.current_epoch, self._found, (trainer.global_rank, trainer.world_size))
         numbers = iter(range(sum(map(len, steps))))
         tiles = StepTiles(slides, [tile for step in steps for tile in step], c.classes.names, self._augment)
         return self._loader(tiles, batch_sampler=[[next(numbers) for _ in step] for step in steps])

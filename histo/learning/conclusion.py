@@ -34,6 +34,7 @@ from histo.statistics import clopper_pearson
 
 VALIDATION = "validation"
 SHOWN = 12
+NO_DEVICE = "Research use only. Not a medical device. No figure here replaces a test on patients kept aside."
 
 Fit = Callable[[Path, Sequence[LabelledSlide], Sequence[LabelledSlide]], Path]
 Say = Callable[[str], None]
@@ -104,11 +105,13 @@ def conclude(
     draw_confusion(held, labels, f"{how} verdicts, {len(held)} slides", run / "confusion.png")
     slides = [*trained, *validation]
     found = audit([s.record for s in slides], [s.traits for s in slides], config.seed)
-    for warning in found.warnings:
-        say(f"warning: {warning}")
     card = load_model(bundle).card
+    known = known_to_start(card.training, [s.record.patient for s in validation])
+    warnings = [*found.warnings, *_flattered(known, bool(out_of_fold))]
+    for warning in warnings:
+        say(f"warning: {warning}")
     sections = [
-        _warnings(found, bool(out_of_fold), known_to_start(card.training, [s.record.patient for s in validation])),
+        Section("Warnings", [NO_DEVICE], points=warnings, is_warning=True),
         _slides(config, trained, validation),
         _figures(held, labels, how),
         Section("Learning", [_how_trained(card.training), card.calibration.in_words], pictures=["learning_curves.png"]),
@@ -133,8 +136,9 @@ def _note(bundle: Path, rows: Sequence[Held]) -> None:
     save_bundle(bundle, card, model.network)
 
 
-def _warnings(found: Audit, cross_validated: bool, known: Sequence[str]) -> Section:
-    told = list(found.warnings)
+def _flattered(known: Sequence[str], cross_validated: bool) -> list[str]:
+    """Return why the figures on the validation slides are too good; `known` are patients that the start learnt from."""
+    told = []
     if known:
         told.append(
             f"The model that this one started from has learnt from {len(known)} of the validation patients, or from "
@@ -145,8 +149,7 @@ def _warnings(found: Audit, cross_validated: bool, known: Sequence[str]) -> Sect
             "The validation slides chose the best epoch, so their figures flatter; set cross_validation.folds for "
             "out-of-fold figures, and keep test patients aside."
         )
-    intro = "Research use only. Not a medical device. No figure here replaces a test on patients kept aside."
-    return Section("Warnings", [intro], points=told, is_warning=True)
+    return told
 
 
 def _slides(config: TrainConfig, trained: Sequence[LabelledSlide], validation: Sequence[LabelledSlide]) -> Section:

@@ -1,6 +1,5 @@
 """The diary of a run: metrics.csv with a row an epoch (0 is the start), the time left, and the best epoch so far."""
 
-import csv
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,36 +21,45 @@ class Diary:
         self._path, self._say, self._epochs = path, say, epochs
         self._started = self._told = time.monotonic()
         self._first = 0
-        self._rows: list[dict[str, str]] = []
+        self.rows: list[dict[str, str]] = []  # one an epoch
 
     def begin(self, epoch: int) -> None:
-        """Start, or go on after `epoch` finished epochs; rows that a stopped run wrote later are dropped."""
+        """Start, or go on after `epoch` finished epochs."""
         self._started, self._first = time.monotonic(), epoch
-        if epoch and self._path.exists():
-            with open(self._path, encoding="utf-8", newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epoch]
+
+    def restore(self, rows: list[dict[str, str]]) -> None:
+        """Go on from the rows of a checkpoint; metrics.csv may lack the last one, if a kill came between the two."""
+        self.rows = rows
+        if rows:
+            self._write()
 
     def before(self, metrics: Mapping[str, float]) -> None:
         """Write the row of the start, as epoch 0, and say it."""
-        self._say(f"before training: {self._row(0, metrics)}")
+        self.note(0, metrics)
+        self._write()
+        self._say(f"before training: {self._words()}")
 
     def step(self, epoch: int, step: int, steps: int) -> None:
         """Say how far the epoch is, if nothing was said for a while."""
         if time.monotonic() - self._told >= SILENCE_S:
             self._say(f"epoch {epoch + 1}/{self._epochs}, step {step}/{steps}; {self._left(epoch + step / steps)}")
 
-    def end(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Write the row of an epoch that is over and say it."""
-        done = epoch + 1
-        self._say(f"epoch {done}/{self._epochs}: {self._row(done, metrics)}; {self._left(done)}")
+    def note(self, done: int, metrics: Mapping[str, Any]) -> None:
+        """Keep the row of the state after `done` epochs; nothing is written or said before the checkpoint is."""
+        self.rows.append({"epoch": str(done), **{name: f"{float(v):.6g}" for name, v in sorted(metrics.items())}})
 
-    def _row(self, epoch: int, metrics: Mapping[str, Any]) -> str:
-        """Write metrics.csv with one row more, and return that row in words; the start lacks what training measures."""
-        values = {name: f"{float(value):.6g}" for name, value in sorted(metrics.items())}
-        self._rows.append({"epoch": str(epoch), **values})
-        names = list(self._rows[-1])
-        write_table(self._path, names, [[row.get(name, "") for name in names] for row in self._rows])
-        return ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in values.items())
+    def end(self, done: int) -> None:
+        """Write the row that was noted last, after `done` epochs, and say it."""
+        self._write()
+        self._say(f"epoch {done}/{self._epochs}: {self._words()}; {self._left(done)}")
+
+    def _write(self) -> None:
+        names = list(self.rows[-1])  # the row of the start lacks what training measures
+        write_table(self._path, names, [[row.get(name, "") for name in names] for row in self.rows])
+
+    def _words(self) -> str:
+        measured = [(name, value) for name, value in self.rows[-1].items() if name != "epoch"]
+        return ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in measured)
 
     def _left(self, done: float) -> str:
         self._told = time.monotonic()

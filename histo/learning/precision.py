@@ -7,19 +7,29 @@ from typing import Any
 import torch
 
 from histo.config import TrainConfig
+from histo.errors import UsageError
 
 _MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+# As Lightning names them; what is kept of a training is in single precision, so weights in half are none of them.
+_KNOWN = ("32-true", "64-true", *_MIXED)
+_SHORT = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 def settle_precision(config: TrainConfig, device: torch.device, before: Mapping[str, Any] | None = None) -> TrainConfig:
     """Return the configuration with `trainer.precision` in it: as given, else the fastest that the device computes in.
 
     So it stands in the run's `config.yaml` and in the card. `before` is the configuration that a run was begun with: it
-    goes on in the same numbers, wherever that is.
+    goes on in the same numbers, wherever that is. Raises `UsageError` for numbers that no training is in.
     """
-    if "precision" in config.trainer:
-        return config
-    chosen = _fastest(device) if before is None else before.get("trainer", {}).get("precision")
+    asked = config.trainer.get("precision")
+    if asked is not None:
+        chosen = _SHORT.get(str(asked), str(asked))
+        if chosen not in _KNOWN:
+            raise UsageError(f"`trainer.precision` is {asked}; use {', '.join(_KNOWN)}, or leave it away")
+    elif before is not None:
+        chosen = before.get("trainer", {}).get("precision")
+    else:
+        chosen = _fastest(device)
     return config.model_copy(update={"trainer": {**config.trainer, "precision": chosen}}) if chosen else config
 
 

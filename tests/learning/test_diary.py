@@ -16,7 +16,8 @@ def test_the_start_is_the_row_of_epoch_0_and_lacks_what_training_measures(tmp_pa
     diary = Diary(path, said.append, epochs=2)
     diary.before({"patient_loss": 0.5})
     diary.begin(0)
-    diary.end(0, {"training_loss": 0.75, "patient_loss": 0.25})
+    diary.note(1, {"training_loss": 0.75, "patient_loss": 0.25})
+    diary.end(1)
     assert table_of(path) == [
         {"epoch": "0", "patient_loss": "0.5", "training_loss": ""},
         {"epoch": "1", "patient_loss": "0.25", "training_loss": "0.75"},
@@ -31,11 +32,14 @@ def test_a_run_that_goes_on_keeps_the_rows_that_were_finished(tmp_path):
     path = tmp_path / "metrics.csv"
     before = Diary(path, print, epochs=3)
     before.before({"patient_loss": 5.0})
-    for epoch in range(2):
-        before.end(epoch, {"patient_loss": 1.0})
+    before.note(1, {"patient_loss": 1.0})
+    in_the_checkpoint = list(before.rows)  # and the kill comes before end()
     again = Diary(path, print, epochs=3)
+    again.restore(in_the_checkpoint)
+    assert [row["epoch"] for row in table_of(path)] == ["0", "1"]
     again.begin(1)
-    again.end(1, {"patient_loss": 2.0})
+    again.note(2, {"patient_loss": 2.0})
+    again.end(2)
     assert [(row["epoch"], row["patient_loss"]) for row in table_of(path)] == [("0", "5"), ("1", "1"), ("2", "2")]
 
 
@@ -45,5 +49,6 @@ def test_a_run_that_begins_anew_keeps_no_row_of_one_that_was_killed_in_its_first
     Diary(path, print, epochs=3).before({"patient_loss": 5.0})
     again = Diary(path, print, epochs=3)
     again.begin(0)
-    again.end(0, {"patient_loss": 2.0})
+    again.note(1, {"patient_loss": 2.0})
+    again.end(1)
     assert [row["epoch"] for row in table_of(path)] == ["1"]

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from histo.errors import UsageError
 from histo.learning import precision
 from histo.learning.precision import half_precision, settle_precision
 
@@ -30,9 +31,20 @@ def test_a_torch_that_cannot_tell_trains_in_single_precision(small_training, mon
 def test_what_is_asked_for_is_kept_beside_other_options(small_training, monkeypatch):
     monkeypatch.setattr(precision, "_fastest", lambda device: "bf16-mixed")
     asked = small_training("trainer={precision: 32-true, accumulate_grad_batches: 2}")
-    assert settle_precision(asked, CPU) is asked
+    assert settle_precision(asked, CPU).trainer == {"precision": "32-true", "accumulate_grad_batches": 2}
     beside = settle_precision(small_training("trainer={accumulate_grad_batches: 2}"), CPU)
     assert beside.trainer == {"accumulate_grad_batches": 2, "precision": "bf16-mixed"}
+
+
+@pytest.mark.parametrize(("asked", "named"), [("32", "32-true"), ("16", "16-mixed"), ("bf16", "bf16-mixed")])
+def test_short_names_are_the_same_numbers(asked, named, small_training):
+    assert settle_precision(small_training(f"trainer.precision={asked}"), CPU).trainer == {"precision": named}
+
+
+@pytest.mark.parametrize("asked", ["8", "16-true", "half"])
+def test_numbers_that_no_training_is_in_are_refused(asked, small_training):
+    with pytest.raises(UsageError, match=f"`trainer.precision` is {asked}; use 32-true, 64-true, 16-mixed, bf16-mixed"):
+        settle_precision(small_training(f"trainer.precision={asked}"), CPU)
 
 
 def test_a_run_goes_on_in_the_numbers_that_it_began_with(small_training):
