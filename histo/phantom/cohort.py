@@ -13,11 +13,11 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from histo.errors import ArchiveError
+from histo.errors import ArchiveError, UsageError
 from histo.files import write_table
 from histo.phantom.kinds import label_of, look_alike
 from histo.phantom.recipe import KINDS
-from histo.phantom.slide import is_made, make_slide, parameters
+from histo.phantom.slide import is_made, made_otherwise, make_slide, parameters
 from histo.phantom.spec import CohortSpec, Group, spec_from
 from histo.processes import follow_parent
 
@@ -150,11 +150,18 @@ def make_from_spec(
 ) -> Path:
     """Make the slides of a specification and return their manifest; slides made with the same parameters are kept.
 
-    `progress` is told (done, all) after every slide. The result does not depend on the number of workers.
+    `progress` is told (done, all) after every slide. The result does not depend on the number of workers. Raises
+    `UsageError` where the folder holds slides of another cohort, which would be lost.
     """
     jobs = plan_cohort(spec)
     folder.mkdir(parents=True, exist_ok=True)
     missing = [job for job in jobs if not is_made(folder, job.name, job.asked)]
+    for job in missing:
+        if other := made_otherwise(folder, job.name, job.asked):
+            raise UsageError(
+                f"{folder} holds another cohort: its {job.name} was made with another {' and '.join(other)}; give this "
+                "one a folder of its own"
+            )
     done = len(jobs) - len(missing)
     if progress and done:
         progress(done, len(jobs))

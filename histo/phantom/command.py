@@ -9,7 +9,7 @@ import yaml
 
 from histo.errors import ArchiveError, UsageError
 from histo.phantom.cohort import Progress, make_from_spec, plan_cohort
-from histo.phantom.slide import files_of, is_made, make_slide, parameters
+from histo.phantom.slide import files_of, is_made, made_otherwise, make_slide, parameters
 from histo.phantom.spec import CohortSpec, load_spec, spec_from
 
 _DEFAULT_SLIDES = 12
@@ -114,9 +114,10 @@ def _make_one(folder: Path, cohort: CohortSpec) -> str:
     name = f"{asked['kind'].replace(':', '_')}_{cohort.seed}{twin}"
     if is_made(folder, name, asked):
         return f"{files_of(folder, name, asked['kind']).slide} was made before with the same parameters"
-    if files_of(folder, name, asked["kind"]).json.is_file():
+    if other := made_otherwise(folder, name, asked):
         raise UsageError(
-            f"{folder} holds another slide {name}, made with other parameters; give each variant a folder of its own"
+            f"{folder} holds another slide {name}, made with another {' and '.join(other)}; give each variant a folder "
+            "of its own"
         )
     files = make_slide(folder, name, **{k: v for k, v in asked.items() if k != "format"})
     return f"{files.slide} and its truth are made; its label is {files.label}"

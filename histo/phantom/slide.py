@@ -236,12 +236,27 @@ def is_made(folder: Path, name: str, asked: Mapping[str, Any]) -> bool:
     files = files_of(folder, name, asked["kind"])
     if not all(p.is_file() for p in (files.slide, files.geojson, files.mask, files.json)):
         return False
+    record = _record(files.json)
+    return record is not None and not _differing(record, asked)
+
+
+def made_otherwise(folder: Path, name: str, asked: Mapping[str, Any]) -> list[str]:
+    """Return in which parameters a slide of this name that is there differs; a slide of an older format doesn't."""
+    record = _record(files_of(folder, name, asked["kind"]).json)
+    return [k for k in _differing(record, asked) if k != "format"] if record else []
+
+
+def _record(path: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads(files.json.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _differing(record: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     wanted = json.loads(json.dumps(asked))  # tuples become lists
-    return isinstance(record, dict) and all(k in record and record[k] == v for k, v in wanted.items())
+    return [k for k, v in wanted.items() if k not in record or record[k] != v]
 
 
 def holds(asked: Mapping[str, Any], truth: NDArray[np.uint8], components: list[Component]) -> bool:

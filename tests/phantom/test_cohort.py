@@ -15,6 +15,7 @@ import pytest
 import tifffile
 
 from histo.data.manifest import read_manifest
+from histo.errors import UsageError
 from histo.phantom import LOOK_ALIKES, load_spec, make_cohort, make_from_spec, make_slide
 from histo.phantom.cohort import HEADER, Job, plan_cohort
 from histo.phantom.spec import spec_from
@@ -121,7 +122,8 @@ def test_manifest_is_resumed_and_workers_do_not_matter(tmp_path: Path) -> None:
         assert (manifest.parent / made.name).read_bytes() == made.read_bytes(), made.name
 
 
-def test_a_slide_is_made_again_when_its_parameters_differ(tmp_path: Path) -> None:
+def test_slides_of_another_cohort_are_not_lost(tmp_path: Path) -> None:
+    """Regression: a second cohort in the folder of a first took the place of its slides without a word."""
     spec = tmp_path / "cohort.yaml"
 
     def write(form: str) -> None:
@@ -133,15 +135,20 @@ def test_a_slide_is_made_again_when_its_parameters_differ(tmp_path: Path) -> Non
 
     write("solid")
     folder = tmp_path / "out"
-    rows = rows_of(make_from_spec(folder, load_spec(spec), workers=1))
-    before = {r["group"]: (folder / r["path"]).stat().st_mtime_ns for r in rows}
-    write("granular")
     make_from_spec(folder, load_spec(spec), workers=1)
-    after = {r["group"]: (folder / r["path"]).stat().st_mtime_ns for r in rows}
-    assert before["plain"] == after["plain"]
-    assert before["calcium"] != after["calcium"]
-    record = json.loads((folder / "phantom_0001.json").read_text())
-    assert [r["form"] for r in record["regions"] if r["name"] == "calcium_granular"]
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    write("granular")
+    with pytest.raises(UsageError, match=r"holds another cohort: its phantom_0001 was made with another overrides;"):
+        make_from_spec(folder, load_spec(spec), workers=1)
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+
+
+def test_slides_of_an_older_format_are_made_again(tmp_path: Path) -> None:
+    make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
+    record = tmp_path / "phantom_0000.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"format": 0}))
+    make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
+    assert json.loads(record.read_text())["format"] > 0
 
 
 def test_a_killed_cohort_goes_on(tmp_path: Path) -> None:
