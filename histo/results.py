@@ -22,6 +22,7 @@ SCHEMA = 2  # 2: evidence of the strongest cells (docs/adr/0008)
 RESEARCH_USE = "Research use only. Not a medical device. A pathologist decides."
 
 Status = Literal["done", "review", "refused", "failed"]
+WhyNot = Literal["small", "weak"]  # why a region is no finding: its area, or what speaks for it
 
 
 @dataclass(frozen=True)
@@ -240,10 +241,11 @@ class Overview:
 class EvidenceField:
     """A strong field at two magnifications: pictures (H, W, 3) uint8 and the µm that their sides show.
 
-    `lesion_id` is None for the strongest field of a class that has no lesion large enough to count.
+    `lesion_id` is None for the strongest field of a class that does not count; `why_not` says why.
     """
 
     lesion_id: str | None
+    why_not: WhyNot | None
     class_name: str
     probability: float
     near_rgb: NDArray[np.uint8]

@@ -150,7 +150,8 @@ def test_outputs_are_all_there_and_the_result_reads_back(painted, colour_model, 
     assert set(result.files) == {"report", "heatmap", "overlay", "lesions", "tiles"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*result.files.values(), "result.json"}
     assert load_result(tmp_path / "out" / "result.json") == result
-    assert [e.lesion_id for e in prediction.evidence] == [lesion.lesion_id for lesion in result.lesions]
+    shown = [e.lesion_id for e in prediction.evidence if e.lesion_id]
+    assert shown == [lesion.lesion_id for lesion in result.lesions]
 
 
 def test_evidence_shows_the_lesion(painted, colour_model):
@@ -172,7 +173,7 @@ def test_a_class_without_lesions_shows_its_strongest_field(painted, colour_model
     prediction = predict_slide(painted, model)
     assert {x.class_name for x in prediction.result.lesions} == {"bone"}
     suspect = next(e for e in prediction.evidence if e.class_name == "calcification")
-    assert suspect.lesion_id is None
+    assert (suspect.lesion_id, suspect.why_not) == (None, "small")
     assert suspect.probability > 0.9
     assert np.allclose(suspect.near_rgb[200:248, 200:248].reshape(-1, 3).mean(axis=0), (60, 30, 95), atol=12)
 

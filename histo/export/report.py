@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,15 @@ from histo.export.overlay import render_overlay, render_tissue
 from histo.export.pages import css_colour, picture_uri, render, verdict_colour
 from histo.export.words import marks
 from histo.files import write_text
-from histo.results import EvidenceField, Lesion, SlidePrediction, SlideResult
+from histo.results import EvidenceField, Lesion, SlidePrediction, SlideResult, WhyNot
 
 MOST_LESIONS = 50
 _REVIEW = "#c98a1b"
 _FIELD_PX = 420
+_WHY_NOT: Final[Mapping[WhyNot, str]] = {
+    "small": "smaller than the smallest finding",
+    "weak": "too weak to be a finding",
+}
 # Twice the size on the page, so that marks and scale bars keep a size that reads.
 _BESIDE_PX, _STACKED_PX = (960, 1500), (1880, 1200)
 _WIDE = 0.6  # flatter pictures stand one above the other, so that both fit on the page
@@ -80,6 +85,7 @@ def _field(field: EvidenceField, result: SlideResult, names: Mapping[str, str]) 
     return {
         "lesion": lesion,
         "mark": names.get(field.lesion_id, "") if field.lesion_id else "",
+        "why_not": _WHY_NOT[field.why_not] if field.why_not else "",
         "class_name": field.class_name,
         "probability": field.probability,
         "near": picture_uri(_with_bar(field.near_rgb, field.near_um)),

@@ -13,7 +13,7 @@ from histo.config import RuleConfig
 from histo.geometry import MapGrid, Pyramid
 from histo.models.slide_scores import ClassCalibration, probability_of
 from histo.outlines import Outline, area_px2, feret_mm, paint, trace
-from histo.results import Areas, ClassBurden, ClassRule, Lesion, SlideMap
+from histo.results import Areas, ClassBurden, ClassRule, Lesion, SlideMap, WhyNot
 
 _NAMESPACE = uuid.UUID("6f0e1f0a-3d53-5c06-9d0c-1d6ad7b0a3c5")
 _EIGHT = np.ones((3, 3), np.uint8)
@@ -24,20 +24,28 @@ PRESENT = 0.5  # a class as probable as this is on the slide
 
 
 @dataclass(frozen=True)
+class Uncounted:
+    """The strongest place of a class that is no lesion; the area is 0 where no region was large enough to outline."""
+
+    area_mm2: float
+    probability_max: float
+    peak_level0_px: tuple[float, float]
+    why: WhyNot
+
+
+@dataclass(frozen=True)
 class ClassFindings:
     """What the map holds of one class.
 
     `evidence` is the pooled log-odds of the strongest place, see `pooled`; `presence` the probability that the class is
-    on the slide, calibrated where the model is. `dropped_mm2` is the area of the strongest region that does not count.
+    on the slide, calibrated where the model is. Where every region counts nothing is `uncounted`.
     """
 
     rule: ClassRule
     lesions: tuple[Lesion, ...]
-    dropped_mm2: float
+    uncounted: Uncounted | None
     evidence: float
     presence: float
-    peak_level0_px: tuple[float, float]
-    peak_probability: float
 
 
 @dataclass(frozen=True)
@@ -102,16 +110,14 @@ def find_lesions(
             )
             (kept if counts else dropped).append(region)
         evidence = max([rest, *(r.evidence for r in regions)])
-        strongest = max(dropped, key=lambda r: r.evidence, default=None)
+        speck = None if kept else _speck(values, slide_map.grid, config.grow)
         findings.append(
             ClassFindings(
                 rule=rule,
                 lesions=_ranked([r.lesion for r in kept], identity),
-                dropped_mm2=strongest.lesion.area_mm2 if strongest else 0.0,
+                uncounted=_strongest(dropped, rule.min_area_mm2) if dropped else speck,
                 evidence=evidence,
                 presence=calibration.probability(evidence) if calibration else probability_of(evidence),
-                peak_level0_px=_peak(values, slide_map.grid),
-                peak_probability=float(values.max()),
             )
         )
     return tuple(findings)
@@ -191,6 +197,18 @@ def _measure(outline: Outline, values: NDArray[np.float32], window: MapGrid, sou
         probability_max=float(values.max()),
         peak_level0_px=_peak(values, window),
     )
+
+
+def _strongest(dropped: Sequence[_Region], least_mm2: float) -> Uncounted:
+    lesion = max(dropped, key=lambda r: r.evidence).lesion
+    why: WhyNot = "small" if lesion.area_mm2 < least_mm2 else "weak"
+    return Uncounted(lesion.area_mm2, lesion.probability_max, lesion.peak_level0_px, why)
+
+
+def _speck(values: NDArray[np.float32], grid: MapGrid, grow: float) -> Uncounted:
+    """Return the strongest cell of a map (H, W) without regions."""
+    peak = float(values.max())
+    return Uncounted(0.0, peak, _peak(values, grid), "small" if peak >= grow else "weak")
 
 
 def _peak(values: NDArray[np.float32], grid: MapGrid) -> tuple[float, float]:

@@ -108,9 +108,10 @@ def _borderline(findings: Sequence[ClassFindings], verdict: Verdict, config: Rul
                 return []
             text = f"{area:.4f} mm² of {f.rule.name} is little more than the least that counts ({least:g} mm²)."
             return [Reason("borderline_area", text)]
-        if f.presence >= PRESENT and 0 < f.dropped_mm2 < least and f.rule.verdict != verdict.label:
+        dropped_mm2 = f.uncounted.area_mm2 if f.uncounted else 0.0
+        if f.presence >= PRESENT and 0 < dropped_mm2 < least and f.rule.verdict != verdict.label:
             text = (
-                f"A region of {f.dropped_mm2:.4f} mm² like {f.rule.name} is just too small to count ({least:g} mm² is "
+                f"A region of {dropped_mm2:.4f} mm² like {f.rule.name} is just too small to count ({least:g} mm² is "
                 f"the least), and the probability that there is any is {f.presence:.2f}."
             )
             return [Reason("borderline_area", text)]

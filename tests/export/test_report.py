@@ -110,6 +110,15 @@ def test_the_longest_lesions_are_listed_and_the_others_counted(prediction, tmp_p
     assert f"{60 - MOST_LESIONS} smaller findings are not listed" in text
 
 
+@pytest.mark.parametrize(("why", "said"), [("small", "smaller than the smallest finding"), ("weak", "too weak to be")])
+def test_a_field_that_does_not_count_says_why(why, said, make, tmp_path):
+    prediction = make()
+    field = replace(prediction.evidence[0], lesion_id=None, why_not=why, class_name="bone", probability=0.42)
+    text = _page(replace(prediction, evidence=(*prediction.evidence, field)), tmp_path).text
+    assert f"Bone, not counted: {said}" in text
+    assert "Of every class the strongest field that does not count is shown too." in text
+
+
 def test_no_lesions_and_no_evidence_are_said(make, tmp_path):
     text = _page(make(without=("lesions",)), tmp_path).text
     assert "nothing is both large and strong enough to count." in text

@@ -140,7 +140,25 @@ def test_a_ring_with_an_island_is_two_lesions_and_the_hole_is_not_counted(make_m
 def test_the_smallest_area_that_counts(side: int, found: int, make_map: MakeMap) -> None:
     findings = find(make_map(bone=((10, 10, side, side, 1.0),)))[0]
     assert len(findings.lesions) == found
-    assert (findings.dropped_mm2 > 0) == (found == 0)
+    uncounted = None if found else ("small", pytest.approx(side**2 * CELL_MM2, rel=0.1))
+    assert (findings.uncounted and (findings.uncounted.why, findings.uncounted.area_mm2)) == uncounted
+
+
+def test_what_does_not_count_is_told_with_the_reason(make_map: MakeMap) -> None:
+    """Large but unsure, a sure speck, and nothing; beside a lesion the next strongest region is kept."""
+    large, tiny, none = (
+        find(make_map(bone=blocks))[0].uncounted for blocks in (((5, 5, 30, 30, 0.6),), ((5, 5, 2, 2, 1.0),), ())
+    )
+    assert large
+    assert tiny
+    assert none
+    assert (large.why, large.area_mm2 > 0.2) == ("weak", True)
+    assert (tiny.why, tiny.area_mm2, tiny.probability_max) == ("small", 0, 1)
+    assert (none.why, none.area_mm2, none.probability_max) == ("weak", 0, 0)
+    beside = find(make_map(bone=((5, 5, 30, 30, 0.95), (45, 45, 6, 6, 0.9))))[0]
+    assert len(beside.lesions) == 1
+    assert beside.uncounted
+    assert (beside.uncounted.why, beside.uncounted.probability_max) == ("small", pytest.approx(0.9, abs=1e-3))
 
 
 def test_each_class_has_its_own_smallest_area(make_map: MakeMap) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from histo.config import RuleConfig
 from histo.geometry import Pyramid
 from histo.models.conformal import Conformal, LabelBound
-from histo.models.lesions import PRESENT, ClassFindings, account, find_lesions
+from histo.models.lesions import PRESENT, ClassFindings, Uncounted, account, find_lesions
 from histo.models.reliability import measure_reliability
 from histo.models.slide_scores import ClassCalibration
 from histo.models.verdict import NOT_EXCLUDED, decide, review_reasons
@@ -28,7 +28,7 @@ MakeMap = Callable[..., tuple[SlideMap, Pyramid]]
 
 
 def found(rule: ClassRule, lesions: tuple[Lesion, ...], dropped_mm2: float, presence: float) -> ClassFindings:
-    return ClassFindings(rule, lesions, dropped_mm2, 0.0, presence, (0.0, 0.0), presence)
+    return ClassFindings(rule, lesions, Uncounted(dropped_mm2, presence, (0.0, 0.0), "small"), 0.0, presence)
 
 
 def find(case: tuple[SlideMap, Pyramid], rule: RuleConfig = RULE, identity: str = "id") -> tuple[ClassFindings, ...]:
