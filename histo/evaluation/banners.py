@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from histo.evaluation.cases import STATUSES, Case, Cohort
+from histo.evaluation.cases import MISSING, STATUSES, Case, Cohort
 from histo.evaluation.training_record import Side
 
 FEWEST_POSITIVES = 20
+NAMED = 3  # slides that a sentence names before it breaks off
 SAME_SCALE = 0.05  # by which two statements of one scale may differ
 _PHANTOM_KEYS = {"format", "kind", "seed", "domain", "patient_seed"}
 
@@ -138,15 +139,16 @@ def _scales(cohort: Cohort) -> list[Banner]:
 
 def _rest(cohort: Cohort) -> list[Banner]:
     found = []
-    counts = {s: sum(c.status == s for c in cohort.cases) for s in STATUSES}
-    n = len(cohort.cases)
-    lost = counts["refused"] + counts["failed"] + counts["missing"]
+    slides = {s: [c.record.slide for c in cohort.cases if c.status == s] for s in STATUSES}
+    n, review = len(cohort.cases), len(slides["review"])
+    lost = {s: names for s in ("refused", "failed", MISSING) if (names := slides[s])}
     if lost:
-        parts = ", ".join(f"{counts[s]} {s}" for s in ("refused", "failed", "missing") if counts[s])
-        text = f"{lost} of {n} slides have no verdict ({parts}); all of them stay in the figures, as wrong."
-        found.append(Banner("without_verdict", text, red=lost > 0.05 * n))
-    if counts["review"] > 0.1 * n:
-        text = f"{counts['review']} of {n} verdicts are suggestions that wait for review, not verdicts to be used."
+        count = sum(map(len, lost.values()))
+        parts = "; ".join(f"{len(names)} {s}: {_first(names)}" for s, names in lost.items())
+        text = f"{count} of {n} slides have no verdict ({parts}); all of them stay in the figures, as wrong."
+        found.append(Banner("without_verdict", text, red=count > 0.05 * n))
+    if review > 0.1 * n:
+        text = f"{review} of {n} verdicts are suggestions that wait for review, not verdicts to be used."
         found.append(Banner("many_in_review", text, red=False))
     versions = {c.result.provenance.versions.get("histo", "?") for c in cohort.cases if c.result}
     settings = {c.result.provenance.settings_digest for c in cohort.cases if c.result}
@@ -156,6 +158,10 @@ def _rest(cohort: Cohort) -> list[Banner]:
     if all(c.record.label == cohort.labels[0] for c in cohort.cases):
         found.append(Banner("one_label", "Every slide is normal: sensitivity cannot be judged at all.", red=True))
     return found
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + " …" * (len(names) > NAMED)
 
 
 def as_json(banners: Sequence[Banner]) -> list[dict[str, Any]]:
