@@ -1,5 +1,6 @@
 """The command line: what can be typed, and the exit codes. No logic, and no heavy import before it is needed."""
 
+import errno
 import logging
 import signal
 import sys
@@ -14,7 +15,7 @@ import typer
 import histo
 from histo import cli_labels, cli_models
 from histo.cli_options import Device, EngineName, ModelPath, Mpp, Out, say, say_step
-from histo.errors import HistoError
+from histo.errors import ArchiveError, HistoError
 from histo.processes import share_one_heap
 
 app = typer.Typer(
@@ -174,11 +175,21 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         app(arguments)
     except HistoError as error:
-        if logging.getLogger().isEnabledFor(logging.INFO):
-            traceback.print_exc()
-        typer.echo(f"histo: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise  # no file and no full disk: a fault of ours
+        where = error.filename or "the disk"
+        _end(f"{where} cannot be read or written ({error.strerror}); mend that and run again", ArchiveError.exit_code)
     sys.exit(0)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    """Say one sentence and end; with --verbose where it came from, too."""
+    if logging.getLogger().isEnabledFor(logging.INFO):
+        traceback.print_exc()
+    typer.echo(f"histo: {message}", err=True)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

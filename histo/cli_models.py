@@ -111,7 +111,7 @@ def evaluate(
             "--unannotated", help="What was not outlined on slides with lesions; as in training if not given."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     note: Annotated[
         str | None, typer.Option("--note", help="Write the headline figures into --model's card under this name.")
     ] = None,

@@ -197,7 +197,7 @@ class TrainConfig(Strict):
     """One training run. `name` names the run's folder and the model."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     intended_use: str
     classes: ClassesConfig
     data: DataConfig

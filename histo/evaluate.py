@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from histo.data.identities import told_apart
 from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
 from histo.errors import UsageError
@@ -117,7 +118,7 @@ def evaluate(
         "subgroups": subgroups(cohort),
         "faithfulness": _faithfulness(cohort, bundle, options),
         "foreign": foreign(cohort),
-        "comparators": _comparators(cohort, bootstrap, options, bundle),
+        "comparators": _comparators(cohort, bootstrap, options, bundle, unannotated),
         "errors": errors_of(cohort),
         "decision_curve": decisions(cohort),
         "bootstrap": {"rounds": options.rounds, "seed": options.seed, "patients": bootstrap.patients},
@@ -126,16 +127,16 @@ def evaluate(
     found["learning_curve"] = learning_curve(found, options.smaller)
     found["robustness"] = robustness(found, options.familiar, found["freeze"]["card"])
     found["at_prevalences"] = {k: at_prevalences(v) for k, v in among_judged(cohort).items() if k in cohort.labels[1:]}
-    _write(folder, found, cohort)
+    _write(folder, found, cohort, options.aliases)
     if options.note and options.model:
         note_figures(options.model, options.note, summary(_plain(found)))
     return found
 
 
-def _write(folder: Path, found: dict[str, Any], cohort: Cohort) -> None:
+def _write(folder: Path, found: dict[str, Any], cohort: Cohort, aliases: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     found["checklists"] = write_checklists(folder, answers_of(found))
-    write_page(folder / "report.html", found, cohort)
+    write_page(folder / "report.html", found, cohort, aliases)
     text = json.dumps(_plain(found), indent=1, allow_nan=False, ensure_ascii=False)
     write_text(folder / "report.json", text.encode("utf-8", "replace").decode("utf-8") + "\n")
 
@@ -210,14 +211,16 @@ def _calibrated(probability: np.ndarray, happened: np.ndarray, seed: int) -> dic
     }
 
 
-def _comparators(cohort: Cohort, bootstrap: Bootstrap, options: Options, bundle: Path | None) -> dict[str, Any]:
+def _comparators(
+    cohort: Cohort, bootstrap: Bootstrap, options: Options, bundle: Path | None, unannotated: Unannotated
+) -> dict[str, Any]:
     trained = _apart(read_manifest(options.train, cohort.labels), cohort, options.train) if options.train else []
     read = readers(cohort)
     judges = [majority(cohort, trained), *read]
     if options.against:
         judges.append(other_run(cohort, options.against, cohort.manifest, options.split))
     if trained:
-        judges += learnt_judges(cohort, trained, options.aliases)
+        judges += learnt_judges(cohort, trained, options.aliases, unannotated)
         if bundle:
             judges.append(_probe(cohort, trained, load_bundle(bundle)))
     return {
@@ -258,8 +261,8 @@ def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[Slide
     """Return the slides that baselines learn from. Raises `UsageError` where a judged one is among them."""
     files = {c.record.path.resolve() for c in cohort.cases}
     # Cohorts of phantoms all count their patients from the same name.
-    named = {c.record.patient for c in cohort.cases if not is_phantom(c)} - {""}
-    known = [r.slide for r in trained if r.path.resolve() in files or r.patient in named]
+    named = {told_apart(c.record.patient) for c in cohort.cases if not is_phantom(c)} - {""}
+    known = [r.slide for r in trained if r.path.resolve() in files or told_apart(r.patient) in named]
     if known:
         raise UsageError(
             f"{len(known)} of the slides of {path} (first {known[0]}) are judged here too, or their "

@@ -11,14 +11,21 @@ CALIBRATED_ON = "calibrated_on"
 STARTED_FROM = "start_learnt_from"  # what the weights that training started from had learnt from
 
 
+def told_apart(name: str) -> str:
+    """Return that of a name by which persons and slides are told apart: not capitals, nor how an accent is encoded.
+
+    >>> told_apart("M\u00fcller") == told_apart("MU\u0308LLER")
+    True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
 def hashed_patient(patient: str) -> str:
     """Return the SHA-256 of a patient's name: a card tells whether a name is known, and doesn't list names.
 
-    Capitals, and two ways to write one accented letter, make no other patient, as within a manifest.
     Someone who can guess names can still look for them; cards of real patients stay in the house.
     """
-    name = unicodedata.normalize("NFC", patient).casefold()
-    return hashlib.sha256(f"histo patient {name}".encode()).hexdigest()
+    return hashlib.sha256(f"histo patient {told_apart(patient)}".encode()).hexdigest()
 
 
 def identities(slides_sha256: Iterable[str], patients: Iterable[str]) -> dict[str, list[str]]:

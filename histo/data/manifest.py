@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from histo.data.findings import Finding
+from histo.data.identities import told_apart
 from histo.data.records import SlideRecord as SlideRecord
 from histo.data.splits import split_by_patient as split_by_patient
 from histo.errors import UsageError
@@ -136,7 +137,7 @@ def _twice(rows: Rows) -> list[Finding]:
     for line, r in rows:
         named = [("path", str(r.path.resolve()))]
         if r.slide:
-            named.append(("slide", r.slide.casefold()))
+            named.append(("slide", told_apart(r.slide)))
         if r.annotation:
             named.append(("annotation", str(r.annotation.resolve())))
         for kind, value in named:
@@ -153,7 +154,7 @@ def _patients(rows: Rows) -> list[Finding]:
     spelt: dict[str, tuple[str, int]] = {}
     for line, r in ((line, r) for line, r in rows if r.patient):
         of[r.patient].append((line, r))
-        earlier, at = spelt.setdefault(r.patient.casefold(), (r.patient, line))
+        earlier, at = spelt.setdefault(told_apart(r.patient), (r.patient, line))
         if earlier != r.patient:
             findings.append(
                 _error(line, "spelling", f"patient {r.patient!r} is {earlier!r} in line {at}; spell a patient one way")

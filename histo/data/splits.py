@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from histo.data.identities import told_apart
 from histo.data.records import SlideRecord
 from histo.errors import UsageError
 
@@ -37,8 +38,8 @@ class Split:
 def refuse_leaks(sides: Mapping[str, Records]) -> None:
     """Raise `UsageError` when a patient, a slide or a file is on two sides, naming the first and how many there are."""
     kinds: dict[str, Callable[[SlideRecord], str]] = {
-        "patient": lambda r: r.patient.casefold(),
-        "slide": lambda r: r.slide.casefold(),
+        "patient": lambda r: told_apart(r.patient),
+        "slide": lambda r: told_apart(r.slide),
         "file": lambda r: os.path.normpath(r.path),
     }
     for kind, key in kinds.items():
@@ -98,7 +99,9 @@ def hold_out(records: Records, validation_share: float, test_share: float, seed:
         test = [r for r in free if r.patient in drawn]
         rest = [r for r in rest if r.patient not in drawn]
         _refuse_missing(records, (("test", test),))
-    train, validation = _split_in_two(rest, validation_share / (1 - test_share), seed, records)
+    # Of those who are left; where more than the share were marked as test, the rest is divided as if they weren't.
+    left = max(1 - test_share, len({r.patient for r in rest}) / max(len({r.patient for r in records}), 1))
+    train, validation = _split_in_two(rest, validation_share / left, seed, records)
     return Split("hold-out", tuple(train), tuple(validation), tuple(test))
 
 
@@ -194,11 +197,13 @@ def _by_site(patients: Iterable[str], records: Records, seed: str) -> dict[str, 
 def _draw_patients(
     free: Records, fixed: Records, share: float, seed: int, sides: tuple[str, str], keep: int = 1
 ) -> set[str]:
-    """Return the patients to hold back from `sides[0]` for `sides[1]`.
+    """Return the patients to hold back from `sides[0]` for `sides[1]`, so that with the `fixed` ones it has its share.
 
     Of every label at least one where that leaves `keep` others, and never all that could be trained on.
     """
     has = {(r.label, r.split) for r in fixed}
+    side_of = {r.patient: r.split for r in fixed}
+    by_side = {label: [side_of[p] for p in theirs] for label, theirs in _by_stratum(fixed).items()}
     chosen: set[str] = set()
     for label, patients in sorted(_by_stratum(free).items()):
         sites = _by_site(patients, free, f"{seed}/{label}")
@@ -212,7 +217,9 @@ def _draw_patients(
         ]
         least = 0 if (label, sides[1]) in has else 1
         most = len(patients) if (label, sides[0]) in has else max(len(patients) - keep, 0)
-        count = max(min(round(share * len(patients)), most), min(least, most))
+        marked = by_side.get(label, [])
+        wanted = round(share * (len(patients) + len(marked))) - sum(side == sides[1] for side in marked)
+        count = max(min(wanted, most), min(least, most))
         chosen.update(patient for _, _, patient in sorted(paced)[:count])
     return _mended(chosen, free, fixed, sides)
 

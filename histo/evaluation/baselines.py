@@ -2,7 +2,8 @@
 
 If colour or simple texture does as well as a network, the slides are too easy to prove anything. Tiles of 112 µm are
 measured; a tile is judged by a logistic regression, a slide by the mean of its three strongest tiles of each lesion
-class, and what that means by a second one that is learnt from held-out slides, so that nobody is handicapped.
+class, and what that means by a second one that is learnt from held-out slides, so that nobody is handicapped. Where the
+outlines don't show tiles of every class that the labels ask for, a slide is judged by the mean of its tiles instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from histo.data.annotations import read_annotations
-from histo.data.labels import draw_labels
+from histo.data.labels import IGNORED, draw_labels
 from histo.data.overview import read_overview
 from histo.data.records import SlideRecord
 from histo.data.slide import open_slide
@@ -23,7 +24,9 @@ from histo.data.tissue import find_tissue
 from histo.errors import SlideError, UsageError
 from histo.evaluation.cases import NO_VERDICT, Cohort
 from histo.evaluation.comparators import Judge
+from histo.evaluation.truth import Unannotated
 from histo.geometry import TileSpec, lay_tiles, map_grid_for, rebin, tile_lattice
+from histo.results import ModelInfo
 
 SPEC = TileSpec(112, 1.0, 112, 0)
 MOST_TILES = 240
@@ -41,26 +44,47 @@ class Tiles:
     label: NDArray[np.int64]
 
 
-def learnt_judges(cohort: Cohort, trained: Sequence[SlideRecord], aliases: Mapping[str, str]) -> list[Judge]:
+def learnt_judges(
+    cohort: Cohort, trained: Sequence[SlideRecord], aliases: Mapping[str, str], unannotated: Unannotated = "normal"
+) -> list[Judge]:
     """Return the verdicts of both baselines on a cohort after learning from labelled slides."""
     names = cohort.model.class_names
-    pool = [(r, t) for r in trained if (t := tiles_of(r, names, cohort.labels[0], aliases)) is not None]
+    pool = [(r, t) for r in trained if (t := tiles_of(r, names, cohort.labels[0], aliases, unannotated)) is not None]
     shown = [tiles_of(c.record, names, cohort.labels[0], None) for c in cohort.cases]
     patients = [r.patient for r, _ in pool]
     if len(set(patients)) < 2:
         raise UsageError("--train names slides of fewer than two patients that can be read; baselines learn from more")
+    labels = [r.label for r, _ in pool]
+    outlined = _outlined(cohort.model, set(labels), [t.label for _, t in pool])
     judges = []
     for what, title in (("colour", "mean colour"), ("texture", "texture")):
         features = [(getattr(t, what), t.label) for _, t in pool]
-        labels = [r.label for r, _ in pool]
-        calls = _learn(features, labels, patients, [None if t is None else getattr(t, what) for t in shown])
-        note = f"{title} of 112 µm tiles by logistic regression, learnt from {len(pool)} slides"
+        theirs = [None if t is None else getattr(t, what) for t in shown]
+        calls = _learn(features, labels, patients, theirs) if outlined else _learn_means(features, labels, theirs)
+        how = (
+            "112 µm tiles" if outlined else "a slide's 112 µm tiles, averaged because outlines don't show every class,"
+        )
+        note = f"{title} of {how} by logistic regression, learnt from {len(pool)} slides"
         judges.append(Judge(f"{title} baseline", calls, note))
     return judges
 
 
-def tiles_of(record: SlideRecord, names: Sequence[str], normal: str, aliases: Mapping[str, str] | None) -> Tiles | None:
+def _outlined(model: ModelInfo, labels: set[str], tiles: Sequence[NDArray[np.int64]]) -> bool:
+    """Tell whether some tile is clearly normal, and some clearly of a class for every other label."""
+    shown = set(np.concatenate(tiles).tolist()) if tiles else set()
+    told = {c.verdict for k, c in enumerate(model.classes, start=1) if k in shown}
+    return 0 in shown and labels - {model.normal_label} <= told
+
+
+def tiles_of(
+    record: SlideRecord,
+    names: Sequence[str],
+    normal: str,
+    aliases: Mapping[str, str] | None,
+    unannotated: Unannotated = "normal",
+) -> Tiles | None:
     """Measure up to 240 tiles of tissue; None where the slide cannot be read. Without `aliases` nothing is labelled."""
+    rest = IGNORED if unannotated == "ignore" and record.label != normal else 0
     try:
         with open_slide(record.path, record.mpp) as slide:
             overview, lost = read_overview(slide)
@@ -83,7 +107,7 @@ def tiles_of(record: SlideRecord, names: Sequence[str], normal: str, aliases: Ma
                 )
                 label.append(-1)
                 if outlines is not None:
-                    drawn = draw_labels(outlines, names, tile_lattice((x, y), grid.plan, slide.pyramid), 0)
+                    drawn = draw_labels(outlines, names, tile_lattice((x, y), grid.plan, slide.pyramid), rest)
                     label[-1] = _class_of(np.bincount(drawn.ravel(), minlength=256)[: len(names)] / drawn.size)
     except SlideError:
         return None
@@ -92,7 +116,7 @@ def tiles_of(record: SlideRecord, names: Sequence[str], normal: str, aliases: Ma
 
 def _class_of(shares: NDArray[np.float64]) -> int:
     lesions = shares[1:]
-    if lesions.sum() < _CLEAR:
+    if shares[0] > 1 - _CLEAR:
         return 0
     strongest = int(lesions.argmax())
     return strongest + 1 if lesions[strongest] > _FILLED and lesions.sum() - lesions[strongest] < _CLEAR else -1
@@ -138,6 +162,22 @@ def _learn(
         else:
             calls.append(names[int(slide_judge.chances(_strongest(judge, rows)[None]).argmax())])
     return tuple(calls)
+
+
+def _learn_means(
+    pool: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]],
+    labels: Sequence[str],
+    shown: Sequence[NDArray[np.float64] | None],
+) -> tuple[str, ...]:
+    names = sorted(set(labels))
+    means = [
+        (rows.mean(axis=0), names.index(label)) for (rows, _), label in zip(pool, labels, strict=True) if len(rows)
+    ]
+    judge = Softmax.fit(np.array([m for m, _ in means]), np.array([k for _, k in means]), len(names))
+    return tuple(
+        NO_VERDICT if rows is None or not len(rows) else names[int(judge.chances(rows.mean(axis=0)[None]).argmax())]
+        for rows in shown
+    )
 
 
 def _fit_tiles(pool: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]], classes: int) -> "Softmax":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from histo.data.records import SlideRecord
+from histo.errors import UsageError
 from histo.evaluation.cases import NO_VERDICT, Cohort, read_cohort
 from histo.evaluation.confusion import confusions, overall
 from histo.evaluation.discrimination import difference
@@ -39,13 +40,22 @@ def majority(cohort: Cohort, trained: Sequence[SlideRecord] = ()) -> Judge:
 
 
 def readers(cohort: Cohort) -> list[Judge]:
-    """Return a judge for every column of the manifest whose name begins with `reader` and that holds labels."""
+    """Return a judge for every column of the manifest whose name begins with `reader` and that holds labels.
+
+    Raises `UsageError` for a column that holds labels and other words too.
+    """
     names = list(dict.fromkeys(n for c in cohort.cases for n in c.record.extra if n.startswith(_READER)))
     judges = []
     for name in names:
         calls = tuple(c.record.extra.get(name) or NO_VERDICT for c in cohort.cases)
-        if set(calls) <= {*cohort.labels, NO_VERDICT} and set(calls) != {NO_VERDICT}:
-            judges.append(Judge(name, calls, f"column {name} of the manifest"))
+        if set(calls).isdisjoint(cohort.labels):
+            continue
+        if others := sorted(set(calls) - {*cohort.labels, NO_VERDICT}):
+            raise UsageError(
+                f"column {name} of {cohort.manifest} holds labels and {others[0]!r} too; use "
+                f"{', '.join(cohort.labels)}, or nothing where the reader gave none"
+            )
+        judges.append(Judge(name, calls, f"column {name} of the manifest"))
     return judges
 
 

@@ -1,6 +1,6 @@
 """Every slide that was judged wrongly, with its overlay and the fields that matter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from histo.data.annotations import IGNORE, read_annotations
 from histo.data.slide import Slide, open_slide
-from histo.errors import HistoError
+from histo.errors import SlideError
 from histo.evaluation.cases import Case, Cohort
 from histo.geometry import MapGrid, plan_read, round_px
 from histo.outlines import Outline, area_px2, to_polygon
@@ -62,8 +62,10 @@ def kind_of_error(case: Case, normal: str) -> str:
     return "false positive" if case.record.label == normal else "wrong lesion"
 
 
-def pictures_of(case: Case, class_names: Sequence[str]) -> tuple[NDArray[np.uint8] | None, list[Shown]]:
-    """Return the overlay of a slide and its top fields, as far as its files can still be read."""
+def pictures_of(
+    case: Case, class_names: Sequence[str], aliases: Mapping[str, str]
+) -> tuple[NDArray[np.uint8] | None, list[Shown]]:
+    """Return the overlay of a slide and its top fields, as far as the slide can still be read."""
     overlay = None
     if case.folder and (case.folder / "overlay.png").is_file():
         with Image.open(case.folder / "overlay.png") as picture:
@@ -73,17 +75,17 @@ def pictures_of(case: Case, class_names: Sequence[str]) -> tuple[NDArray[np.uint
         return overlay, []
     try:
         with open_slide(case.record.path, case.record.mpp) as slide:
-            return overlay, _fields(slide, case, class_names)
-    except HistoError:
+            return overlay, _fields(slide, case, class_names, aliases)
+    except SlideError:
         return overlay, []
 
 
-def _fields(slide: Slide, case: Case, class_names: Sequence[str]) -> list[Shown]:
+def _fields(slide: Slide, case: Case, class_names: Sequence[str], aliases: Mapping[str, str]) -> list[Shown]:
     """Show the largest true lesion of each class, then the strongest called ones, each place once."""
     assert case.result is not None
     truth: dict[str, list[Outline]] = {}
     if case.record.annotation:
-        truth = dict(read_annotations(case.record.annotation, class_names, slide.pyramid))
+        truth = dict(read_annotations(case.record.annotation, class_names, slide.pyramid, aliases))
     wanted: list[tuple[tuple[float, float], str]] = []
     for name in (n for n in class_names if truth.get(n)):
         largest = max(truth[name], key=area_px2)

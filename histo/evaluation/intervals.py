@@ -1,9 +1,10 @@
-"""Shares with their exact intervals, and how many slides an interval of a given width takes.
+"""Shares with their intervals, and how many slides an interval of a given width takes.
 
 A figure is a plain dictionary that JSON holds as it is: `value`, `hits`, `n`, `low`, `high`; None where nothing can
 be said. No share leaves this package without its n and its interval.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,28 +30,24 @@ def share(hits: int, n: int) -> Figure:
 def mean_of_shares(hits: Sequence[int], counts: Sequence[int]) -> Figure:
     """Return the mean of shares over groups that weigh alike, such as balanced accuracy.
 
-    The interval is Clopper-Pearson on the effective number K² / (1/n1 + … + 1/nK), that of a single share with the
-    variance of the mean; unlike the bootstrap it does not shrink to a point when every slide is right.
+    The interval is squared and added (Zou and Donner 2008) from the exact ones of all groups, so that a group of few
+    slides widens it as it should; unlike the bootstrap it does not shrink to a point when every slide is right.
 
-    >>> figure = mean_of_shares([100, 100, 100], [100, 100, 100])
-    >>> figure["value"], round(figure["low"], 3)
-    (1.0, 0.988)
+    >>> figure = mean_of_shares([100, 100, 5], [100, 100, 5])
+    >>> figure["value"], round(figure["low"], 3), figure["high"]
+    (1.0, 0.825, 1.0)
     """
-    pairs = [(h, n) for h, n in zip(hits, counts, strict=True) if n]
-    if not pairs:
-        return {"value": None, "hits": 0, "n": 0, "low": None, "high": None, "effective_n": 0.0}
-    effective = len(pairs) ** 2 / sum(1 / n for _, n in pairs)
-    value = sum(h / n for h, n in pairs) / len(pairs)
-    # A mean of ones sums to less than one only by rounding, and the interval would then lose its upper end.
-    low, high = clopper_pearson(min(round(value * effective, 9), effective), effective)
-    total = sum(n for _, n in pairs)
+    shares = [share(h, n) for h, n in zip(hits, counts, strict=True) if n]
+    if not shares:
+        return {"value": None, "hits": 0, "n": 0, "low": None, "high": None}
+    value = sum(s["value"] for s in shares) / len(shares)
+    below, above = (math.hypot(*(s["value"] - s[end] for s in shares)) / len(shares) for end in ("low", "high"))
     return {
         "value": value,
-        "hits": sum(h for h, _ in pairs),
-        "n": total,
-        "low": low,
-        "high": high,
-        "effective_n": round(effective, 2),
+        "hits": sum(s["hits"] for s in shares),
+        "n": sum(s["n"] for s in shares),
+        "low": max(0.0, value - below),
+        "high": min(1.0, value + above),
     }
 
 

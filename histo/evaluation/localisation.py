@@ -46,11 +46,13 @@ class Found:
 class Located:
     """One class on one slide. `histogram` (2, 256) holds the scored area (mm²) without and with the class, by value.
 
+    Without a map (`has_map`) nothing was found, and nothing could be called falsely.
     `dice`, `iou` and `hd95_um` are None where the truth has too little of the class to count (or, the last, where one
     of the two is empty); `pointing` tells whether the strongest cell lies on the class, None without it.
     """
 
     class_name: str
+    has_map: bool
     truth_mm2: float
     called_mm2: float
     dice: float | None
@@ -114,6 +116,7 @@ def _locate(
     missed = [cells for o in outlines if not near[tuple((cells := cells_inside(o, drawn.grid)).T)].any()]
     return Located(
         class_name=rule.name,
+        has_map=heatmap is not None,
         truth_mm2=true * cell,
         called_mm2=theirs * cell,
         dice=2 * both / (true + theirs) if enough else None,

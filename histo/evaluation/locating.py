@@ -61,10 +61,13 @@ def measure_all(
 def localisation(cohort: Cohort, located: Sequence[list[Located] | None], bootstrap: Bootstrap) -> dict[str, Any]:
     """Return everything that masks allow to say, by class; slides without outlines or geometry are counted apart."""
     rows = np.array([k for k, one in enumerate(located) if one is not None], np.int64)
-    normal = cohort.truth[rows] == 0
+    mapped = np.array([all(part.has_map for part in one) for one in located if one is not None], bool)
+    # Of a slide without a map nothing is false, which says nothing for the model.
+    normal = (cohort.truth[rows] == 0) & mapped
     found: dict[str, Any] = {
         "slides": len(rows),
         "without_outlines_or_map": len(located) - len(rows),
+        "without_map": int((~mapped).sum()),
         "classes": {},
         "false_lesions": _false_lesions(located, cohort),
         "needles": needles(cohort.cases, located),
@@ -131,8 +134,11 @@ def _map_auprc(slides: Sequence[Located], rows: NDArray[np.int64], bootstrap: Bo
 
 
 def _false_lesions(located: Sequence[list[Located] | None], cohort: Cohort) -> dict[str, Any]:
-    """Return lesions reported where there is none: per normal slide, per plain normal slide, and per any slide."""
-    counts = [None if one is None else sum(part.false_lesions for part in one) for one in located]
+    """Return lesions reported where there is none, of slides with a map: normal ones, plain normal ones, all."""
+    counts = [
+        None if one is None or not all(part.has_map for part in one) else sum(part.false_lesions for part in one)
+        for one in located
+    ]
     normal = [n for n, t in zip(counts, cohort.truth, strict=True) if n is not None and t == 0]
     plain = [
         n

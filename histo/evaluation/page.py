@@ -27,7 +27,7 @@ from histo.files import write_text
 _CHECKLISTS = {"claim": "CLAIM 2024", "tripod_ai": "TRIPOD+AI", "stard_ai": "STARD-AI"}
 
 
-def write_page(path: Path, report: Mapping[str, Any], cohort: Cohort) -> None:
+def write_page(path: Path, report: Mapping[str, Any], cohort: Cohort, aliases: Mapping[str, str]) -> None:
     """Write the page; its pictures are inside, and links to the slides' own reports are relative to it."""
     page = render(
         "evaluation.html.j2",
@@ -35,7 +35,7 @@ def write_page(path: Path, report: Mapping[str, Any], cohort: Cohort) -> None:
         plots={
             name: picture_uri(picture, "PNG") for name, picture in _plots(report, cohort).items() if picture is not None
         },
-        gallery=_gallery(report, cohort, path.parent),
+        gallery=_gallery(report, cohort, path.parent, aliases),
         gallery_limit=SHOWN,
         checklists=_CHECKLISTS,
         labels=cohort.labels,
@@ -72,14 +72,15 @@ def _scores(report: Mapping[str, Any], cohort: Cohort) -> dict[str, tuple[Any, A
     }
 
 
-def _gallery(report: Mapping[str, Any], cohort: Cohort, folder: Path) -> list[dict[str, Any]]:
+def _gallery(
+    report: Mapping[str, Any], cohort: Cohort, folder: Path, aliases: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """Return every wrongly judged slide with its pictures, the first ones of them."""
     by_slide: dict[str, Case] = {c.record.slide: c for c in cohort.cases}
     shown = []
     for number, row in enumerate(report["errors"]):
-        overlay, fields = (
-            pictures_of(by_slide[row["slide"]], cohort.model.class_names) if number < SHOWN else (None, [])
-        )
+        case = by_slide[row["slide"]]
+        overlay, fields = pictures_of(case, cohort.model.class_names, aliases) if number < SHOWN else (None, [])
         link = os.path.relpath(row["report"], folder.resolve()) if row["report"] else None
         shown.append(
             {

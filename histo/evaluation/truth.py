@@ -77,17 +77,17 @@ def classes_of(
 
     Outlines decide; where they are not all that there is, nobody said what else the slide holds. Without them the label
     does: its own class is there; one that comes after it in the order of precedence may be there too, and nobody said.
+    Of several classes with the label one is there at least, and outlines that show none of them don't say which.
     """
     label, names = case.record.label, [c.name for c in model.classes]
     held = [c.name for c in model.classes if c.verdict == label]
     first = min((names.index(name) for name in held), default=len(names))
     if drawn is not None:
-        shown = [bool((drawn.classes == k).any()) for k in range(1, len(names) + 1)]
-        open_from = first if unannotated == "ignore" else len(names)
-        return {
-            name: is_shown or name in held or (None if k > open_from else False)
-            for k, (name, is_shown) in enumerate(zip(names, shown, strict=True))
-        }
+        shown = {name for k, name in enumerate(names, start=1) if (drawn.classes == k).any()}
+        partly = unannotated == "ignore"
+        unsure = set(names[first + 1 :] if partly else ()) | set(held if partly or not shown & set(held) else ())
+        sure = shown | set(held if len(held) == 1 else ())
+        return {name: True if name in sure else None if name in unsure else False for name in names}
     if not held:
         return dict.fromkeys(names, False)
     known: dict[str, bool | None] = dict.fromkeys(names[:first], False)

@@ -106,8 +106,8 @@ def conclude(
     slides = [*trained, *validation]
     found = audit([s.record for s in slides], [s.traits for s in slides], config.seed)
     card = load_model(bundle).card
-    known = known_to_start(card.training, [s.record.patient for s in validation])
-    warnings = [*found.warnings, *_flattered(known, bool(out_of_fold))]
+    judged = [h.patient for h in held]
+    warnings = [*found.warnings, *_flattered(known_to_start(card.training, judged), bool(out_of_fold))]
     for warning in warnings:
         say(f"warning: {warning}")
     sections = [
@@ -141,8 +141,9 @@ def _flattered(known: Sequence[str], cross_validated: bool) -> list[str]:
     told = []
     if known:
         told.append(
-            f"The model that this one started from has learnt from {len(known)} of the validation patients, or from "
-            f"others of that name ({', '.join(known[:3])}{' …' if len(known) > 3 else ''}): figures on them flatter."
+            f"The model that this one started from has learnt from {len(known)} of the patients that were held out, or "
+            f"from others of that name ({', '.join(known[:3])}{' …' if len(known) > 3 else ''}): figures on them, and "
+            "what is calibrated on them, flatter."
         )
     if not cross_validated:
         told.append(

@@ -1,15 +1,18 @@
 """`histo screen`: gives a model that was made before, or elsewhere, a screen learnt from a manifest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from histo.config import TrainConfig
-from histo.data.manifest import read_manifest, split_by_patient
+from histo.data.identities import LEARNT_FROM, identities, merged
+from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
 from histo.data.sampling import open_labelled
+from histo.data.slide import sha256_of
 from histo.errors import ModelError, UsageError
 from histo.learning.screening import add_screen
-from histo.models.bundle import ModelCard, load_bundle
+from histo.models.bundle import Model, ModelCard, load_bundle
 
 Say = Callable[[str], None]
 
@@ -29,11 +32,22 @@ def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = N
     )
     say(f"{len(learn)} slides to train the screen on, {len(validate)} to choose its threshold by")
     out.parent.mkdir(parents=True, exist_ok=True)
-    if add_screen(model, out, config, learn, validate, say) is None:
+    if (
+        add_screen(_that_learnt_from(model, [s.record for s in (*learn, *validate)]), out, config, learn, validate, say)
+        is None
+    ):
         raise UsageError(
             f"{manifest} outlines no lesion on the slides to train on or on those to validate on, so no screen can be "
             "made; outline some lesions, or name the slides in the column split"
         )
+
+
+def _that_learnt_from(model: Model, records: Sequence[SlideRecord]) -> Model:
+    """Return the model with slides among those that its card says it learnt from: nobody may judge it by them."""
+    own = identities([sha256_of(r.path) for r in records], [r.patient for r in records])
+    training = model.card.training
+    known = {LEARNT_FROM: merged({**training, "screen": own}, (LEARNT_FROM, "screen"))}
+    return replace(model, card=model.card.model_copy(update={"training": {**training, **known}}))
 
 
 def config_of(card: ModelCard, manifest: Path, steps: int | None = None) -> TrainConfig:

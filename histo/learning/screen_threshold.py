@@ -1,6 +1,6 @@
 """The threshold of a screen: what every choice would miss and show on slides with outlines, and the choice itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +25,14 @@ class Stake:
     """What hangs on the tiles of one slide: tissue and lesion area in mm² (N,), and the tiles of every deposit.
 
     Lesions count as far as the network itself finds them. A deposit is an outlined lesion of at least `DEPOSIT_UM` in
-    diameter on tissue of which it finds any.
+    diameter on tissue of which it finds any; it bears the same number in every view of the slide.
     """
 
+    slide: str
     patient: str
     tissue_mm2: NDArray[np.float64]
     lesion_mm2: NDArray[np.float64]
-    deposits: tuple[NDArray[np.int64], ...]
+    deposits: Mapping[int, NDArray[np.int64]]
 
 
 def stake_of(slide: LabelledSlide, classes: ClassesConfig, found: NDArray[np.bool_]) -> Stake:
@@ -49,18 +50,19 @@ def stake_of(slide: LabelledSlide, classes: ClassesConfig, found: NDArray[np.boo
         for outline in slide.outlines.get(c.name, [])
         if feret_mm(outline, pyramid.mpp_x, pyramid.mpp_y) * 1000 >= DEPOSIT_UM
     ]
-    touched = []
-    for outline in deposits:
+    touched = {}
+    for number, outline in enumerate(deposits):
         inside = np.zeros(grid.shape, np.uint8)
         paint(inside, [outline], grid, 1)
         cells = (inside > 0) & (slide.tissue > 0)
         if (cells & found).any():
-            touched.append(_under(tiles, cells))
+            touched[number] = _under(tiles, cells)
     return Stake(
+        slide.record.slide,
         slide.record.patient,
         np.array([slide.tissue[box].sum(dtype=np.float64) for box in tiles.kept_boxes()]) * grid.cell_mm2,
         np.array([lesion[box].sum() for box in tiles.kept_boxes()]) * grid.cell_mm2,
-        tuple(touched),
+        touched,
     )
 
 
@@ -80,7 +82,9 @@ def choose_threshold(stakes: Sequence[Stake], scores: Sequence[NDArray[np.floati
 
     `scores` (N,) are those of each slide's tiles; a tile is shown where its score reaches the threshold.
     """
-    deposits = [float(s[under].max()) for stake, s in zip(stakes, scores, strict=True) for under in stake.deposits]
+    deposits = [
+        float(s[under].max()) for stake, s in zip(stakes, scores, strict=True) for under in stake.deposits.values()
+    ]
     score, lesion = np.concatenate(list(scores)), np.concatenate([s.lesion_mm2 for s in stakes])
     with_lesion = lesion > 0
     order = np.argsort(score[with_lesion], kind="stable")
@@ -91,24 +95,31 @@ def choose_threshold(stakes: Sequence[Stake], scores: Sequence[NDArray[np.floati
 
 
 def measure(stakes: Sequence[Stake], scores: Sequence[NDArray[np.floating]], threshold: float, seed: int) -> Missed:
-    """Return what a threshold misses and shows; the interval of the area is a bootstrap of patients."""
+    """Return what a threshold misses and shows of slides that may be seen in several views.
+
+    The interval of the area is a bootstrap of patients. A deposit counts once, as missed where any view misses it.
+    """
     shown = [s >= threshold for s in scores]
     pairs = list(zip(stakes, shown, strict=True))
     lesion = np.array([stake.lesion_mm2.sum() for stake, _ in pairs])
     lost = np.array([stake.lesion_mm2[~seen].sum() for stake, seen in pairs])
     tissue = sum(stake.tissue_mm2.sum() for stake, _ in pairs)
     seen_mm2 = sum(stake.tissue_mm2[seen].sum() for stake, seen in pairs)
-    missed = [not seen[under].any() for stake, seen in pairs for under in stake.deposits]
+    missed: dict[tuple[str, int], bool] = {}
+    for stake, seen in pairs:
+        for number, under in stake.deposits.items():
+            missed[stake.slide, number] = missed.get((stake.slide, number), False) or not seen[under].any()
     patients = [stake.patient for stake in stakes]
     return Missed(
-        slides=len(stakes),
+        slides=len({stake.slide for stake in stakes}),
+        views=len(stakes),
         patients=len(set(patients)),
         lesion_mm2=round(float(lesion.sum()), 4),
         missed_share=float(lost.sum() / lesion.sum()) if lesion.sum() else 0.0,
         missed_share_interval=share_by_group(lost, lesion, patients, ROUNDS, seed),
         deposit_um=DEPOSIT_UM,
         deposits=len(missed),
-        deposits_missed=sum(missed),
-        deposits_missed_interval=clopper_pearson(sum(missed), len(missed)),
+        deposits_missed=sum(missed.values()),
+        deposits_missed_interval=clopper_pearson(sum(missed.values()), len(missed)),
         shown_share=float(seen_mm2 / tissue) if tissue else 0.0,
     )

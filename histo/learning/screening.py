@@ -88,8 +88,8 @@ def words_of(missed: Missed, stains: int) -> str:
     """Return what the threshold was fitted on and what it misses there, as one sentence or two."""
     (low, high), (least, most) = missed.missed_share_interval, missed.deposits_missed_interval
     return (
-        f"Threshold fitted on {missed.slides} views of validation slides of {missed.patients} patients, each slide as "
-        f"it is and in {stains} other stains: of {missed.lesion_mm2:.2f} mm² of lesion that the network finds "
+        f"Threshold fitted on {missed.slides} validation slides of {missed.patients} patients, each seen as it is and "
+        f"in {stains} other stains: of {missed.lesion_mm2:.2f} mm² of lesion that the network finds in all views "
         f"{missed.missed_share:.2%} is missed (95 % interval {low:.2%} to {high:.2%} by patient), of {missed.deposits} "
         f"deposits of {missed.deposit_um:g} µm or more {missed.deposits_missed} ({least:.1%} to {most:.1%}), and "
         f"{missed.shown_share:.0%} of the tissue is shown to the network. The threshold was chosen on these slides: "

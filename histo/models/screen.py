@@ -26,13 +26,15 @@ class Reach(NamedTuple):
 class Missed(Strict):
     """What the threshold missed on the slides that it was chosen on: no test figure.
 
-    `lesion_mm2` is the outlined lesion area that the network finds when it is shown everything; `missed_share` of it
-    lies in tiles that are passed over, with a 95 % interval by patient. A deposit counts from `deposit_um` of diameter
-    on, if the network finds any of it, and is missed when no tile on it is shown.
+    Every slide is seen in several views. `lesion_mm2` is the outlined lesion area, of all views, that the network finds
+    when it is shown everything; `missed_share` of it lies in tiles that are passed over, with a 95 % interval by
+    patient. A deposit counts from `deposit_um` of diameter on, if the network finds any of it, and is missed when in
+    some view no tile on it is shown.
     `shown_share` is the share of the tissue of all these slides that the network is shown.
     """
 
     slides: int = Field(ge=0)
+    views: int = Field(ge=0)
     patients: int = Field(ge=0)
     lesion_mm2: float = Field(ge=0)
     missed_share: Share

@@ -62,7 +62,11 @@ def make_phantoms(
 def _cohort(options: Options, spec: Path | None) -> CohortSpec:
     if spec is None:
         return spec_of(options)
-    typed = [f"--{name.replace('_', '-')}" for name, value in asdict(options).items() if value not in (None, (), False)]
+    typed = [
+        f"--{name.replace('_', '-')}"
+        for name, value in asdict(options).items()
+        if value is not None and value != () and value is not False
+    ]
     if typed:
         raise UsageError(f"{spec} says all about the cohort; leave {', '.join(typed)} away, or write it there")
     return load_spec(spec)

@@ -139,7 +139,7 @@ def _random_labels(kit: Kit) -> list[Check]:
 
 def _leakage(kit: Kit) -> list[Check]:
     """Plant a patient on both sides, a copy and a rescan under another patient, and count what is an error."""
-    source = kit.base()[0]
+    source = kit.base_slide(0)
     made = make(source, kit.phantoms)
     with tempfile.TemporaryDirectory(prefix="histo-stress-") as folder:
         rescan, copy = Path(folder) / "rescan.svs", Path(folder) / "copy.svs"
@@ -147,7 +147,7 @@ def _leakage(kit: Kit) -> list[Check]:
         write_picture(rescan, disturb(picture, "jpeg", {"quality": 70}, source.key))
         copy.write_bytes(made.slide.read_bytes())
         slides = [("a", made.slide, "p1", "train"), ("b", rescan, "p2", "test"), ("c", copy, "p3", "test")]
-        other = make(kit.base()[1], kit.phantoms)
+        other = make(kit.base_slide(1), kit.phantoms)
         slides.append(("d", other.slide, "p1", "test"))
         table = Path(folder) / "slides.csv"
         label = kit.model.card.classes.normal_label

@@ -175,6 +175,28 @@ def test_what_cannot_be_split_is_one_sentence(make: Callable[[Records], object],
         make([record(n, f"p{n}") for n in range(6)])
 
 
+def test_patients_who_are_marked_to_validate_are_part_of_the_share() -> None:
+    """Regression: the share was drawn on top of them."""
+    marked = [record(k, f"p{k}", LABELS[k % 2], "validation" if k < 10 else None) for k in range(40)]
+    _, validation = split_by_patient(marked, 0.25, 0)
+    assert len(validation) == 10
+    _, validation = split_by_patient(marked, 0.5, 0)
+    assert len(validation) == 20
+
+
+def test_few_marked_test_patients_leave_more_to_validate_on() -> None:
+    marked = [record(k, f"p{k}", LABELS[k % 2], "test" if k < 4 else None) for k in range(40)]
+    assert len(hold_out(marked, 0.25, 0.25, 0).validation) == 10
+    many = [record(k, f"p{k}", LABELS[k % 2], "test" if k < 24 else None) for k in range(40)]
+    assert 4 <= len(hold_out(many, 0.25, 0.25, 0).validation) <= 6, "a third of the rest, which would all be taken"
+
+
+def test_two_encodings_of_a_patient_are_one_patient() -> None:
+    """Regression: an accent that is encoded as two characters made another patient, on the other side."""
+    with pytest.raises(UsageError, match="patient m\u00fcller would be in test and train"):
+        Split("x", (record(1, "M\u00fcller"),), (), (record(2, "Mu\u0308ller"),))
+
+
 def test_two_spellings_of_a_patient_are_one_patient() -> None:
     with pytest.raises(UsageError, match="patient p1 would be in"):
         Split("x", (record(1, "P1"),), (record(2, "p1"),))

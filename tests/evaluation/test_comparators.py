@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,6 +56,12 @@ def test_a_run_is_as_good_as_itself(make_cohort, made):
     assert row["mcnemar"]["p"] == 1
 
 
+def test_a_reader_who_wrote_something_else_is_not_left_out_in_silence(make_cohort, made):
+    slides = [made("normal", "normal", extra=(("reader_1", r),)) for r in ("normal", "unsure", "")]
+    with pytest.raises(UsageError, match=r"column reader_1 of .* holds labels and 'unsure' too; use normal"):
+        readers(read_cohort(*make_cohort(slides)))
+
+
 def test_the_regression_learns_a_ring_that_needs_squares():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(400, 2))
@@ -72,6 +80,12 @@ def test_baselines_learn_flat_colours(painted_cohort, model_info, tmp_path):
     right = [call == c.record.label for call, c in zip(colour.calls, cohort.cases, strict=True)]
     assert np.mean(right) >= 8 / 9
     assert len(texture.calls) == 9
+    # Regression: without outlines of every class the judges knew normal tiles alone, and any model beat them.
+    bare = [replace(r, annotation=None) for r in records]
+    colour, _ = learnt_judges(cohort, bare, {})
+    right = [call == c.record.label for call, c in zip(colour.calls, cohort.cases, strict=True)]
+    assert np.mean(right) >= 8 / 9
+    assert "averaged because outlines don't show every class" in colour.note
     with pytest.raises(UsageError, match="fewer than two patients"):
         learnt_judges(cohort, outlined[:1], {})
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -11,6 +13,7 @@ from histo.evaluation.heatmaps import read_heatmap
 from histo.evaluation.localisation import LEVELS, Candidate, Found, Located, _hausdorff
 from histo.evaluation.locating import localisation, measure_all
 from histo.evaluation.resampling import Bootstrap
+from histo.evaluation.truth import Drawn, classes_of, draw_truth
 
 BONE = ("bone", (800.0, 800.0, 400.0))
 SHIFTED = ("bone", (900.0, 800.0, 400.0))
@@ -103,6 +106,39 @@ def test_a_slide_without_outlines_is_not_measured_but_counted(make_cohort, made)
     assert held[1] == {"bone": False, "calcification": True}
 
 
+def test_a_slide_without_a_map_is_no_slide_without_false_findings(make_cohort, made):
+    """Regression: refused normal slides lowered the false findings a normal slide."""
+    slides = [
+        made("heterotopic_ossification", "heterotopic_ossification", truth=(BONE,), found=(BONE,)),
+        made("normal", "normal", found=(SPOT,)),
+        made("normal", "normal"),
+    ]
+    out, manifest = make_cohort(slides)
+    cohort = read_cohort(out, manifest)
+    *mapped, last = cohort.cases
+    refused = replace(last, result=replace(last.result, status="refused", verdict=None, files={}))
+    cohort = replace(cohort, cases=(*mapped, refused))
+    _, located = measure_all(cohort, {}, lambda done, total: None)
+    report = localisation(cohort, located, Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], 200))
+    assert report["without_map"] == 1
+    assert report["false_lesions"]["per_normal_slide"] == {"value": 1.0, "n": 1, "lesions": 1}
+    assert report["classes"]["bone"]["froc"]["normal_slides"] == 1
+    assert report["classes"]["calcification"]["strongest"]["false_without_class"]["n"] == 2
+
+
+def test_of_two_classes_with_one_label_the_outlines_tell_which(make_cohort, made, model_info):
+    """Regression: the one that was not outlined was taken as there."""
+    woven = replace(model_info.classes[0], name="woven")
+    model = replace(model_info, classes=(*model_info.classes, woven))
+    case = read_cohort(*make_cohort([made("heterotopic_ossification", "normal", truth=(BONE,))])).cases[0]
+    drawn = draw_truth(case, model, {})
+    assert classes_of(case, model, drawn) == {"bone": True, "calcification": False, "woven": False}
+    partly = draw_truth(case, model, {}, "ignore")
+    assert classes_of(case, model, partly, "ignore") == {"bone": True, "calcification": None, "woven": None}
+    nothing = Drawn(np.zeros_like(drawn.classes), drawn.grid)
+    assert classes_of(case, model, nothing) == {"bone": None, "calcification": False, "woven": None}
+
+
 def test_the_heatmap_comes_back_on_its_own_lattice(make_cohort, made):
     out, manifest = make_cohort([made("normal", "normal", found=(BONE,))])
     case = read_cohort(out, manifest).cases[0]
@@ -136,7 +172,7 @@ def test_the_hausdorff_distance_is_that_of_all_pairs_of_border_cells(one, other)
 
 def located(candidates=(), lesions=0):
     found = tuple(Found(0.1, 300.0, True, True) for _ in range(lesions))
-    return Located("bone", 0, 0, None, None, None, None, found, 0, 0, tuple(candidates), np.zeros((2, LEVELS)))
+    return Located("bone", True, 0, 0, None, None, None, None, found, 0, 0, tuple(candidates), np.zeros((2, LEVELS)))
 
 
 def test_the_froc_of_a_case_worked_by_hand():
