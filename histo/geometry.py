@@ -53,7 +53,8 @@ class Pyramid:
     """A slide's geometry: sizes, downsamples, scale in µm per level-0 pixel and where the scale came from.
 
     `bounds_level0_px` (x, y, width, height) is the part that the scanner filled; all of level 0 where it
-    says nothing. `stage` is the scanner's frame where the file records one (Hamamatsu).
+    says nothing. `stage` is the scanner's frame where the file records one (Hamamatsu). `recorded_mpp` (x, y) is what
+    the file says of its scale, whatever was used.
     """
 
     size_level0_px: tuple[int, int]
@@ -63,6 +64,7 @@ class Pyramid:
     scale_source: ScaleSource
     bounds_level0_px: tuple[int, int, int, int]
     stage: Stage | None = None
+    recorded_mpp: tuple[float, float] | None = None
 
     @property
     def pixel_mm2(self) -> float:

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import histo
 from histo.data.overview import read_overview
+from histo.data.scale_check import overruled_scale
 from histo.data.slide import Slide, check_mpp, open_slide
 from histo.data.stain_norm import Density, density_of, stain_norm_of
 from histo.data.tiff_blocks import open_blocks
@@ -54,6 +55,10 @@ Progress = Callable[[int, int], None]
 
 Mode = Literal["full", "screen"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+
+REPORT = {"report": "report.html"}
+# Of slides with a map.
+MAPPED = {"heatmap": "heatmap.ome.tif", "overlay": "overlay.png", "lesions": "lesions.geojson", "tiles": "tiles.csv"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,35 +200,32 @@ def predict_slide(
 def write_outputs(
     prediction: SlidePrediction, folder: str | os.PathLike[str], timings: Timings | None = None
 ) -> SlideResult:
-    """Write every file of one slide into `folder` and return the result with their names; result.json comes last."""
+    """Write every file of one slide into `folder` and return the result with their names; result.json comes last.
+
+    What an earlier result left in the folder goes first.
+    """
     timings = timings or Timings()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     result, slide_map = prediction.result, prediction.slide_map
-    files = {"report": "report.html"}
-    if slide_map is not None and result.pyramid is not None:
-        files |= {
-            "heatmap": "heatmap.ome.tif",
-            "overlay": "overlay.png",
-            "lesions": "lesions.geojson",
-            "tiles": "tiles.csv",
-        }
+    is_mapped = slide_map is not None and result.pyramid is not None
+    files = REPORT | MAPPED if is_mapped else REPORT
     result = replace(result, files=files)
+    report = replace(prediction, result=result)
+    writers: list[tuple[Any, ...]] = [("report", write_report, report)]
+    if is_mapped:
+        writers += [
+            ("overlay", write_overlay, report),
+            ("heatmap", write_heatmap, slide_map, result.model),
+            ("lesions", write_lesions, result),
+            ("tiles", write_tiles, slide_map, result.pyramid, result.model),
+        ]
+    for name in ("result.json", *MAPPED.values()):
+        (folder / name).unlink(missing_ok=True)
     # Two at a time: encoding pictures, most of the work, does not hold the interpreter.
     with ThreadPoolExecutor(2, thread_name_prefix="histo-write") as pool:
-        report = replace(prediction, result=result)
-        writing = [pool.submit(timings.timed, "report", write_report, report, folder / files["report"])]
-        if slide_map is not None and result.pyramid is not None:
-            model, pyramid = result.model, result.pyramid
-            for stage, write, *what in (
-                ("overlay", write_overlay, report),
-                ("heatmap", write_heatmap, slide_map, model),
-                ("lesions", write_lesions, result),
-                ("tiles", write_tiles, slide_map, pyramid, model),
-            ):
-                writing.append(pool.submit(timings.timed, stage, write, *what, folder / files[stage]))
-        for one in writing:
-            one.result()
+        for writing in [pool.submit(timings.timed, s, write, *what, folder / files[s]) for s, write, *what in writers]:
+            writing.result()
     write_text(folder / "result.json", to_json(result))
     return result
 
@@ -320,7 +322,7 @@ def _conclude(
     findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)
     findings = locate(findings, slide_map)
     verdict = decide(findings, info, conformal)
-    reasons = (*empty.reasons, *review_reasons(findings, verdict, areas, rule))
+    reasons = (*empty.reasons, *overruled_scale(slide.pyramid), *review_reasons(findings, verdict, areas, rule))
     result = replace(
         empty,
         status="review" if reasons else "done",

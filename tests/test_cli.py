@@ -61,6 +61,7 @@ def test_version():
         (["phantom", "d", "--kind", "confounder:hair"], 2, "unknown look-alike 'hair'"),
         (["phantom", "d", "--kind", "bone", "--set", "bone.h"], 2, "must look like calcium.form=granular"),
         (["phantom", "d", "--spec", "c.yaml", "--seed", "1"], 2, "leave --seed away, or write it there"),
+        (["phantom", "d", "--spec", "c.yaml", "--seed", "0"], 2, "leave --seed away, or write it there"),
         (["phantom", "d", "--spec", "nowhere.yaml"], 2, "nowhere.yaml cannot be read"),
         (["phantom", "/proc/d", "--slides", "1"], 4, "the slides cannot be written to /proc/d"),
         (["fly"], 2, "No such command"),
@@ -107,6 +108,15 @@ def test_inspect_draws_the_tissue(painted, tmp_path):
     assert re.search(r"gains +optical density is multiplied by red \d\.\d\d, green", done.stdout)
     assert re.search(r"verdict +would go to review: little_tissue", done.stdout)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_written_is_one_sentence(painted, tmp_path):
+    """Regression: a folder that is not there, or a full disk, ended in a traceback."""
+    done = call("inspect", str(painted), "--preview", "/proc/nope/x.png", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "/proc/nope" in done.stderr
+    assert "cannot be read or written (" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_doctor_finds_what_it_needs():

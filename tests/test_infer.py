@@ -129,6 +129,46 @@ def test_scale_is_never_guessed(description, mpp, status, code, paint_slide, wri
         assert result.provenance.settings["mpp"] == 0.5
 
 
+@pytest.mark.parametrize(("mpp", "doubted"), [(0.5, False), (0.51, False), (0.25, True)])
+def test_a_scale_that_overrules_a_credible_one_goes_to_review(mpp, doubted, painted, colour_model):
+    """Regression: one --mpp for a folder changed the areas of slides that know their own scale without a word."""
+    result = predict_slide(painted, colour_model, mpp=mpp).result
+    assert ("overruled_scale" in [r.code for r in result.reasons]) == doubted
+    assert result.pyramid.recorded_mpp == (0.5, 0.5)
+
+
+def test_black_filling_is_no_tissue(paint_slide, write_tiff, tmp_path, colour_model):
+    """Regression: what a converter wrote where the scanner saw nothing was the darkest tissue, and bent the stain."""
+    picture = paint_slide()
+    filled = np.concatenate([picture, np.zeros((picture.shape[0], 700, 3), np.uint8)], axis=1)
+    plain, black = (
+        predict_slide(write_tiff(tmp_path / f"{name}.svs", [rgb]), colour_model).result
+        for name, rgb in (("plain", picture), ("black", filled))
+    )
+    assert black.areas.tissue_mm2 == pytest.approx(plain.areas.tissue_mm2, rel=0.01)
+    assert black.verdict == plain.verdict
+
+
+def test_a_level_that_was_padded_is_not_used(paint_slide, write_tiff, tmp_path, colour_model, caplog):
+    """Regression: OpenSlide takes it for another reduction, and most tissue was looked for beside itself."""
+    picture = paint_slide(2400, 2400)
+    quarter = np.full((768, 768, 3), 243, np.uint8)
+    quarter[:600, :600] = picture[::4, ::4]
+    path = write_tiff(tmp_path / "padded.svs", [picture, quarter])
+    with open_slide(path) as slide:
+        assert slide.pyramid.downsamples == (1.0,)
+    assert "level 1 is padded to whole blocks" in caplog.text
+    whole = predict_slide(write_tiff(tmp_path / "whole.svs", [picture, picture[::4, ::4]]), colour_model).result
+    assert predict_slide(path, colour_model).result.areas.tissue_mm2 == pytest.approx(whole.areas.tissue_mm2, rel=0.02)
+
+
+def test_what_an_earlier_result_left_goes(painted, colour_model, tmp_path):
+    """Regression: a failed slide stood beside the pictures of an earlier result."""
+    write_outputs(predict_slide(painted, colour_model), tmp_path)
+    write_outputs(predict_slide(tmp_path / "nowhere.svs", colour_model), tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "result.json"]
+
+
 def test_empty_glass_is_refused(write_tiff, tmp_path, colour_model):
     path = write_tiff(tmp_path / "glass.svs", [np.full((1024, 1024, 3), 243, np.uint8)])
     result = predict_slide(path, colour_model).result

@@ -34,9 +34,11 @@ def list_slides(paths: Iterable[Path]) -> list[Path]:
 
 
 def _one_a_series(slides: Iterable[Path]) -> list[Path]:
-    """Keep the first file of every DICOM series: its files are the levels of one slide."""
-    first: dict[str, Path] = {}
-    return [p for p in slides if (series := series_of(p)) is None or first.setdefault(series, p) == p]
+    """Keep the first file of every DICOM series in a folder: its files are the levels of one slide."""
+    first: dict[tuple[str, str], Path] = {}
+    return [
+        p for p in slides if (series := series_of(p)) is None or first.setdefault((absolute(p.parent), series), p) == p
+    ]
 
 
 def _slides_in(folder: Path) -> Iterator[Path]:

@@ -302,15 +302,15 @@ def _owned(out: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            lock.flush()
         except BlockingIOError as error:
             lock.seek(0)
             owner = lock.read().strip() or "another process"
             raise ArchiveError(f"{out} is in use by {owner}; wait for it or give another --out") from error
         except OSError as error:
             raise _stopped(out, error) from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
         yield
 
 

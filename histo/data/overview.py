@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.data.filling import find_filling
 from histo.data.slide import MAX_READ_PX, Slide
 from histo.errors import SlideFailed
 from histo.geometry import MapGrid, Pyramid, cover, round_px
@@ -43,7 +44,8 @@ def read_overview(slide: Slide, mpp: float = OVERVIEW_MPP) -> tuple[Overview, ND
     """Return the overview at about `mpp` and a mask (H, W) of what could not be read (white in the picture).
 
     Pixels are exact averages over k x k pixels of the coarsest level that is fine enough; a block that fails is
-    read again in quarters, so that only the damaged spot is lost. Label and macro images are never touched.
+    read again in quarters, so that only the damaged spot is lost. Black filling is white, as transparency is. Label and
+    macro images are never touched.
     Raises `SlideFailed` (`unreadable`) when nothing at all can be read.
     """
     level, k, grid = _lattice(slide.pyramid, mpp)
@@ -70,6 +72,8 @@ def read_overview(slide: Slide, mpp: float = OVERVIEW_MPP) -> tuple[Overview, ND
                 lost[block.cells], scanned[block.cells] = True, False
     if lost.all():
         raise SlideFailed("unreadable", f"{slide.path} opens, but no part of it can be read; copy or scan it again")
+    filling = find_filling(rgb, grid.cell_mm2)
+    rgb[filling], scanned[filling] = 255, False
     return Overview(rgb, grid, None if scanned.all() else scanned), lost
 
 

@@ -1,5 +1,6 @@
 """Labelled slides and the tiles that an epoch draws from them; the same seed and epoch draw the same tiles."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from histo.data.transforms import Augment
 from histo.errors import SlideFailed, UsageError
 from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
 from histo.outlines import Outline, Stencil, stencil
+
+FREE_SHARE = 0.8  # of a disk's free space that decoded tissue may take
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 
@@ -60,8 +63,11 @@ class LabelledSlide:
 
 
 def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float) -> list[LabelledSlide]:
-    """Give slides a store of decoded pixels in `folder`, in their order, as long as their tissue fits the budget."""
-    left = budget_gb * 1e9
+    """Give slides a store of decoded pixels in `folder`, in their order, as long as their tissue fits the budget.
+
+    Nor is the disk filled: what a store writes is in memory first, and a full disk would end the process.
+    """
+    left = min(budget_gb * 1e9, FREE_SHARE * shutil.disk_usage(folder).free)
     kept = []
     for slide in slides:
         width, height = slide.tiles.plan.size_read_px

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.data.tile_sample import THREADS
+from histo.geometry import Pyramid, is_credible_mpp
 from histo.results import Reason
 
+SAME_SCALE = 0.05  # by which two statements of one scale may differ
 LARGEST_UM = 9.0
 LEAST_NUCLEI = 40
 COARSEST_MPP = 1.3
@@ -61,6 +63,20 @@ def scale_reasons(nuclei: Nuclei | None) -> tuple[Reason, ...]:
         "that is usual: check the scale, which may be twice the true one, and give the right one with --mpp."
     )
     return (Reason("implausible_scale", text),)
+
+
+def overruled_scale(pyramid: Pyramid) -> tuple[Reason, ...]:
+    """Return that the user's scale is not the one that the file records, where that is a credible one."""
+    given, recorded = pyramid.mpp_x, pyramid.recorded_mpp
+    if pyramid.scale_source != "user" or recorded is None or not all(map(is_credible_mpp, recorded)):
+        return ()
+    if max(abs(one / given - 1) for one in recorded) <= SAME_SCALE:
+        return ()
+    text = (
+        f"--mpp {given:g} was used and the file records {recorded[0]:.4g} x {recorded[1]:.4g} µm per pixel: make sure "
+        "which is true, because areas and verdict hang on it; leave --mpp away where the file is right."
+    )
+    return (Reason("overruled_scale", text),)
 
 
 def _areas_px(tile: NDArray[np.uint8], mpp: float, glass: float) -> NDArray[np.float64]:

@@ -2,10 +2,11 @@
 
 import hashlib
 import itertools
+import logging
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
@@ -19,6 +20,9 @@ from histo.errors import SlideFailed, SlideRefused, UsageError
 from histo.files import path_text
 from histo.geometry import Pyramid, ReadPlan, ScaleSource, Stage, is_credible_mpp, round_px
 
+log = logging.getLogger("histo")
+
+ROUNDING_PX = 2  # by which the size of a reduced level may differ from the exact one
 MAX_READ_PX = 2**25  # 32 Mpx: 128 MiB of RGBA; nothing ever asks the decoder for more at once
 SUFFIXES = frozenset(
     ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .bif .svslide .czi .dcm".split()  # noqa: SIM905  one line to read
@@ -136,14 +140,39 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
         properties = dict(handle.properties)
         downsamples = tuple(float(d) for d in handle.level_downsamples)
         width, height = handle.dimensions
+        true = _true_levels(handle.level_dimensions, properties)
     except openslide.OpenSlideError as error:
         raise SlideFailed("unreadable", f"{path} is damaged ({error}); copy or scan it again") from error
-    mpp_x, mpp_y, source = _scale(path, properties, mpp)
+    if true < len(downsamples):
+        log.warning(
+            "%s: level %d is padded to whole blocks, and its places are not those of level 0: neither it nor what "
+            "follows is used",
+            path,
+            true,
+        )
+    recorded = _recorded_mpp(properties)
+    mpp_x, mpp_y, source = _scale(path, recorded, mpp)
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
     bounds = _bounds(properties, width, height)
-    pyramid = Pyramid((width, height), downsamples, mpp_x, mpp_y, source, bounds, _stage(properties))
+    pyramid = Pyramid((width, height), downsamples[:true], mpp_x, mpp_y, source, bounds, _stage(properties), recorded)
     colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
     return Slide(path, pyramid, (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)), vendor)
+
+
+def _true_levels(sizes: Sequence[tuple[int, int]], properties: Mapping[str, str]) -> int:
+    """Return how many levels in a row show the field of level 0.
+
+    A converter may pad reduced levels to whole blocks. OpenSlide takes the ratio of the sizes for the reduction, and
+    would give another place on the slide there.
+    """
+    for level, size in enumerate(sizes):
+        down = max(1, round(sum(whole / part for whole, part in zip(sizes[0], size, strict=True)) / 2))
+        for whole, part, side in zip(sizes[0], size, ("width", "height"), strict=True):
+            block = int(properties.get(f"openslide.level[{level}].tile-{side}", 0))
+            is_padded = block > 0 and part % block == 0 and whole % block > 0
+            if is_padded and abs(whole / down - part) > ROUNDING_PX:
+                return level
+    return len(sizes)
 
 
 def check_mpp(mpp: float | None) -> None:
@@ -245,18 +274,22 @@ def _open_handle(path: Path) -> openslide.OpenSlide:
         ) from error
 
 
-def _scale(path: Path, properties: dict[str, str], mpp: float | None) -> tuple[float, float, ScaleSource]:
+def _recorded_mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:
+    """Return what the file says of its scale, credible or not; None where it says nothing."""
+    try:
+        return float(properties[openslide.PROPERTY_NAME_MPP_X]), float(properties[openslide.PROPERTY_NAME_MPP_Y])
+    except (KeyError, ValueError):
+        return None
+
+
+def _scale(path: Path, recorded: tuple[float, float] | None, mpp: float | None) -> tuple[float, float, ScaleSource]:
     if mpp is not None:
         return mpp, mpp, "user"
-    names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
-    try:
-        mpp_x, mpp_y = (float(properties[name]) for name in names)
-    except (KeyError, ValueError):
-        found = "records no scale"
-    else:
-        if is_credible_mpp(mpp_x) and is_credible_mpp(mpp_y):
-            return mpp_x, mpp_y, "recorded"
-        found = f"records {mpp_x:.4g} x {mpp_y:.4g} µm per pixel, which no microscope scan has"
+    if recorded is not None and all(map(is_credible_mpp, recorded)):
+        return *recorded, "recorded"
+    found = "records no scale"
+    if recorded is not None:
+        found = f"records {recorded[0]:.4g} x {recorded[1]:.4g} µm per pixel, which no microscope scan has"
     raise SlideRefused("no_scale", f"{path} {found}; give the true µm per pixel with --mpp")
 
 

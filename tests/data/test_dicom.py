@@ -1,5 +1,6 @@
 """DICOM whole-slide images: OpenSlide reads them as any other slide."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -75,3 +76,11 @@ def test_the_files_of_one_dicom_slide_are_one_slide(dicom, write_tiff, paint_sli
     assert [p.name for p in list_slides([dicom])] == ["level0.dcm", "other.svs"]
     (dicom / "broken.dcm").write_bytes(b"nothing")
     assert [p.name for p in list_slides([dicom])] == ["broken.dcm", "level0.dcm", "other.svs"]
+
+
+def test_a_series_in_two_folders_is_two_slides(dicom, tmp_path_factory):
+    """Regression: a copy, or another export under the same number, was dropped without a word."""
+    other = tmp_path_factory.mktemp("other")
+    for path in dicom.glob("*.dcm"):
+        shutil.copy(path, other / path.name)
+    assert list_slides([dicom, other]) == [dicom / "level0.dcm", other / "level0.dcm"]

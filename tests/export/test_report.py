@@ -101,13 +101,21 @@ def test_file_names_that_are_not_utf8_are_shown_with_a_mark(make, tmp_path):
     assert "a\ufffdb" in _page(make(slide_id="a\udc80b"), tmp_path).text
 
 
+def test_no_finding_takes_more_than_all_of_the_tissue(prediction, tmp_path):
+    """Regression: outlines follow whole cells, tissue only its share of them, and a fragment of bone took 113 %."""
+    burdens = tuple(replace(b, area_mm2=2 * prediction.result.areas.scored_mm2) for b in prediction.result.burdens)
+    text = _page(replace(prediction, result=replace(prediction.result, burdens=burdens)), tmp_path).text
+    assert "100.0 %" in text
+    assert "200.0 %" not in text
+
+
 def test_the_longest_lesions_are_listed_and_the_others_counted(prediction, tmp_path):
     lesion = prediction.result.lesions[0]
     many = tuple(replace(lesion, lesion_id=str(i), name=f"bone {i}", area_mm2=i / 1000) for i in range(1, 61))
     text = _page(replace(prediction, result=replace(prediction.result, lesions=many), evidence=()), tmp_path).text
     assert "Bone 60" in text
     assert "Bone 10\n" not in text
-    assert f"{60 - MOST_LESIONS} smaller findings are not listed" in text
+    assert f"{60 - MOST_LESIONS} more findings are not listed" in text
 
 
 @pytest.mark.parametrize(("why", "said"), [("small", "smaller than the smallest finding"), ("weak", "too weak to be")])

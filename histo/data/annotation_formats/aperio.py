@@ -9,7 +9,7 @@ from histo.data.annotation_formats.xml_tree import ring_in
 from histo.outlines import Ring, ellipse_ring, meet
 
 _LINES = {"3": "arrow", "4": "ruler", "5": "pin"}
-_ELLIPSE = "2"
+_RECTANGLE, _ELLIPSE = "1", "2"
 
 
 def read_aperio(root: Element) -> Iterator[Drawn]:
@@ -35,7 +35,7 @@ def _words(layer: Element) -> tuple[str, ...]:
         colour = int(layer.get("LineColor", "")).to_bytes(3, "little")
     except (ValueError, OverflowError):
         return words_of(named)
-    return words_of(named, [f"#{colour.hex()}"])
+    return words_of(named, colours=[f"#{colour.hex()}"])
 
 
 def _drawn(place: str, words: tuple[str, ...], region: Element) -> Drawn:
@@ -44,8 +44,9 @@ def _drawn(place: str, words: tuple[str, ...], region: Element) -> Drawn:
         return no_area(place, words, _LINES[kind])
     vertices = region.findall("Vertices/Vertex")
     try:
-        ring = ring_in(vertices, "X", "Y") if len(vertices) != 2 else _from_corners(vertices)
-        # An ellipse is stored as the corners of its box.
+        # A box may be stored as two of its corners, and an ellipse as its box.
+        is_box = kind in (_RECTANGLE, _ELLIPSE) and len(vertices) == 2
+        ring = _from_corners(vertices) if is_box else ring_in(vertices, "X", "Y")
         if kind == _ELLIPSE and len(ring) <= 5:
             ring = ring_of(ellipse_ring(*_box(ring)))
     except ValueError as error:

@@ -27,4 +27,5 @@ def read_asap(root: Element) -> Iterator[Drawn]:
         except ValueError:
             yield broken(place, words, "a point without its order")
             continue
-        yield polygon_in(place, words, points, "X", "Y")
+        # ASAP joins the ends of an area itself.
+        yield polygon_in(place, words, [*points, *points[:1]], "X", "Y")

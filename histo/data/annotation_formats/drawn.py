@@ -28,13 +28,16 @@ class Drawn:
     area: bool = True
 
 
-def words_of(classes: Iterable[Any], nicknames: Iterable[Any] = ()) -> tuple[str, ...]:
-    """Return the words that may name an object's class: its classes, then its nicknames (names, colours).
+def words_of(classes: Iterable[Any], names: Iterable[Any] = (), colours: Iterable[Any] = ()) -> tuple[str, ...]:
+    """Return the words that may name an object's class: its classes, or its names where it has none, then its colours.
 
-    Only an object without any class is `UNCLASSIFIED` too, so that what is said of those touches no other.
+    A class that nobody explained is asked about, and no name overrules it. Only an object without any class is
+    `UNCLASSIFIED` too, so that what is said of those touches no other.
     """
-    named, others = ([c.strip() for c in some if isinstance(c, str) and c.strip()] for some in (classes, nicknames))
-    return tuple(dict.fromkeys([*named, *others, *([] if named else [UNCLASSIFIED])]))
+    named, called, painted = (
+        [c.strip() for c in some if isinstance(c, str) and c.strip()] for some in (classes, names, colours)
+    )
+    return tuple(dict.fromkeys([*named, *painted] if named else [*called, *painted, UNCLASSIFIED]))
 
 
 def shown(text: object) -> str:

@@ -27,7 +27,7 @@ def read_ndpa(root: Element, pyramid: Pyramid) -> Iterator[Drawn]:
         if shape is None:
             yield no_area(place, words_of([title]), "view without a drawing")
             continue
-        words = words_of([title], [shape.get("color", "").lower()])
+        words = words_of([title], colours=[shape.get("color", "").lower()])
         unit = (state.findtext("coordformat") or "nanometers").strip()
         if unit != "nanometers":
             yield broken(place, words, f"in {shown(unit)}, and only nanometers are read")

@@ -77,3 +77,11 @@ def test_lines_have_no_area(kind: int, word: str, read: Read) -> None:
 
 def test_a_region_without_vertices_is_broken(read: Read) -> None:
     assert "broken coordinates" in str(read(layer(region([])))[0].problem)
+
+
+def test_a_stroke_of_two_points_is_no_box(read: Read) -> None:
+    """Regression: it was learnt from as the rectangle round it."""
+    (stroke,) = read(layer(region([(100, 100), (500, 400)], kind=0)))
+    assert "2 points, and an outline needs three" in str(stroke.problem)
+    (box,) = read(layer(region([(100, 100), (500, 400)], kind=1)))
+    assert area(box) == 400 * 300

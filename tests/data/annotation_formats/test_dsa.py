@@ -64,12 +64,12 @@ def test_a_rectangle_turns_from_x_towards_y(read: Read) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"label": {"value": "bone"}, "group": "g"}, ("bone", "g", "d")),
-        ({"group": "g"}, ("g", "d")),
+        ({"label": {"value": "bone"}, "group": "g"}, ("bone", "g")),
+        ({"group": "g"}, ("g",)),
         ({}, ("d", "unclassified")),
     ],
 )
-def test_label_and_group_are_classes_and_the_document_s_name_a_nickname(
+def test_label_and_group_are_classes_and_the_document_s_name_counts_without_them(
     more: Any, words: tuple[str, ...], read: Read
 ) -> None:
     assert read(json.dumps(document(POLYLINE | more)))[0].words == words
