@@ -184,7 +184,7 @@ def colour_model(colour_bundle: Path) -> Model:
 
 
 SCREEN_MISSED = {
-    "slides": 8, "patients": 2, "lesion_mm2": 0.1, "missed_share": 0.0, "missed_share_interval": (0.0, 0.0),
+    "slides": 2, "views": 8, "patients": 2, "lesion_mm2": 0.1, "missed_share": 0.0, "missed_share_interval": (0.0, 0.0),
     "deposit_um": 200.0, "deposits": 8, "deposits_missed": 0, "deposits_missed_interval": (0.0, 0.37),
     "shown_share": 0.5,
 }  # fmt: skip
