@@ -11,7 +11,7 @@ import numpy as np
 from histo.data.identities import told_apart
 from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
-from histo.errors import UsageError
+from histo.errors import ArchiveError, UsageError
 from histo.evaluation.abstention import abstention, conformal
 from histo.evaluation.answers import answers_of
 from histo.evaluation.banners import as_json, banners_of, is_phantom
@@ -90,10 +90,10 @@ def evaluate(
     Raises `UsageError` for what cannot be judged: see `read_cohort`; a model or an annotation that does not fit.
     """
     options = options or Options()
-    folder = report or out / "evaluation"
     if options.note and options.model is None:
         raise UsageError("--note writes into the card of the bundle that --model names; give --model")
     cohort = read_cohort(out, manifest, options.split)
+    folder = _made(report or out / "evaluation")
     bundle, card = _card(cohort, options.model)
     unannotated = options.unannotated or _unannotated(card)
     held, located = measure_all(cohort, options.aliases, progress, unannotated)
@@ -133,8 +133,16 @@ def evaluate(
     return found
 
 
+def _made(folder: Path) -> Path:
+    """Make the folder of a report before anything is measured for it. Raises `ArchiveError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArchiveError(f"no report can be written to {folder} ({error.strerror}); give another --report") from error
+    return folder
+
+
 def _write(folder: Path, found: dict[str, Any], cohort: Cohort, aliases: Mapping[str, str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     found["checklists"] = write_checklists(folder, answers_of(found))
     write_page(folder / "report.html", found, cohort, aliases)
     text = json.dumps(_plain(found), indent=1, allow_nan=False, ensure_ascii=False)

@@ -32,6 +32,7 @@ from histo.learning.bags import StepSample, StepTiles, draw_steps
 from histo.learning.conclusion import conclude, held_out_by_folds
 from histo.learning.diary import Best, Diary
 from histo.learning.finish import settle_batchnorm, write_bundle
+from histo.learning.interrupt import Interrupt
 from histo.learning.kept import Kept
 from histo.learning.losses import cell_loss
 from histo.learning.objective import Objective, make_optimiser
@@ -201,6 +202,7 @@ class _Keeper(lightning.Callback):
     def __init__(self, job: "_Job") -> None:
         self.diary = Diary(job.folder / "metrics.csv", job.say, job.config.optimiser.epochs)
         self.best, self._path = Best(job.config.stop), job.folder / LAST
+        self.interrupt = Interrupt()
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best.state, "rows": self.diary.rows}
@@ -224,6 +226,7 @@ class _Keeper(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.diary.step(trainer.current_epoch, batch_idx + 1, int(trainer.num_training_batches))
+        self.interrupt.heed()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, _Training)
@@ -233,6 +236,7 @@ class _Keeper(lightning.Callback):
         trainer.save_checkpoint(self._path)  # first: whoever stops a training at the line of an epoch keeps that epoch
         if trainer.is_global_zero:
             self.diary.end(done)
+        self.interrupt.heed()
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
@@ -326,22 +330,13 @@ def _fit(job: _Job, start: Start) -> int:
         if measured and trainer.is_global_zero:
             keeper.diary.before(measured)
         if begun is None or not keeper.was_over(begun, job.config.optimiser.epochs):
-            _run(trainer, module, _Tiles(job), begun)
+            with keeper.interrupt:
+                trainer.fit(module, datamodule=_Tiles(job), ckpt_path=begun, weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)  # the first process alone writes the bundle and the report
     network.cpu().load_state_dict(keeper.best.state["weights"])
     network.eval()
     return int(keeper.best.state["best_epoch"])
-
-
-def _run(trainer: lightning.Trainer, module: _Training, tiles: _Tiles, begun: Path | None) -> None:
-    try:
-        trainer.fit(module, datamodule=tiles, ckpt_path=begun, weights_only=True)
-    except SystemExit as end:
-        # Lightning turns Ctrl-C into exit code 1; for us it is an interruption like any other.
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ from histo.statistics import clopper_pearson
 
 VALIDATION = "validation"
 SHOWN = 12
+NO_GAIN = (
+    "No epoch was better on the validation patients than the start: the weights of this model are those of its start."
+)
 NO_DEVICE = "Research use only. Not a medical device. No figure here replaces a test on patients kept aside."
 
 Fit = Callable[[Path, Sequence[LabelledSlide], Sequence[LabelledSlide]], Path]
@@ -107,7 +110,9 @@ def conclude(
     found = audit([s.record for s in slides], [s.traits for s in slides], config.seed)
     card = load_model(bundle).card
     judged = [h.patient for h in held]
-    warnings = [*found.warnings, *_flattered(known_to_start(card.training, judged), bool(out_of_fold))]
+    no_gain = [NO_GAIN] if card.training["best_epoch"] == 0 else []
+    flattered = _flattered(known_to_start(card.training, judged), bool(out_of_fold))
+    warnings = [*no_gain, *found.warnings, *flattered]
     for warning in warnings:
         say(f"warning: {warning}")
     sections = [

@@ -1,9 +1,10 @@
 """Many slides of many patients with a manifest, made in parallel and resumed where they stopped."""
 
+import csv
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -159,9 +160,11 @@ def make_from_spec(
     for job in missing:
         if other := made_otherwise(folder, job.name, job.asked):
             raise UsageError(
-                f"{folder} holds another cohort: its {job.name} was made with another {' and '.join(other)}; give this "
-                "one a folder of its own"
+                f"{folder} holds another cohort ({job.name} differs in {', '.join(other)}): another seed, number, size "
+                "or file of slides; give this one a folder of its own"
             )
+    if _is_edited(folder / MANIFEST, jobs):
+        raise UsageError(f"{folder / MANIFEST} was changed since it was made; move it away, or give another folder")
     done = len(jobs) - len(missing)
     if progress and done:
         progress(done, len(jobs))
@@ -182,6 +185,16 @@ def make_from_spec(
     path = folder / MANIFEST
     write_table(path, HEADER, [job.row for job in jobs])
     return path
+
+
+def _is_edited(manifest: Path, jobs: Sequence[Job]) -> bool:
+    """Tell whether a manifest that is there has other columns, or other values for the slides of a cohort."""
+    if not manifest.exists():
+        return False
+    with open(manifest, encoding="utf-8", newline="") as file:
+        header, *rows = [tuple(row) for row in csv.reader(file)] or [HEADER]
+    planned = {job.name: job.row for job in jobs}
+    return header != HEADER or any(row != planned.get(row[0], row) for row in rows if row)
 
 
 def _make_in_parallel(folder: Path, jobs: list[Job], count: int, tell: Callable[[], None]) -> None:

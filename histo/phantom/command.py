@@ -120,8 +120,8 @@ def _make_one(folder: Path, cohort: CohortSpec) -> str:
         return f"{files_of(folder, name, asked['kind']).slide} was made before with the same parameters"
     if other := made_otherwise(folder, name, asked):
         raise UsageError(
-            f"{folder} holds another slide {name}, made with another {' and '.join(other)}; give each variant a folder "
-            "of its own"
+            f"{folder} holds another slide {name}, which differs in {', '.join(other)}; give each variant a folder of "
+            "its own"
         )
     files = make_slide(folder, name, **{k: v for k, v in asked.items() if k != "format"})
     return f"{files.slide} and its truth are made; its label is {files.label}"

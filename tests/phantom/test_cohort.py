@@ -138,9 +138,22 @@ def test_slides_of_another_cohort_are_not_lost(tmp_path: Path) -> None:
     make_from_spec(folder, load_spec(spec), workers=1)
     before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
     write("granular")
-    with pytest.raises(UsageError, match=r"holds another cohort: its phantom_0001 was made with another overrides;"):
+    with pytest.raises(UsageError, match=r"holds another cohort \(phantom_0001 differs in overrides\)"):
         make_from_spec(folder, load_spec(spec), workers=1)
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+
+
+def test_a_manifest_that_was_edited_is_not_overwritten(tmp_path: Path) -> None:
+    """Regression: a patient, or a column, that was put in by hand was gone without a word."""
+    manifest = make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
+    whole = manifest.read_text()
+    for edited in (whole.replace("patient_0000", "Mrs_X"), whole.replace("slide,", "slide,age,", 1)):
+        manifest.write_text(edited)
+        with pytest.raises(UsageError, match=r"slides.csv was changed since it was made; move it away"):
+            make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
+        assert manifest.read_text() == edited
+    manifest.write_text(whole)
+    make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
 
 
 def test_slides_of_an_older_format_are_made_again(tmp_path: Path) -> None:
