@@ -21,6 +21,7 @@ class _Wanted(NamedTuple):
     class_name: str
     probability: float
     peak_level0_px: tuple[float, float]
+    area_mm2: float
     lesion_id: str | None = None
     why_not: WhyNot | None = None
 
@@ -36,10 +37,11 @@ def show_evidence(slide: Slide, findings: Sequence[ClassFindings]) -> tuple[Evid
         for f in findings:
             if rank < len(f.lesions):
                 lesion = f.lesions[rank]
-                wanted.append(_Wanted(f.rule.name, lesion.probability_max, lesion.peak_level0_px, lesion.lesion_id))
+                place = lesion.probability_max, lesion.peak_level0_px, lesion.area_mm2
+                wanted.append(_Wanted(f.rule.name, *place, lesion_id=lesion.lesion_id))
             elif rank == len(f.lesions) and f.uncounted and f.uncounted.probability_max >= NOT_EXCLUDED:
-                place = f.uncounted
-                wanted.append(_Wanted(f.rule.name, place.probability_max, place.peak_level0_px, why_not=place.why))
+                place = f.uncounted.probability_max, f.uncounted.peak_level0_px, f.uncounted.area_mm2
+                wanted.append(_Wanted(f.rule.name, *place, why_not=f.uncounted.why))
     fields = (_field(slide, one) for one in wanted[:MAX_EVIDENCE])
     return tuple(field for field in fields if field is not None)
 
@@ -59,5 +61,5 @@ def _field(slide: Slide, wanted: _Wanted) -> EvidenceField | None:
             return None
         sides_um.append(EVIDENCE_PX * fx * slide.pyramid.mpp_x)
     near, far = pictures
-    said = wanted.lesion_id, wanted.why_not, wanted.class_name, wanted.probability
+    said = wanted.lesion_id, wanted.why_not, wanted.area_mm2, wanted.class_name, wanted.probability
     return EvidenceField(*said, near, far, *sides_um)

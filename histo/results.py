@@ -241,11 +241,13 @@ class Overview:
 class EvidenceField:
     """A strong field at two magnifications: pictures (H, W, 3) uint8 and the µm that their sides show.
 
-    `lesion_id` is None for the strongest field of a class that does not count; `why_not` says why.
+    `lesion_id` is None for the strongest field of a class that does not count; `why_not` says why, and `area_mm2` is
+    that of its region, 0 where that is a speck.
     """
 
     lesion_id: str | None
     why_not: WhyNot | None
+    area_mm2: float
     class_name: str
     probability: float
     near_rgb: NDArray[np.uint8]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +14,13 @@ from histo.export.legend import SCALE_NOTE, swatches
 from histo.export.lettering import put_scale_bar
 from histo.export.overlay import render_overlay, render_tissue
 from histo.export.pages import css_colour, picture_uri, render, verdict_colour
-from histo.export.words import marks
+from histo.export.words import area_words, marks
 from histo.files import write_text
-from histo.results import EvidenceField, Lesion, SlidePrediction, SlideResult, WhyNot
+from histo.results import EvidenceField, Lesion, ModelInfo, SlidePrediction, SlideResult
 
 MOST_LESIONS = 50
 _REVIEW = "#c98a1b"
 _FIELD_PX = 420
-_WHY_NOT: Final[Mapping[WhyNot, str]] = {
-    "small": "smaller than the smallest finding",
-    "weak": "too weak to be a finding",
-}
 # Twice the size on the page, so that marks and scale bars keep a size that reads.
 _BESIDE_PX, _STACKED_PX = (960, 1500), (1880, 1200)
 _WIDE = 0.6  # flatter pictures stand one above the other, so that both fit on the page
@@ -85,7 +80,7 @@ def _field(field: EvidenceField, result: SlideResult, names: Mapping[str, str]) 
     return {
         "lesion": lesion,
         "mark": names.get(field.lesion_id, "") if field.lesion_id else "",
-        "why_not": _WHY_NOT[field.why_not] if field.why_not else "",
+        "why_not": _why_not(field, result.model),
         "class_name": field.class_name,
         "probability": field.probability,
         "near": picture_uri(_with_bar(field.near_rgb, field.near_um)),
@@ -93,6 +88,15 @@ def _field(field: EvidenceField, result: SlideResult, names: Mapping[str, str]) 
         "far": picture_uri(_with_bar(field.far_rgb, field.far_um)),
         "far_um": field.far_um,
     }
+
+
+def _why_not(field: EvidenceField, model: ModelInfo) -> str:
+    """Return why a field is no finding; nothing for one that is."""
+    if field.why_not != "small":
+        return "too weak to be a finding" if field.why_not else ""
+    least = next(c.min_area_mm2 for c in model.classes if c.name == field.class_name)
+    area = f"{area_words(field.area_mm2)} mm²" if field.area_mm2 else "a speck"
+    return f"{area}, and the smallest finding is {least:g} mm²"
 
 
 def _with_bar(rgb: NDArray[np.uint8], side_um: float) -> NDArray[np.uint8]:

@@ -109,7 +109,7 @@ def _evidence(lesions: tuple[Lesion, ...]) -> tuple[EvidenceField, ...]:
     for i, lesion in enumerate(lesions):
         rng = np.random.default_rng(i)
         rgb = np.repeat(np.repeat(rng.integers(120, 230, (32, 32, 3), np.uint8), 10, 0), 10, 1)
-        said = lesion.lesion_id, None, lesion.class_name, 0.9
+        said = lesion.lesion_id, None, lesion.area_mm2, lesion.class_name, 0.9
         fields.append(EvidenceField(*said, rgb, rgb[::-1].copy(), 256.0, 1024.0))
     return tuple(fields)
 

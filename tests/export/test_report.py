@@ -118,10 +118,17 @@ def test_the_longest_lesions_are_listed_and_the_others_counted(prediction, tmp_p
     assert f"{60 - MOST_LESIONS} more findings are not listed" in text
 
 
-@pytest.mark.parametrize(("why", "said"), [("small", "smaller than the smallest finding"), ("weak", "too weak to be")])
-def test_a_field_that_does_not_count_says_why(why, said, make, tmp_path):
+@pytest.mark.parametrize(
+    ("why", "area_mm2", "said"),
+    [
+        ("small", 0.011, "0.011 mm², and the smallest finding is 0.02 mm²"),
+        ("small", 0, "a speck, and the smallest finding is 0.02 mm²"),
+        ("weak", 0.3, "too weak to be a finding"),
+    ],
+)
+def test_a_field_that_does_not_count_says_why(why, area_mm2, said, make, tmp_path):
     prediction = make()
-    field = replace(prediction.evidence[0], lesion_id=None, why_not=why, class_name="bone", probability=0.42)
+    field = replace(prediction.evidence[0], lesion_id=None, why_not=why, area_mm2=area_mm2, class_name="bone")
     text = _page(replace(prediction, evidence=(*prediction.evidence, field)), tmp_path).text
     assert f"Bone, not counted: {said}" in text
     assert "Of every class the strongest field that does not count is shown too." in text
