@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.data.blackness import black_reasons, black_share
 from histo.data.glass import glass_of
 from histo.data.quality import judge_quality
 from histo.data.tile_sample import TileSample, fullest
@@ -24,6 +25,7 @@ class Judge:
     full: NDArray[np.int64]
     glass: NDArray[np.float64]
     mpp: float
+    black: float | None
     _features: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
@@ -34,7 +36,8 @@ class Judge:
         # A slide that is all ink is judged by that.
         usable = tissue - excluded if excluded.sum() < 0.5 * tissue.sum() else tissue
         shares = tile_means(tiles, usable)
-        return cls(TileSample.of(shares), fullest(shares), glass_of(overview), tiles.spec.mpp)
+        black = black_share(overview, tissue - excluded, tiles.map_grid)
+        return cls(TileSample.of(shares), fullest(shares), glass_of(overview), tiles.spec.mpp, black)
 
     def take(self, batch: TileBatch, seen: Seen) -> None:
         """Take a batch as it was read and what the engine saw in it."""
@@ -52,6 +55,7 @@ class Judge:
         reference, cloud = model.card.reference, model.cloud
         stains = reference.stain if reference else None
         checks, reasons = judge_quality(self.sample.tiles, self.mpp, self.glass, tissue_mm2, stains)
+        checks, reasons = replace(checks, black_share=self.black), reasons + black_reasons(self.black)
         if reference is None or cloud is None:
             return checks, reasons
         share = strange_share(cloud, reference, self.features)

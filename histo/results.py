@@ -137,8 +137,8 @@ class Checks:
 
     Shares of the sampled tissue: `unexplained_share` of what is stained has a colour that no haematoxylin and eosin
     gives, `colourless_share` has none, `out_of_focus_share` is blurred. `nucleus_um` is the middle width of `nuclei`
-    found. `foreign_share` of the tiles look like nothing that the model's reference slides hold; a slide is foreign
-    from `foreign_limit` on.
+    found, `black_share` of all tissue is dark without colour. `foreign_share` of the tiles look like nothing that the
+    model's reference slides hold; a slide is foreign from `foreign_limit` on.
     """
 
     unexplained_share: float | None = None
@@ -148,6 +148,7 @@ class Checks:
     nuclei: int = 0
     foreign_share: float | None = None
     foreign_limit: float | None = None
+    black_share: float | None = None
 
 
 @dataclass(frozen=True)

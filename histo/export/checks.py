@@ -17,6 +17,7 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
     return [
         ("Stained tissue in a colour that is not H&E", _share(checks.unexplained_share)),
         ("Stained tissue without colour", _share(checks.colourless_share)),
+        ("Tissue that is black", _share(checks.black_share)),
         ("Tissue out of focus", _share(checks.out_of_focus_share)),
         ("Middle width of round nuclei", nuclei),
         ("Tissue unlike the model's reference slides", foreign),

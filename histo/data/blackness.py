@@ -1,0 +1,47 @@
+"""Black on the tissue: felt pen, thick folds, carbon. No dye of H&E is dark and without colour, calcium neither.
+
+Black ink is told by no hue, so that it is not left out of the tissue as blue and green ink are: what the network sees
+there means nothing, and a pathologist must look.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histo.data.glass import glass_of
+from histo.data.tissue import STRIP_PX, optical_density
+from histo.geometry import MapGrid, rebin
+from histo.results import Overview, Reason
+
+DARK_OD = 1.0  # in every channel
+NO_COLOUR = 0.06  # range of the channels' shares of the density: even dark calcium is bluer
+MOST_BLACK = 0.10  # of the tissue, as of ink that is told by its hue
+
+
+def black_share(overview: Overview, usable: NDArray[np.floating], grid: MapGrid) -> float | None:
+    """Return how much of the usable tissue (H, W) on the lattice `grid` is black; None without any."""
+    whole = float(usable.sum())
+    if not whole > 0:
+        return None
+    black = rebin(_black(overview.rgb, glass_of(overview)), overview.grid, grid)
+    return float(np.minimum(black, usable).sum()) / whole
+
+
+def black_reasons(share: float | None) -> tuple[Reason, ...]:
+    """Return that much of the tissue is black."""
+    if share is None or share <= MOST_BLACK:
+        return ()
+    text = (
+        f"{share:.0%} of the tissue is black, more than {MOST_BLACK:.0%}: ink, folds or dirt, where the model's answer "
+        "means nothing; look at the slide, clean it and scan it again."
+    )
+    return (Reason("black_over_tissue", text),)
+
+
+def _black(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return what is dark without colour, (H, W); in strips, to bound the memory."""
+    black = np.empty(rgb.shape[:2], bool)
+    for start in range(0, len(rgb), STRIP_PX):
+        od = optical_density(rgb[start : start + STRIP_PX], glass)
+        spread = np.ptp(od, axis=-1) < NO_COLOUR * od.sum(axis=-1)
+        black[start : start + STRIP_PX] = spread & (od.min(axis=-1) > DARK_OD)
+    return black
