@@ -1,7 +1,7 @@
-"""Black on the tissue: felt pen, thick folds, carbon. No dye of H&E is dark and without colour, calcium neither.
+"""Black on the tissue: felt pen, thick folds, carbon. The dyes of H&E are seldom dark without any colour.
 
-Black ink is told by no hue, so that it is not left out of the tissue as blue and green ink are: what the network sees
-there means nothing, and a pathologist must look.
+Black ink is told by no hue, and calcium may be as black in a strong or faded stain: so nothing is left out of the tissue,
+as blue and green ink are, and a pathologist must look.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from histo.geometry import MapGrid, rebin
 from histo.results import Overview, Reason
 
 DARK_OD = 1.0  # in every channel
-NO_COLOUR = 0.06  # range of the channels' shares of the density: even dark calcium is bluer
+NO_COLOUR = 0.06  # range of the channels' shares of the density: dark calcium is mostly bluer
 MOST_BLACK = 0.10  # of the tissue, as of ink that is told by its hue
 
 
@@ -31,8 +31,8 @@ def black_reasons(share: float | None) -> tuple[Reason, ...]:
     if share is None or share <= MOST_BLACK:
         return ()
     text = (
-        f"{share:.0%} of the tissue is black, more than {MOST_BLACK:.0%}: ink, folds or dirt, where the model's answer "
-        "means nothing; look at the slide, clean it and scan it again."
+        f"{share:.0%} of the tissue is black, more than {MOST_BLACK:.0%}: ink, folds and dirt cannot be told from very "
+        "dark calcium there; look at the slide, and where it is not clean scan it again."
     )
     return (Reason("black_over_tissue", text),)
 
