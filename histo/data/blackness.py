@@ -1,7 +1,7 @@
 """Black on the tissue: felt pen, thick folds, carbon. The dyes of H&E are seldom dark without any colour.
 
-Black ink is told by no hue, and calcium may be as black in a strong or faded stain: so nothing is left out of the tissue,
-as blue and green ink are, and a pathologist must look.
+Black ink is told by no hue, and calcium may be as black in a strong or faded stain: so nothing is left out of the
+tissue, as blue and green ink are, and a pathologist must look.
 """
 
 import numpy as np
