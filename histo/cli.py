@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _end(message: str, exit_code: int) -> NoReturn:
-    """Say one sentence and end; with --verbose where it came from, too."""
+    """Say one sentence and end; with --debug where it came from, too."""
     if logging.getLogger().isEnabledFor(logging.INFO):
         traceback.print_exc()
     typer.echo(f"histo: {message}", err=True)
