@@ -6,7 +6,6 @@ can leave the training waiting for them for ever.
 
 import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
 
@@ -42,4 +41,4 @@ class Interrupt:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        os.write(sys.stderr.fileno(), _TOLD)  # print could be at work itself
+        os.write(2, _TOLD)  # to stderr; print could be at work itself

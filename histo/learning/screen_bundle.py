@@ -32,10 +32,8 @@ def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = N
     )
     say(f"{len(learn)} slides to train the screen on, {len(validate)} to choose its threshold by")
     out.parent.mkdir(parents=True, exist_ok=True)
-    if (
-        add_screen(_that_learnt_from(model, [s.record for s in (*learn, *validate)]), out, config, learn, validate, say)
-        is None
-    ):
+    model = _that_learnt_from(model, [s.record for s in (*learn, *validate)])
+    if add_screen(model, out, config, learn, validate, say) is None:
         raise UsageError(
             f"{manifest} outlines no lesion on the slides to train on or on those to validate on, so no screen can be "
             "made; outline some lesions, or name the slides in the column split"

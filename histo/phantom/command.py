@@ -29,6 +29,9 @@ class Options:
     no_lesions: bool = False
 
 
+_UNTYPED = asdict(Options())
+
+
 def make_phantoms(
     folder: Path,
     options: Options,
@@ -62,11 +65,8 @@ def make_phantoms(
 def _cohort(options: Options, spec: Path | None) -> CohortSpec:
     if spec is None:
         return spec_of(options)
-    typed = [
-        f"--{name.replace('_', '-')}"
-        for name, value in asdict(options).items()
-        if value is not None and value != () and value is not False
-    ]
+    # Compared with the defaults by name: a seed of 0 was typed, too.
+    typed = [f"--{name.replace('_', '-')}" for name, value in asdict(options).items() if value != _UNTYPED[name]]
     if typed:
         raise UsageError(f"{spec} says all about the cohort; leave {', '.join(typed)} away, or write it there")
     return load_spec(spec)
