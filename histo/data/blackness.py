@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from histo.data.glass import glass_of
 from histo.data.tissue import STRIP_PX, optical_density
-from histo.geometry import MapGrid, rebin
+from histo.geometry import MapGrid
 from histo.results import Overview, Reason
 
 DARK_OD = 1.0  # in every channel
@@ -19,11 +19,17 @@ MOST_BLACK = 0.10  # of the tissue, as of ink that is told by its hue
 
 def black_share(overview: Overview, usable: NDArray[np.floating], grid: MapGrid) -> float | None:
     """Return how much of the usable tissue (H, W) on the lattice `grid` is black; None without any."""
-    whole = float(usable.sum())
+    whole = float(usable.sum()) * grid.cell_mm2
     if not whole > 0:
         return None
-    black = rebin(_black(overview.rgb, glass_of(overview)), overview.grid, grid)
-    return float(np.minimum(black, usable).sum()) / whole
+    glass, found = glass_of(overview), 0.0
+    for start in range(0, len(overview.rgb), STRIP_PX):  # in strips, to bound the memory
+        rows, columns = np.nonzero(_black(overview.rgb[start : start + STRIP_PX], glass))
+        middles = np.stack([columns, rows + start], axis=1).astype(np.float64) + 0.5
+        column, row = np.floor(grid.to_map_px(overview.grid.to_level0_px(middles))).astype(int).T
+        there = (row >= 0) & (row < usable.shape[0]) & (column >= 0) & (column < usable.shape[1])
+        found += float(usable[row[there], column[there]].sum())
+    return found * overview.grid.cell_mm2 / whole
 
 
 def black_reasons(share: float | None) -> tuple[Reason, ...]:
@@ -38,10 +44,6 @@ def black_reasons(share: float | None) -> tuple[Reason, ...]:
 
 
 def _black(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return what is dark without colour, (H, W); in strips, to bound the memory."""
-    black = np.empty(rgb.shape[:2], bool)
-    for start in range(0, len(rgb), STRIP_PX):
-        od = optical_density(rgb[start : start + STRIP_PX], glass)
-        spread = np.ptp(od, axis=-1) < NO_COLOUR * od.sum(axis=-1)
-        black[start : start + STRIP_PX] = spread & (od.min(axis=-1) > DARK_OD)
-    return black
+    """Return which pixels (h, w) are dark without colour."""
+    od = optical_density(rgb, glass)
+    return np.asarray((np.ptp(od, axis=-1) < NO_COLOUR * od.sum(axis=-1)) & (od.min(axis=-1) > DARK_OD))
