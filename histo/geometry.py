@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from histo.errors import SlideRefused
 
 CREDIBLE_MPP = (0.05, 5.0)
+STATED_MPP = 0.05  # by which two statements of one scale may differ
 SAME_SCALE = 0.05  # a level this near to the wanted scale is read as it is (ADR 0001)
 SAME_AXES = 0.02
 _LINES = 64
@@ -70,6 +71,15 @@ class Pyramid:
     def pixel_mm2(self) -> float:
         """Area of one level-0 pixel in mm²."""
         return self.mpp_x * self.mpp_y * 1e-6
+
+
+def same_mpp(one: float, other: float) -> bool:
+    """Tell whether two statements of one scale, in µm per pixel, agree within 5 %.
+
+    >>> same_mpp(0.499, 0.5), same_mpp(0.25, 0.5)
+    (True, False)
+    """
+    return abs(one / other - 1) <= STATED_MPP
 
 
 def from_stage(stage: Stage, size_level0_px: tuple[int, int], xy_nm: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -208,6 +208,8 @@ class _Keeper(lightning.Callback):
         return {"best": self.best.state, "rows": self.diary.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if "best" not in state_dict:
+            raise UsageError(f"{self._path} is of an earlier version of histo; give another `name`, or move it away")
         self.best.state = state_dict["best"]
         self.diary.restore(state_dict["rows"])
 
@@ -215,7 +217,8 @@ class _Keeper(lightning.Callback):
         """Tell whether a run had come to its end, and take its best weights then: nothing is left to train."""
         kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
         state = kept["callbacks"][self.state_key]
-        if over := bool(state["best"]["stopped"]) or int(kept["epoch"]) + 1 >= epochs:
+        over = bool(state.get("best", {}).get("stopped")) or int(kept["epoch"]) + 1 >= epochs
+        if over:
             self.load_state_dict(state)
         return over
 

@@ -19,9 +19,9 @@ from histo.data.overview import read_overview
 from histo.data.slide import open_slide
 from histo.data.tissue import find_tissue
 from histo.errors import SlideError, SlideRefused, UsageError
+from histo.geometry import same_mpp
 
 READERS = 2
-SAME_SCALE = 0.05  # a manifest's scale this far from the recorded one deserves a look
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,6 @@ def _scale_findings(place: str, record: SlideRecord) -> Iterator[Finding]:
             recorded = slide.pyramid.mpp_x
     except SlideError:
         return
-    if abs(record.mpp / recorded - 1) > SAME_SCALE:
+    if not same_mpp(record.mpp, recorded):
         message = f"mpp is {record.mpp:g}, and {record.path} records {recorded:.4g}; the manifest's is used, check it"
         yield Finding("warning", "scale", place, message)

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.data.tile_sample import THREADS
-from histo.geometry import Pyramid, is_credible_mpp
+from histo.geometry import Pyramid, is_credible_mpp, same_mpp
 from histo.results import Reason
 
-SAME_SCALE = 0.05  # by which two statements of one scale may differ
 LARGEST_UM = 9.0
 LEAST_NUCLEI = 40
 COARSEST_MPP = 1.3
@@ -70,7 +69,7 @@ def overruled_scale(pyramid: Pyramid) -> tuple[Reason, ...]:
     given, recorded = pyramid.mpp_x, pyramid.recorded_mpp
     if pyramid.scale_source != "user" or recorded is None or not all(map(is_credible_mpp, recorded)):
         return ()
-    if max(abs(one / given - 1) for one in recorded) <= SAME_SCALE:
+    if all(same_mpp(one, given) for one in recorded):
         return ()
     text = (
         f"--mpp {given:g} was used and the file records {recorded[0]:.4g} x {recorded[1]:.4g} µm per pixel: make sure "

@@ -7,10 +7,10 @@ from typing import Any
 
 from histo.evaluation.cases import MISSING, STATUSES, Case, Cohort
 from histo.evaluation.training_record import Side
+from histo.geometry import same_mpp
 
 FEWEST_POSITIVES = 20
 NAMED = 3  # slides that a sentence names before it breaks off
-SAME_SCALE = 0.05  # by which two statements of one scale may differ
 _PHANTOM_KEYS = {"format", "kind", "seed", "domain", "patient_seed"}
 
 
@@ -126,7 +126,7 @@ def _scales(cohort: Cohort) -> list[Banner]:
         for c in cohort.cases
         if c.record.mpp and c.result and c.result.pyramid
     ]
-    other = [s for s in stated if abs(s[1] / s[2] - 1) > SAME_SCALE]
+    other = [s for s in stated if not same_mpp(s[1], s[2])]
     if not other:
         return []
     slide, given, examined = other[0]

@@ -38,7 +38,7 @@ class ClassFindings:
     """What the map holds of one class.
 
     `evidence` is the pooled log-odds of the strongest place, see `pooled`; `presence` the probability that the class is
-    on the slide, calibrated where the model is. Where every region counts nothing is `uncounted`.
+    on the slide, calibrated where the model is. `uncounted` is None where every region counts.
     """
 
     rule: ClassRule
