@@ -208,7 +208,7 @@ class _Keeper(lightning.Callback):
         return {"best": self.best.state, "rows": self.diary.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if "best" not in state_dict:
+        if "rows" not in state_dict:
             raise UsageError(f"{self._path} is of an earlier version of histo; give another `name`, or move it away")
         self.best.state = state_dict["best"]
         self.diary.restore(state_dict["rows"])
@@ -217,10 +217,10 @@ class _Keeper(lightning.Callback):
         """Tell whether a run had come to its end, and take its best weights then: nothing is left to train."""
         kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
         state = kept["callbacks"][self.state_key]
-        over = bool(state.get("best", {}).get("stopped")) or int(kept["epoch"]) + 1 >= epochs
-        if over:
+        if int(kept["epoch"]) + 1 >= epochs or ("rows" in state and state["best"]["stopped"]):
             self.load_state_dict(state)
-        return over
+            return True
+        return False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.diary.begin(trainer.current_epoch)

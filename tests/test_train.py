@@ -260,3 +260,12 @@ def test_normal_slides_are_needed_beside_diagnoses(small_training, painted_cohor
 def test_the_shipped_configurations_are_read(name):
     path = Path(__file__).parents[1] / "configs" / f"{name}.yaml"
     assert load_config(path).classes.labels == tuple(LABELS)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_told(tmp_path, small_training):
+    """Its state holds no rows of the diary: a training would have gone on without its first epochs."""
+    from histo.train import _Job, _Keeper
+
+    keeper = _Keeper(_Job(tmp_path, small_training(), [], [], "cpu", print))
+    with pytest.raises(UsageError, match=r"last.ckpt is of an earlier version of histo; give another `name`"):
+        keeper.load_state_dict({"best_epoch": 1, "best": 0.5, "stopped": False})
