@@ -1,6 +1,6 @@
 """Run WSInfer 0.6 on a folder of slides with a local model; needs only WSInfer's environment.
 
-    PYTHON bench/run_wsinfer.py FOLDER MODEL OUT
+    PYTHON bench/run_wsinfer.py FOLDER MODEL OUT [--speedup]
 
 It loads its list of models from the network at every start, also for a local one: that is left out, in its favour.
 """
@@ -20,14 +20,15 @@ class NoModels:
 
 def main() -> None:
     """Start WSInfer's own command line."""
-    folder, model, out = sys.argv[1:]
+    folder, model, out, *options = sys.argv[1:]
     os.environ["WSINFER_FORCE_CPU"] = "1"
     wsinfer_zoo.client.load_registry = lambda *args, **kwargs: NoModels()
     from wsinfer.cli.cli import cli
 
     Path(out).mkdir(parents=True)
     config, weights = Path(model) / "config.json", Path(model) / "torchscript_model.pt"
-    cli(["run", "--wsi-dir", folder, "--results-dir", out, "--config", str(config), "--model-path", str(weights)])
+    given = ["--wsi-dir", folder, "--results-dir", out, "--config", str(config), "--model-path", str(weights)]
+    cli(["run", *given, *options])
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def commands(given: argparse.Namespace) -> dict[str, str]:
     }
     if given.wsinfer:
         found["wsinfer"] = f"{given.wsinfer} {HERE / 'run_wsinfer.py'} {{folder}} {{model}} {{out}}"
+        found["wsinfer --speedup"] = f"{found['wsinfer']} --speedup"
     found |= dict(extra.split("=", 1) for extra in given.extra)
     return {name: text for name, text in found.items() if not given.only or name in given.only.split(",")}
 

@@ -12,12 +12,13 @@ from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, hash
 from histo.data.manifest import SlideRecord, read_manifest
 from histo.data.slide import sha256_of
 from histo.errors import UsageError
-from histo.infer import Progress, load_model
+from histo.infer import load_model
 from histo.learning.presence import known_classes
 from histo.models.bundle import CARD, Model, load_bundle, save_calibrated
 from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
 from histo.models.slide_scores import Reliability
 from histo.results import SlideResult
+from histo.timing import Progress
 
 Say = Callable[[str], None]
 

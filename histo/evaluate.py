@@ -1,7 +1,7 @@
 """Results and truth become a reviewer's report: `evaluate` writes report.json, report.html and three checklists."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,9 @@ from histo.models.bundle import SHIPPED, Model, ModelCard, load_bundle, note_fig
 from histo.models.engine import Engines
 from histo.reference import features_of
 from histo.results import RESEARCH_USE
+from histo.timing import Progress
 
 REPORT_SCHEMA = 1
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -267,10 +267,28 @@ class TileGrid:
     def __len__(self) -> int:
         return len(self.positions_level0_px)
 
-    def some(self, chosen: NDArray[np.bool_]) -> "TileGrid":
-        """Return the grid of the tiles that are `chosen` (N,)."""
+    def some(self, chosen: NDArray[np.bool_ | np.int64]) -> "TileGrid":
+        """Return the grid of the tiles that are `chosen`: a mask (N,), or their numbers."""
         positions, cells = self.positions_level0_px[chosen], self.cells_map_px[chosen]
         return replace(self, positions_level0_px=positions, cells_map_px=cells)
+
+    def split(self, pyramid: Pyramid, parts: int, tissue: NDArray[np.floating]) -> "TileGrid":
+        """Return smaller tiles on the same map, with the same margin: `parts` by `parts` for each of these.
+
+        Those without `tissue` (H, W) in the kept part are left out. Raises `ValueError` where the kept part of a tile
+        can't be divided so.
+        """
+        if parts == 1:
+            return self
+        kept, rest = divmod(self.spec.kept_cells, parts)
+        if rest:
+            raise ValueError(f"{self.spec.kept_cells} kept cells cannot be divided by {parts}")
+        spec = replace(self.spec, size_px=(kept + 2 * self.spec.margin_cells) * self.spec.stride_px)
+        steps = np.stack(np.meshgrid(range(parts), range(parts), indexing="ij"), axis=-1).reshape(-1, 2) * kept
+        cells = (self.cells_map_px[:, None] + steps).reshape(-1, 2)
+        cells = cells[[bool((tissue[r : r + kept, c : c + kept] > 0).any()) for r, c in cells.tolist()]]
+        positions = corners_of(cells, self.map_grid, spec)
+        return TileGrid(positions, cells, plan_read(pyramid, spec.mpp, spec.size_px), spec, self.map_grid)
 
     def kept_boxes(self) -> Iterator[tuple[slice, slice]]:
         """Yield rows and columns of the map that each tile's kept part covers."""
@@ -300,10 +318,14 @@ def lay_tiles(pyramid: Pyramid, spec: TileSpec, tissue: NDArray[np.floating]) ->
     padded = np.zeros((rows * kept, columns * kept), bool)
     padded[: grid.shape[0], : grid.shape[1]] = tissue > 0
     wanted = padded.reshape(rows, kept, columns, kept).any(axis=(1, 3))
-    cells = np.argwhere(wanted) * kept
-    corners = grid.to_level0_px(cells[:, ::-1].astype(np.float64) - spec.margin_cells)
-    positions = np.floor(corners + 0.5).astype(np.int64)  # round_px, on an array
-    return TileGrid(positions.reshape(-1, 2), cells.reshape(-1, 2), plan, spec, grid)
+    cells = (np.argwhere(wanted) * kept).reshape(-1, 2)
+    return TileGrid(corners_of(cells, grid, spec), cells, plan, spec, grid)
+
+
+def corners_of(cells_map_px: NDArray[np.int64], grid: MapGrid, spec: TileSpec) -> NDArray[np.int64]:
+    """Return the level-0 corners (N, 2), x before y, of tiles whose kept parts begin at `cells_map_px` (N, 2)."""
+    corners = grid.to_level0_px(cells_map_px[:, ::-1].astype(np.float64) - spec.margin_cells)
+    return np.floor(corners + 0.5).astype(np.int64)  # round_px, on an array
 
 
 def tile_means(tiles: TileGrid, values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -16,8 +16,6 @@ from histo.data.overview import read_overview
 from histo.data.scale_check import overruled_scale
 from histo.data.slide import Slide, check_mpp, open_slide
 from histo.data.stain_norm import Density, density_of, stain_norm_of
-from histo.data.tiff_blocks import open_blocks
-from histo.data.tiles import TileDataset, sample_tiles, stream_batches
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideFailed, SlideRefused, UsageError
 from histo.evidence import show_evidence
@@ -30,10 +28,9 @@ from histo.files import path_text, write_text
 from histo.geometry import Pyramid
 from histo.judging import Judge
 from histo.models.bundle import SHIPPED, Model, load_bundle
-from histo.models.engine import Engine, Engines, device_kind, scored, screen_of
+from histo.models.engine import Engine, Engines, device_kind, screen_of
 from histo.models.lesions import account, burdens, find_lesions
 from histo.models.placement import locate
-from histo.models.stitching import Stitcher
 from histo.models.verdict import area_reasons, decide, review_reasons
 from histo.opening import Opened, check_tissue, lay, open_for, state_of
 from histo.results import (
@@ -48,10 +45,9 @@ from histo.results import (
     Status,
     to_json,
 )
-from histo.screening import screen_slide
-from histo.timing import Timings
-
-Progress = Callable[[int, int], None]
+from histo.scoring import score_tiles
+from histo.screening import Screening
+from histo.timing import Progress, Timings
 
 Mode = Literal["full", "screen"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -246,14 +242,24 @@ def _examine(
     assert opened.tissue_map is not None
     assert opened.excluded_map is not None
     assert opened.overview is not None
-    passed_over = None
-    if mode == "screen":
-        screened = screen_slide(opened, engines, readers)
-        opened.tiles, passed_over = screened.tiles, screened.passed_over
     judge = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
-    stitcher, engine, fast = _score(opened, engines, judge, batch_size, readers, progress)
+    screening = Screening.of(opened, engines, readers) if mode == "screen" else None
+    scored = score_tiles(
+        opened,
+        screening.windows if screening else opened.tiles,
+        engines,
+        readers,
+        timings,
+        rounds=screening.rounds if screening else None,
+        batch_size=batch_size,
+        take=None if screening else judge.take,
+        afterwards=judge.read_missing,
+        progress=progress,
+    )
+    stitcher = scored.stitcher
     with timings.stage("waiting for the hash"):
-        empty = replace(empty, sha256=opened.sha256, provenance=_made_by(empty.provenance, engine, fast))
+        made_by = _made_by(empty.provenance, scored.engine, scored.fast)
+        empty = replace(empty, sha256=opened.sha256, provenance=made_by)
     if opened.sha256 is None and opened.error is not None:
         raise opened.error
     if state_of(opened.path) != opened.state:
@@ -262,47 +268,13 @@ def _examine(
     # What the network says of bare glass means nothing: no training ever told it what glass is.
     valid = stitcher.valid & (opened.tissue_map > 0)
     stitcher.probability[:, ~valid] = 0
+    passed_over = screening.passed_over if screening else None
     slide_map = SlideMap(stitcher.probability, *maps, valid, opened.tiles.map_grid, passed_over)
     with timings.stage("judging"):
         checks, against = judge.conclude(model, account(slide_map).tissue_mm2)
     with timings.stage("concluding"):
         told = replace(empty, checks=checks, stain_gains=opened.stain_norm.used, reasons=against)
         return _conclude(slide, model, told, slide_map, opened.overview)
-
-
-def _score(
-    opened: Opened,
-    engines: Engines,
-    judge: Judge,
-    batch_size: int | None,
-    readers: int,
-    progress: Progress | None,
-) -> tuple[Stitcher, Engine, bool]:
-    """Show the tiles to the network; return their maps put together, the engine, and whether the fast reader read."""
-    slide, tiles, timings = opened.slide, opened.tiles, opened.timings
-    assert slide is not None
-    assert tiles is not None
-    stitcher = Stitcher(tiles, len(engines.model.card.classes.names))
-    done = 0
-    with timings.stage("checking the reader"):
-        fast = open_blocks(slide, tiles)
-    try:
-        data = TileDataset.of(fast or slide, tiles)
-        with timings.stage("checking the engine"):
-            engine = engines.pick(lambda: sample_tiles(slide, tiles))
-        batches = stream_batches(data, batch_size or engine.batch_size, readers, timings)
-        for batch, seen in scored(batches, engine, timings, opened.stain_norm.apply):
-            with timings.stage("stitching"):
-                if seen is not None:
-                    stitcher.add(batch.indices, seen.probability)
-                    judge.take(batch, seen)
-            done += len(batch.indices) + len(batch.unreadable)
-            if progress is not None:
-                progress(done, len(tiles))
-    finally:
-        if fast is not None:
-            fast.close()
-    return stitcher, engine, fast is not None
 
 
 def _conclude(

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from histo.data.blackness import black_reasons, black_share
 from histo.data.glass import glass_of
 from histo.data.quality import judge_quality
-from histo.data.tile_sample import TileSample, fullest
-from histo.data.tiles import TileBatch
+from histo.data.tile_sample import THREADS, TileSample, fullest
+from histo.data.tiles import TileBatch, TileDataset, stream_batches
 from histo.geometry import TileGrid, tile_means
 from histo.models.bundle import Model
 from histo.models.engine import Seen
@@ -43,6 +43,11 @@ class Judge:
         """Take a batch as it was read and what the engine saw in it."""
         self.sample.take(batch.indices, batch.rgb)
         self._features |= zip(batch.indices.tolist(), seen.features, strict=True)
+
+    def read_missing(self, tiles: TileDataset) -> None:
+        """Read what is to be judged and did not pass by: a screen may pass over tissue that is out of focus."""
+        for batch in stream_batches(tiles, 1, THREADS, numbers=np.array(self.sample.missing, np.int64)):
+            self.sample.take(batch.indices, batch.rgb)
 
     @property
     def features(self) -> NDArray[np.float32]:

@@ -1,71 +1,77 @@
-"""Coarse to fine: the screen sees all tissue at its coarse scale, and the network is shown the tiles that it picks.
+"""Coarse to fine: the screen sees all tissue at its coarse scale and picks tiles; the network follows what it finds.
 
-What the network is shown it scores exactly as in full mode: same tiles, same numbers.
+The network's tiles are divided into windows, and those that the screen picks are shown. Where the network finds a
+lesion it is shown the windows around, too, until none goes on beyond what was shown: the screen need not see all of it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.data.tiff_blocks import open_blocks
-from histo.data.tiles import TileDataset, sample_tiles, stream_batches
 from histo.geometry import TileGrid, lay_tiles, map_grid_for, rebin
-from histo.models.engine import Engines, scored
-from histo.models.screen import LESION, strongest
+from histo.models.engine import Engines
+from histo.models.screen import LESION, leads_to, strongest
 from histo.models.stitching import Stitcher
 from histo.opening import Opened
+from histo.scoring import score_tiles
 from histo.timing import Timings
 
 
-@dataclass(frozen=True, eq=False)
-class Screened:
-    """What the screen made of a slide: the tiles to show to the network, the map cells (H, W) that none covers."""
+@dataclass(eq=False)
+class Screening:
+    """Which windows of a slide the network is shown: those that the screen picks, and those that lesions lead to."""
 
-    tiles: TileGrid
-    passed_over: NDArray[np.bool_]
+    windows: TileGrid
+    tissue: NDArray[np.float32]
+    grow: float
+    shown: NDArray[np.bool_]
+    _picked: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, opened: Opened, engines: Engines, readers: int) -> "Screening":
+        """Let the screen of the engines' model see a slide that was opened for the model.
+
+        Raises `UsageError` for a model without a screen.
+        """
+        tissue, card = opened.tissue_map, engines.model.card.screen
+        assert opened.slide is not None
+        assert opened.tiles is not None
+        assert tissue is not None
+        assert card is not None
+        windows = opened.tiles.split(opened.slide.pyramid, card.parts, tissue)
+        picked = _scores(opened, windows, tissue, engines, readers) >= card.threshold
+        return cls(windows, tissue, engines.model.card.rule.grow, np.zeros(len(windows), bool), picked)
+
+    def rounds(self, stitcher: Stitcher) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of the windows to show next; `stitcher` holds what the network made of those before."""
+        fresh = self._picked
+        while fresh.any():
+            self.shown |= fresh
+            yield np.flatnonzero(fresh)
+            found = stitcher.probability[1:].max(axis=0) >= self.grow
+            fresh = leads_to(found, self.windows, self.tissue) & ~self.shown
+
+    @property
+    def passed_over(self) -> NDArray[np.bool_]:
+        """The cells (H, W) of tissue that the network was not shown."""
+        seen = np.zeros(self.tissue.shape, bool)
+        for box in self.windows.some(self.shown).kept_boxes():
+            seen[box] = True
+        return (self.tissue > 0) & ~seen
 
 
-def screen_slide(opened: Opened, engines: Engines, readers: int) -> Screened:
-    """Let the screen of the engines' model choose among the tiles of a slide that was opened for the model.
-
-    Raises `UsageError` for a model without a screen.
-    """
-    assert opened.tiles is not None
-    assert opened.tissue_map is not None
-    scores = _tile_scores(opened, engines, readers)
+def _scores(
+    opened: Opened, windows: TileGrid, tissue: NDArray[np.float32], engines: Engines, readers: int
+) -> NDArray[np.float32]:
+    """Return what the screen's strongest cell on every window (N,) says, see `models.screen.strongest`."""
+    of_screen, slide, timings = engines.of_screen, opened.slide, Timings()
     card = engines.model.card.screen
-    assert card is not None
-    shown = opened.tiles.some(scores >= card.threshold)
-    seen = np.zeros(opened.tissue_map.shape, bool)
-    for box in shown.kept_boxes():
-        seen[box] = True
-    return Screened(shown, (opened.tissue_map > 0) & ~seen)
-
-
-def _tile_scores(opened: Opened, engines: Engines, readers: int) -> NDArray[np.float32]:
-    """Return what the screen's strongest cell on every tile (N,) of the network says, see `models.screen.strongest`."""
-    slide, tiles, tissue_map, timings = opened.slide, opened.tiles, opened.tissue_map, Timings()
     assert slide is not None
-    assert tiles is not None
-    assert tissue_map is not None
-    of_screen = engines.of_screen
-    card = engines.model.card.screen
     assert card is not None
     grid, _ = map_grid_for(slide.pyramid, card.tile.spec())
-    coarse = lay_tiles(slide.pyramid, card.tile.spec(), rebin(tissue_map, tiles.map_grid, grid))
-    stitcher = Stitcher(coarse, LESION + 1)
-    with timings.stage("checking the reader"):
-        fast = open_blocks(slide, coarse)
-    try:
-        with timings.stage("checking the engine"):
-            engine = of_screen.pick(lambda: sample_tiles(slide, coarse))
-        batches = stream_batches(TileDataset.of(fast or slide, coarse), engine.batch_size, readers, timings)
-        for batch, seen in scored(batches, engine, timings, opened.stain_norm.apply):
-            if seen is not None:
-                stitcher.add(batch.indices, seen.probability)
-    finally:
-        if fast is not None:
-            fast.close()
+    coarse = lay_tiles(slide.pyramid, card.tile.spec(), rebin(tissue, windows.map_grid, grid))
+    stitcher = score_tiles(opened, coarse, of_screen, readers, timings).stitcher
     opened.timings.include(timings, "screen, ")
-    return strongest(stitcher.probability[LESION], stitcher.valid, grid, card.reach, tiles, tissue_map)
+    return strongest(stitcher.probability[LESION], stitcher.valid, grid, card.reach, windows, tissue)

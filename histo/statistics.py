@@ -37,7 +37,7 @@ def share_by_group(
         return 0.0, 1.0
     drawn = np.random.default_rng(seed).integers(count, size=(rounds, count))
     top, bottom = parts[drawn].sum(axis=1), wholes[drawn].sum(axis=1)
-    low, high = np.percentile((top / np.maximum(bottom, 1e-12))[bottom > 0], [2.5, 97.5])
+    low, high = np.percentile(np.minimum((top / np.maximum(bottom, 1e-12))[bottom > 0], 1), [2.5, 97.5])
     return float(low), float(high)
 
 

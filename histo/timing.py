@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+Progress = Callable[[int, int], None]  # is told how many are done, and of how many
+
 
 @dataclass
 class Stage:

@@ -410,3 +410,29 @@ def test_a_cut_holds_what_lies_under_it_and_a_filling_beyond(left: int, top: int
     wide = np.full((12 + 100, 17 + 100), 255, np.uint8)
     wide[50:62, 50:67] = values
     assert np.array_equal(square, wide[50 + top : 50 + top + side, 50 + left : 50 + left + side])
+
+
+@given(
+    st.integers(300, 2000), st.integers(300, 2000), st.integers(0, 2**32 - 1), st.sampled_from([0.25, 0.2527, 0.5, 1.0])
+)
+def test_tiles_divided_cover_the_same_tissue_once(width, height, seed, mpp):
+    rng = np.random.default_rng(seed)
+    pyramid = Pyramid((width, height), (1.0, 4.0), mpp, mpp, "recorded", (0, 0, width, height))
+    spec = TileSpec(128, 1.0, 16, 16)
+    grid, _ = map_grid_for(pyramid, spec)
+    tissue = (rng.random(grid.shape) < 0.1).astype(np.float32)
+    tiles = lay_tiles(pyramid, spec, tissue)
+    windows = tiles.split(pyramid, 3, tissue)
+    assert windows.map_grid == tiles.map_grid
+    assert (windows.spec.kept_cells, windows.spec.margin_px, windows.spec.size_px) == (2, 16, 64)
+    seen = np.zeros(grid.shape, int)
+    for box in windows.kept_boxes():
+        assert tissue[box].any()
+        seen[box] += 1
+    assert (seen[tissue > 0] == 1).all()
+    # A window's pixel (0, 0) is where the tile's is, to the rounding of what is read.
+    wanted = grid.to_level0_px(windows.cells_map_px[:, ::-1] - 1.0)
+    np.testing.assert_allclose(windows.positions_level0_px, wanted, atol=0.5)
+    assert tiles.split(pyramid, 1, tissue) is tiles
+    with pytest.raises(ValueError, match="6 kept cells cannot be divided by 4"):
+        tiles.split(pyramid, 4, tissue)

@@ -12,6 +12,7 @@ from histo.archive.local import run_slides
 from histo.errors import UsageError
 from histo.infer import load_model, predict_slide
 from histo.models.bundle import Model, load_bundle
+from histo.opening import open_for
 
 
 @pytest.fixture
@@ -90,3 +91,31 @@ def test_a_run_in_another_mode_computes_anew_and_says_its_mode(painted, screened
     assert float(row[header.index("screened_mm2")]) > 0
     assert "Screened, not scored" in (out / "slides" / "a" / "report.html").read_text(encoding="utf-8")
     assert "Fitted on nothing: a test." in (out / "slides" / "a" / "report.html").read_text(encoding="utf-8")
+
+
+def test_tissue_that_the_screen_passes_over_is_judged_all_the_same(write_tiff, tmp_path, screened):
+    """Regression: with nothing to look at, nothing was looked at, and a green slide was normal and done."""
+    image = np.full((1536, 2048, 3), 244, np.uint8)
+    image[200:1300, 200:1800] = (170, 225, 160)
+    path = write_tiff(tmp_path / "green.svs", [image])
+    full, coarse = (predict_slide(path, screened, mode=mode).result for mode in ("full", "screen"))
+    assert coarse.areas.scored_mm2 == 0
+    assert [reason.code for reason in coarse.reasons] == [reason.code for reason in full.reasons]
+    assert "not_h_and_e" in {reason.code for reason in coarse.reasons}
+    assert coarse.checks.unexplained_share == full.checks.unexplained_share > 0
+
+
+def test_the_network_follows_a_lesion_beyond_what_the_screen_picks(painted, screened, monkeypatch):
+    """The screen need not see all of a lesion: where the network finds some, it is shown the rest."""
+    full = predict_slide(painted, screened)
+    tiles = open_for(painted, screened).tiles
+    calcium = full.slide_map.probability[screened.card.classes.names.index("calcification")] >= screened.card.rule.grow
+    on_calcium = np.array([calcium[box].any() for box in tiles.kept_boxes()])
+    one = np.arange(len(tiles)) == np.flatnonzero(on_calcium)[0]
+    monkeypatch.setattr("histo.screening._scores", lambda *args: one.astype(np.float32))
+    coarse = predict_slide(painted, screened, mode="screen")
+    assert on_calcium.sum() > 2
+    assert coarse.slide_map.valid[calcium & (full.slide_map.tissue > 0)].all()
+    found = [[x for x in p.result.lesions if x.class_name == "calcification"] for p in (full, coarse)]
+    assert found[0] == found[1] != []
+    assert coarse.result.areas.screened_mm2 > 0

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from histo.errors import HistoError
-from histo.infer import Progress, blank_result, predict_slide, write_outputs
+from histo.infer import blank_result, predict_slide, write_outputs
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.opening import Opened, open_for
 from histo.results import Reason, SlidePrediction, SlideResult
+from histo.timing import Progress
 
 log = logging.getLogger("histo")
 

@@ -26,11 +26,12 @@ from histo.errors import ArchiveError, HistoError, SlideFailed, UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
 from histo.files import sync, write_text
-from histo.infer import Progress, check_mode, digest_of, settings_of
+from histo.infer import check_mode, digest_of, settings_of
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.opening import Opened, open_for
 from histo.results import SlideResult, load_result
+from histo.timing import Progress
 
 log = logging.getLogger("histo")
 TEMPORARY = ".tmp-"

@@ -37,6 +37,11 @@ class TileSample:
                 self._kept[index] = tile.copy()  # a view would keep its whole batch in memory
 
     @property
+    def missing(self) -> list[int]:
+        """The numbers of the tiles that were chosen and did not pass by, or could not be read."""
+        return sorted(self.chosen - self._kept.keys())
+
+    @property
     def tiles(self) -> NDArray[np.uint8]:
         """The tiles kept (N, S, S, 3), in the order of their numbers."""
         return stacked(self._kept[i] for i in sorted(self._kept))

@@ -71,9 +71,15 @@ class TileBatch:
 
 
 def stream_batches(
-    tiles: TileDataset, batch_size: int, readers: int, timings: Timings | None = None
+    tiles: TileDataset,
+    batch_size: int,
+    readers: int,
+    timings: Timings | None = None,
+    numbers: NDArray[np.int64] | None = None,
 ) -> Iterator[TileBatch]:
-    """Yield all tiles in order, in batches, with `readers` threads reading a bounded distance ahead.
+    """Yield all tiles, or those with the given `numbers` (N,), in batches, with `readers` threads reading ahead.
+
+    They come in order, and no more than a bounded number is held.
 
     Decoding releases the interpreter, so threads suffice, and no tile is ever copied between processes.
     """
@@ -84,12 +90,12 @@ def stream_batches(
         with timings.stage("reading", tile_bytes):
             return tiles[index]
 
-    starts = range(0, len(tiles), batch_size)
+    wanted = range(len(tiles)) if numbers is None else numbers.tolist()
     with ThreadPoolExecutor(readers, thread_name_prefix="histo-read") as pool:
-        window: deque[tuple[range, list[Future[NDArray[np.uint8] | None]]]] = deque()
+        window: deque[tuple[Sequence[int], list[Future[NDArray[np.uint8] | None]]]] = deque()
         try:
-            for start in starts:
-                indices = range(start, min(start + batch_size, len(tiles)))
+            for start in range(0, len(wanted), batch_size):
+                indices = wanted[start : start + batch_size]
                 window.append((indices, [pool.submit(read, i) for i in indices]))
                 if len(window) > READ_AHEAD_BATCHES:
                     yield _collect(*window.popleft(), tiles.plan.size_tile_px)
@@ -99,7 +105,7 @@ def stream_batches(
             pool.shutdown(cancel_futures=True)
 
 
-def _collect(indices: range, futures: Sequence[Future[NDArray[np.uint8] | None]], side: int) -> TileBatch:
+def _collect(indices: Sequence[int], futures: Sequence[Future[NDArray[np.uint8] | None]], side: int) -> TileBatch:
     read = [(i, f.result()) for i, f in zip(indices, futures, strict=True)]
     good = [(i, rgb) for i, rgb in read if rgb is not None]
     rgb = np.stack([rgb for _, rgb in good]) if good else np.empty((0, side, side, 3), np.uint8)

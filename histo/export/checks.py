@@ -11,7 +11,9 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
     if checks is None:
         return []
     foreign = "cannot be judged: this model's card holds no reference slides"
-    if checks.foreign_limit is not None:
+    if result.provenance.settings.get("mode") == "screen":
+        foreign = "not judged in screen mode, which shows the network too little of the slide"
+    elif checks.foreign_limit is not None:
         foreign = f"{_share(checks.foreign_share)}; review above {_share(checks.foreign_limit)}"
     nuclei = f"{checks.nucleus_um:.1f} µm ({checks.nuclei} measured)" if checks.nucleus_um else NOT_MEASURED
     return [

@@ -115,7 +115,7 @@ def measure(stakes: Sequence[Stake], scores: Sequence[NDArray[np.floating]], thr
         views=len(stakes),
         patients=len(set(patients)),
         lesion_mm2=round(float(lesion.sum()), 4),
-        missed_share=float(lost.sum() / lesion.sum()) if lesion.sum() else 0.0,
+        missed_share=min(1.0, float(lost.sum() / lesion.sum())) if lesion.sum() else 0.0,
         missed_share_interval=share_by_group(lost, lesion, patients, ROUNDS, seed),
         deposit_um=DEPOSIT_UM,
         deposits=len(missed),

@@ -5,6 +5,7 @@ configuration and number of threads give the same screen.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,18 @@ from histo.learning.screen_tiles import ScreenTiles
 from histo.models.bundle import Model, bring_parts, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals
-from histo.models.screen import LESION, Missed, Reach, strongest
+from histo.models.screen import LESION, Missed, Reach, followed, strongest
 from histo.models.stitching import Stitcher
 
 Say = Callable[[str], None]
 Look = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # a tile (S, S, 3) as it is shown
 
 BACKBONE = "compact"
-TRAIN_CELLS, TRAIN_MARGIN_CELLS = 20, 3  # of a training tile
+TRAIN_CELLS, TRAIN_MARGIN_CELLS = 24, 3  # of a training tile
 SIZE_CELLS, MARGIN_CELLS = 64, 6  # of a tile of inference; the margin is half of what a cell of `compact` sees
-REACH = Reach(smooth_cells=1, spread_cells=1)
+REACH = Reach(smooth_cells=0, spread_cells=0)  # a lesion that is seen anywhere is followed to its end
+PARTS = 2  # the network's tiles are shown in so many windows by so many
+SOFTER = {"stain": 0.7, "rescan": 0.5, "grey": 0.5}  # of the augmentation of training: a small network bears less
 OTHER_STAIN = 0.5  # of the jitter of training: what normalisation leaves between laboratories
 SPECK = 0.02  # a cell with less of a lesion need not be found
 TOLD_EVERY = 200
@@ -58,13 +61,15 @@ def add_screen(
         return None
     learn, validate = outlined
     with flushed_denormals():
-        network = learn_screen(config, learn, out.parent, say)
-        threshold, missed = fit_threshold(network, model, config, validate)
+        network = learn_screen(model, config, learn, out.parent, say)
+        parts = parts_of(model)
+        threshold, missed = fit_threshold(network, model, config, validate, parts)
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
     card["screen"] = {
         "tile": inference_tile(config).model_dump(),
         "network": _network_config(config).model_dump(),
         "threshold": threshold,
+        "parts": parts,
         **REACH._asdict(),
         "fitted_on": words_of(missed, config.screen.stains),
         "missed": missed.model_dump(),
@@ -91,7 +96,8 @@ def words_of(missed: Missed, stains: int) -> str:
         f"Threshold fitted on {missed.slides} validation slides of {missed.patients} patients, each seen as it is and "
         f"in {stains} other stains: of {missed.lesion_mm2:.2f} mm² of lesion that the network finds in all views "
         f"{missed.missed_share:.2%} is missed (95 % interval {low:.2%} to {high:.2%} by patient), of {missed.deposits} "
-        f"deposits of {missed.deposit_um:g} µm or more {missed.deposits_missed} ({least:.1%} to {most:.1%}), and "
+        f"deposits of {missed.deposit_um:g} µm or more {missed.deposits_missed} in some view "
+        f"({least:.1%} to {most:.1%}), none on the slide as it is, and "
         f"{missed.shown_share:.0%} of the tissue is shown to the network. The threshold was chosen on these slides: "
         "they are no test set."
     )
@@ -110,14 +116,20 @@ def inference_tile(config: TrainConfig) -> TileConfig:
     )
 
 
-def learn_screen(config: TrainConfig, slides: Sequence[LabelledSlide], folder: Path, say: Say) -> TileClassifier:
-    """Train the network of a screen; returns it in evaluation mode. Raises `TrainingDiverged`."""
+def learn_screen(
+    model: Model, config: TrainConfig, slides: Sequence[LabelledSlide], folder: Path, say: Say
+) -> TileClassifier:
+    """Train the network of a screen, from the model's own weights where they fit; returns it in evaluation mode.
+
+    Raises `TrainingDiverged`.
+    """
     c, stride = config.screen, config.screen.stride_px
     spec = TileSpec(TRAIN_CELLS * stride, c.mpp, stride, TRAIN_MARGIN_CELLS * stride)
     coarse = keep_decoded([with_tiles(s, spec, config.classes.names) for s in slides], folder, config.data.cache_gb)
     torch.manual_seed(config.seed)
     net = _network_config(config)
     network = TileClassifier(net.backbone, LESION + 1, stride, net.mean, net.std)
+    start_from(network, model.network)
     network = network.to(memory_format=torch.channels_last).train()
     adam = AdamW(network.parameters(), lr=c.learning_rate, weight_decay=config.optimiser.weight_decay)
     cycle = OneCycleLR(adam, c.learning_rate, total_steps=c.steps, pct_start=0.2)
@@ -138,6 +150,16 @@ def learn_screen(config: TrainConfig, slides: Sequence[LabelledSlide], folder: P
     return network.eval()
 
 
+def start_from(screen: TileClassifier, network: TileClassifier) -> None:
+    """Give a screen's trunk the weights of a network's where both have the same ones: colours have no scale.
+
+    From random weights 1500 steps teach a screen next to nothing.
+    """
+    own, theirs = screen.trunk.state_dict(), network.trunk.state_dict()
+    shared = {name for name in own if name in theirs and own[name].shape == theirs[name].shape}
+    screen.trunk.load_state_dict({name: theirs[name] if name in shared else own[name] for name in own})
+
+
 def screen_loss(logits: Tensor, fractions: Tensor, weights: Tensor, lesion_weight: float) -> Tensor:
     """Cross-entropy of logits (B, 2, h, w) against whether a cell holds any lesion; such cells weigh `lesion_weight`.
 
@@ -149,21 +171,39 @@ def screen_loss(logits: Tensor, fractions: Tensor, weights: Tensor, lesion_weigh
     return (loss * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
+def parts_of(model: Model) -> int:
+    """Return into how many windows a side a model's tiles may be divided: 1 where a score needs all of a tile."""
+    tile = model.card.tile.spec()
+    if tile.kept_cells % PARTS:
+        return 1
+    plain = torch.full((1, 3, tile.size_px, tile.size_px), 200, dtype=torch.uint8)
+    other = plain.clone()
+    other[..., 3 * tile.size_px // 4 :] = 100
+    with torch.inference_mode():
+        near = [model.network(one)[..., : tile.margin_cells + 1] for one in (plain, other)]
+    return PARTS if torch.equal(*near) else 1
+
+
 def fit_threshold(
-    screen: TileClassifier, model: Model, config: TrainConfig, slides: Sequence[LabelledSlide]
+    screen: TileClassifier, model: Model, config: TrainConfig, slides: Sequence[LabelledSlide], parts: int
 ) -> tuple[float, Missed]:
     """Return the threshold of a screen and what it misses on slides, each seen as it is and in other stains.
 
-    What the model itself does not find when it is shown everything is no loss of the screen's.
+    What the model itself does not find when it is shown everything is no loss of the screen's. Deposits hold the
+    threshold down on the slide as it is: in other stains, which are made up, the area does.
     """
-    c, stakes, scores = config.screen, [], []
+    c, stakes, bound, scores = config.screen, [], [], []
     for number, slide in enumerate(slides):
         laid = with_tiles(slide, config.tile.spec(), config.classes.names)
+        windows = replace(laid, tiles=laid.tiles.split(laid.slide.pyramid, parts, laid.tissue))
         for view in range(c.stains + 1):
             look = _stained(config, (config.seed * 1009 + number) * 101 + view) if view else _as_it_is
-            stakes.append(stake_of(laid, config.classes, found_by(model, laid, look)))
-            scores.append(scores_of(screen, laid, inference_tile(config).spec(), look))
-    threshold = choose_threshold(stakes, scores, c.most_missed)
+            found = found_by(model, laid, look)
+            stakes.append(stake_of(windows, config.classes, found))
+            bound.append(replace(stakes[-1], deposits={}) if view else stakes[-1])
+            own = scores_of(screen, windows, inference_tile(config).spec(), look)
+            scores.append(followed(own, found, windows.tiles, windows.tissue))
+    threshold = choose_threshold(bound, scores, c.most_missed)
     return threshold, measure(stakes, scores, threshold, config.seed)
 
 
@@ -211,7 +251,9 @@ def _network_config(config: TrainConfig) -> NetworkConfig:
 def _batches(slides: Sequence[LabelledSlide], config: TrainConfig, folder: Path) -> "DataLoader[Any]":
     c = config.screen
     draws = draw_epoch(slides, c.steps * c.batch_size, config.data.lesion_share, config.seed, 0)
-    tiles: Any = ScreenTiles(slides, draws, config.classes.names, build_augmentation(config.augment), folder)
+    softer = {name: share * getattr(config.augment, name) for name, share in SOFTER.items()}
+    augmentation = build_augmentation(config.augment.model_copy(update=softer))
+    tiles: Any = ScreenTiles(slides, draws, config.classes.names, augmentation, folder)
     loaders = config.data.loaders
     context = "fork" if loaders else None  # the store of decoded pixels is shared by fork
     return DataLoader(tiles, c.batch_size, num_workers=loaders, multiprocessing_context=context)

@@ -21,7 +21,7 @@ from histo.files import whole
 from histo.models.bundle import Model
 from histo.models.engine import PARITY, Sample, Seen, Tiles, log, passes_of, usable_cores
 
-FORMAT = 2  # of the cached file; another number is another file
+FORMAT = 3  # of the cached file; another number is another file
 OPSET = 17
 _GRAPH, _ANSWERS = "graph.onnx", ("probability.npy", "features.npy")
 
@@ -72,13 +72,13 @@ class OnnxEngine:
 
         graph = export(model)
         self._session = _session(graph)
-        tiles = np.concatenate([picture, sample()])
+        tiles = sample()
         with flushed_denormals():
-            wanted = reference(model, tiles)
-        each = [self.see(tile[None]) for tile in tiles]
-        found = Seen(*(np.concatenate(parts) for parts in zip(*each, strict=True)))
-        _compare(found, wanted, f"{len(tiles) - 1} tiles of the slide and a made-up one")
-        return graph, Seen(wanted.probability[:1], wanted.features[:1])
+            answer, *answers = (reference(model, tile[None]) for tile in (*picture, *tiles))
+        _compare(self.see(picture), answer, "a made-up tile")
+        for tile, wanted in zip(tiles, answers, strict=True):
+            _compare(self.see(tile[None]), wanted, "a tile of the slide")
+        return graph, answer
 
 
 def cache_folder() -> Path:

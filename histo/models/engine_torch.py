@@ -87,7 +87,8 @@ class Scorer(nn.Module):
 
 def pooled(cells: torch.Tensor, margin: int) -> torch.Tensor:
     """Return the mean (B, F) of a trunk's output (B, F, h, w) without a ring of `margin` cells."""
-    kept = cells[:, :, margin : cells.shape[2] - margin, margin : cells.shape[3] - margin]
+    end = -margin or None  # counted from the end, so that an export serves tiles of any size
+    kept = cells[:, :, margin:end, margin:end]
     return kept.float().mean(dim=(2, 3))
 
 

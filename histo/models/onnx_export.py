@@ -17,7 +17,7 @@ INPUT, OUTPUTS = "tiles", ("probability", "features")
 
 
 def export(model: Model) -> bytes:
-    """Return the ONNX file of a model, for tiles of the card's size in batches of any length.
+    """Return the ONNX file of a model, for square tiles of any size in batches of any length.
 
     Raises `ParityError` for a network that torch cannot export.
     """
@@ -36,11 +36,16 @@ def export(model: Model) -> bytes:
                 input_names=[INPUT],
                 output_names=list(OUTPUTS),
                 opset_version=OPSET,
-                dynamic_axes={name: {0: "batch"} for name in (INPUT, *OUTPUTS)},
+                dynamic_axes={INPUT: _axes(1, 2), OUTPUTS[0]: _axes(2, 3), OUTPUTS[1]: _axes()},
             )
             return (Path(folder) / "graph.onnx").read_bytes()
     except Exception as error:  # the exporter raises whatever the network's code raises
         raise ParityError(f"the network cannot be exported ({str(error)[:200]})") from error
+
+
+def _axes(*sides: int) -> dict[int, str]:
+    """Return names for the axes that may have any length: that of the batch, and the sides of a picture or map."""
+    return {0: "batch"} | {axis: f"side_{axis}" for axis in sides}
 
 
 def reference(model: Model, tiles: NDArray[np.uint8]) -> Seen:

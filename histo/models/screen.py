@@ -55,14 +55,16 @@ class Missed(Strict):
 class ScreenCard(Strict):
     """The section `screen` of a model card.
 
-    A tile is shown to the network where the screen's probability of a lesion, averaged over `smooth_cells` of its cells
-    on every side, reaches `threshold` on the tile's tissue or within `spread_cells` around it. What the screen could
-    not read is shown too.
+    The network is shown its tiles divided into `parts` by `parts` windows. A window is shown where the screen's
+    probability of a lesion, averaged over `smooth_cells` of its cells on every side, reaches `threshold` on the
+    window's tissue or within `spread_cells` around it, where the screen could not read, and where a lesion that the
+    network found goes on.
     """
 
     tile: TileConfig
     network: NetworkConfig
     threshold: Share
+    parts: int = Field(1, ge=1)
     spread_cells: int = Field(ge=0)
     smooth_cells: int = Field(0, ge=0)
     fitted_on: str
@@ -92,3 +94,36 @@ def strongest(
     spread = maximum_filter(smooth, 2 * reach.spread_cells + 1, mode="constant")
     here = np.where(tissue > 0, look_up(spread, screen_grid, tiles.map_grid), 0)
     return np.array([here[box].max() for box in tiles.kept_boxes()], np.float32)
+
+
+def followed(
+    scores: NDArray[np.floating], found: NDArray[np.bool_], tiles: TileGrid, tissue: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Return for every tile (N,) the highest threshold at which the network is shown it.
+
+    That is its own score, or the score of a tile from which lesions lead to it. `found` (H, W) are the cells in which
+    the network finds a lesion when it is shown everything.
+    """
+    from scipy.ndimage import maximum_filter
+
+    best, boxes = np.asarray(scores, np.float32), list(tiles.kept_boxes())
+    while True:
+        leading = np.zeros(tiles.map_grid.shape, np.float32)
+        for box, score in zip(boxes, best, strict=True):
+            leading[box] = score
+        leading = maximum_filter(np.where(found & (tissue > 0), leading, 0), 3) * (tissue > 0)
+        better = np.maximum(best, np.array([leading[box].max() for box in boxes], np.float32))
+        if np.array_equal(better, best):
+            return best
+        best = better
+
+
+def leads_to(found: NDArray[np.bool_], tiles: TileGrid, tissue: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return the tiles (N,) on whose tissue a lesion lies, or where one goes on: within a cell of it.
+
+    `found` (H, W) are the cells of the slide map of `tiles` in which there is a lesion, `tissue` (H, W) its tissue.
+    """
+    from scipy.ndimage import binary_dilation
+
+    near = binary_dilation(found & (tissue > 0), np.ones((3, 3), bool)) & (tissue > 0)
+    return np.array([near[box].any() for box in tiles.kept_boxes()], bool)

@@ -21,14 +21,13 @@ from histo.phantom.recipe import KINDS
 from histo.phantom.slide import is_made, made_otherwise, make_slide, parameters
 from histo.phantom.spec import CohortSpec, Group, spec_from
 from histo.processes import follow_parent
+from histo.timing import Progress
 
 HEADER: Final = (
     "slide", "path", "patient", "label", "annotation", "split",
     "group", "kind", "domain", "seed", "mask", "twin_of", "varied",
 )  # fmt: skip
 MANIFEST: Final = "slides.csv"
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

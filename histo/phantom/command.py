@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from histo.errors import ArchiveError, UsageError
-from histo.phantom.cohort import Progress, make_from_spec, plan_cohort
+from histo.phantom.cohort import make_from_spec, plan_cohort
 from histo.phantom.slide import files_of, is_made, made_otherwise, make_slide, parameters
 from histo.phantom.spec import CohortSpec, load_spec, spec_from
+from histo.timing import Progress
 
 _DEFAULT_SLIDES = 12
 

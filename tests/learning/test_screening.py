@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from histo.learning import screen_threshold
 from histo.learning.screen_bundle import config_of, screen_bundle
 from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
-from histo.learning.screening import add_screen, screen_loss
-from histo.models.bundle import load_bundle
+from histo.learning.screening import add_screen, parts_of, screen_loss, start_from
+from histo.models.bundle import SHIPPED, load_bundle
+from histo.models.classifier import TileClassifier
 from histo.statistics import share_by_group
 
 
@@ -56,6 +58,14 @@ def test_what_is_missed_is_counted_by_area_and_by_deposit():
     assert missed.shown_share == pytest.approx(0.5)
     assert missed.missed_share_interval == pytest.approx((0, 1 / 3))
     assert missed.patients == 2
+
+
+def test_a_share_that_rounding_lifts_above_one_is_one():
+    """Regression: sums in another order made a share of 1.0000000000000002, which no card accepts."""
+    lesion = np.array([0, 0, 0, 0.01, 0.01, 0, 0.001, 0])
+    stake = Stake("s", "p", np.full(8, 0.2), lesion, {})
+    missed = measure([stake], [np.zeros(8)], 0.5, 0)
+    assert (missed.missed_share, missed.missed_share_interval) == (1, (1, 1))
 
 
 def test_a_deposit_in_several_views_counts_once():
@@ -114,6 +124,27 @@ def test_tiles_of_a_screen_are_those_of_training_but_for_a_pixel(labelled, small
         np.testing.assert_allclose(fractions, wanted, atol=0.26)  # half a pixel of 8, twice
         assert fractions.shape == (3, 20, 20)
     assert not list(tmp_path.iterdir())
+
+
+def test_tiles_are_divided_only_where_no_score_needs_the_whole_tile(small_training):
+    shipped = load_bundle(SHIPPED)
+    assert parts_of(shipped) == 2
+    torch.manual_seed(0)
+    network = TileClassifier("mobilenet_v3_small", 3, 16, (0.8, 0.65, 0.77), (0.18, 0.24, 0.18)).eval()
+    assert parts_of(SimpleNamespace(card=shipped.card, network=network)) == 1
+
+
+def test_a_screen_starts_from_what_the_network_knows():
+    torch.manual_seed(0)
+    network, screen = (TileClassifier("compact", 3, stride, (0, 0, 0), (1, 1, 1)) for stride in (16, 8))
+    start_from(screen, network)
+    theirs = network.trunk.state_dict()
+    for name, values in screen.trunk.state_dict().items():
+        assert torch.equal(values, theirs[name])
+    other = TileClassifier("resnet18", 3, 16, (0, 0, 0), (1, 1, 1))
+    kept = {name: values.clone() for name, values in screen.trunk.state_dict().items()}
+    start_from(screen, other)
+    assert all(torch.equal(values, kept[name]) for name, values in screen.trunk.state_dict().items())
 
 
 def test_a_cell_with_a_lesion_weighs_more():

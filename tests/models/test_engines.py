@@ -67,6 +67,19 @@ def no_sample() -> NDArray[np.uint8]:
     return np.empty((0, 96, 96, 3), np.uint8)
 
 
+@needs_onnx
+def test_an_export_serves_windows_smaller_than_the_tiles_it_was_made_with(
+    small: Model, tiles: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """Regression: made on windows of another size than the made-up tile, an export ended the slide."""
+    windows = np.ascontiguousarray(tiles[:, :64, 16:80])
+    engine = OnnxEngine(small, 1, lambda: windows, tmp_path)
+    wanted = reference(small, windows)
+    assert wanted.probability.shape == (4, 3, 4, 4)
+    np.testing.assert_allclose(engine.score(windows), wanted.probability, atol=1e-4)
+    np.testing.assert_allclose(engine.see(tiles).features, reference(small, tiles).features, rtol=1e-3, atol=1e-3)
+
+
 def test_folding_changes_nothing_and_padding_still_means_the_mean_colour(
     small: Model, tiles: NDArray[np.uint8]
 ) -> None:
@@ -158,10 +171,15 @@ def test_an_engine_that_disagrees_on_tiles_of_the_slide_is_not_used(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    seen = reference(small, np.concatenate([made_up_tile(96), tiles]))
-    wrong = {"probability": (0.002, 0), "feature": (0, 0.002 * np.abs(seen.features).max())}[what]
-    answer = Seen(*(part + by for part, by in zip(seen, wrong, strict=True)))
-    monkeypatch.setattr("histo.models.onnx_export.reference", lambda model, t: answer)
+
+    def wrong(model: Model, some: NDArray[np.uint8]) -> Seen:
+        seen = reference(model, some)
+        if np.array_equal(some, made_up_tile(96)):
+            return seen
+        by = {"probability": (0.002, 0), "feature": (0, 0.002 * np.abs(seen.features).max())}[what]
+        return Seen(*(part + more for part, more in zip(seen, by, strict=True)))
+
+    monkeypatch.setattr("histo.models.onnx_export.reference", wrong)
     with pytest.raises(ParityError, match=rf"a {what} differs from torch's"):
         OnnxEngine(small, 1, lambda: tiles)
     with caplog.at_level(logging.WARNING):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from histo.errors import ModelError
 from histo.geometry import Pyramid, TileSpec, lay_tiles, map_grid_for
 from histo.models.bundle import CARD, SCREEN, WEIGHTS, Model, load_bundle, save_bundle
-from histo.models.screen import Reach, strongest
+from histo.models.screen import Reach, followed, leads_to, strongest
 
 FINE, COARSE = TileSpec(64, 1.0, 16, 16), TileSpec(64, 4.0, 8, 8)
 
@@ -97,3 +97,23 @@ def test_a_card_saved_again_keeps_its_screen(screened_bundle: Path, tmp_path: Pa
     with pytest.raises(ModelError, match="cannot be read"):
         save_bundle(tmp_path / "elsewhere", card, model.network)
     assert {p.name for p in folder.iterdir()} == {CARD, WEIGHTS, SCREEN}
+
+
+@given(st.integers(300, 900), st.integers(300, 900), st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0.3, 0.8))
+def test_a_tile_is_shown_where_its_score_or_a_lesion_leads_to_it(width, height, seed, threshold, rarity):
+    """`followed` tells at once what inference finds round by round."""
+    rng = np.random.default_rng(seed)
+    pyramid = Pyramid((width, height), (1.0, 2.0), 1.0, 1.0, "recorded", (0, 0, width, height))
+    grid, _ = map_grid_for(pyramid, FINE)
+    tissue = (rng.random(grid.shape) < 0.8).astype(np.float32)
+    tiles = lay_tiles(pyramid, FINE, tissue)
+    found = rng.random(grid.shape) > rarity
+    scores = rng.random(len(tiles)).astype(np.float32)
+    fresh, shown = scores >= np.float32(threshold), np.zeros(len(tiles), bool)
+    while fresh.any():
+        shown |= fresh
+        seen = np.zeros(grid.shape, bool)
+        for box in tiles.some(shown).kept_boxes():
+            seen[box] = True
+        fresh = leads_to(found & seen, tiles, tissue) & ~shown
+    np.testing.assert_array_equal(followed(scores, found, tiles, tissue) >= np.float32(threshold), shown)
