@@ -5,6 +5,7 @@ The card's section is its whole contract: geometry, network, threshold, and how 
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -13,6 +14,7 @@ from histo.config import NetworkConfig, TileConfig
 from histo.geometry import MapGrid, TileGrid, look_up
 from histo.schema import Share, Strict
 
+_AROUND = np.ones((3, 3), np.uint8)
 LESION = 1  # the screen's second output: a lesion of any class
 
 
@@ -87,11 +89,10 @@ def strongest(
     `lesion` and `seen` (h, w) are the screen's map and where it was read; what was not seen counts as 1. `tissue`
     (H, W) is that of the slide map of `tiles`. One cell of 32 µm is noise; a deposit of 200 µm covers thirty.
     """
-    from scipy.ndimage import maximum_filter, uniform_filter
-
     known = np.where(seen, lesion, 1).astype(np.float32)
-    smooth = np.where(seen, uniform_filter(known, 2 * reach.smooth_cells + 1, mode="nearest"), 1)
-    spread = maximum_filter(smooth, 2 * reach.spread_cells + 1, mode="constant")
+    around = (2 * reach.smooth_cells + 1,) * 2
+    smooth = np.where(seen, cv2.blur(known, around, borderType=cv2.BORDER_REPLICATE), 1).astype(np.float32)
+    spread = np.asarray(cv2.dilate(smooth, np.ones((2 * reach.spread_cells + 1,) * 2, np.uint8)), np.float32)
     here = np.where(tissue > 0, look_up(spread, screen_grid, tiles.map_grid), 0)
     return np.array([here[box].max() for box in tiles.kept_boxes()], np.float32)
 
@@ -104,15 +105,14 @@ def followed(
     That is its own score, or the score of a tile from which lesions lead to it. `found` (H, W) are the cells in which
     the network finds a lesion when it is shown everything.
     """
-    from scipy.ndimage import maximum_filter
-
     best, boxes = np.asarray(scores, np.float32), list(tiles.kept_boxes())
     while True:
         leading = np.zeros(tiles.map_grid.shape, np.float32)
         for box, score in zip(boxes, best, strict=True):
             leading[box] = score
-        leading = maximum_filter(np.where(found & (tissue > 0), leading, 0), 3) * (tissue > 0)
-        better = np.maximum(best, np.array([leading[box].max() for box in boxes], np.float32))
+        leading = np.where(found & (tissue > 0), leading, np.float32(0))
+        near = np.where(tissue > 0, cv2.dilate(leading, _AROUND), 0)
+        better = np.maximum(best, np.array([near[box].max() for box in boxes], np.float32))
         if np.array_equal(better, best):
             return best
         best = better
@@ -123,7 +123,5 @@ def leads_to(found: NDArray[np.bool_], tiles: TileGrid, tissue: NDArray[np.float
 
     `found` (H, W) are the cells of the slide map of `tiles` in which there is a lesion, `tissue` (H, W) its tissue.
     """
-    from scipy.ndimage import binary_dilation
-
-    near = binary_dilation(found & (tissue > 0), np.ones((3, 3), bool)) & (tissue > 0)
+    near = (cv2.dilate((found & (tissue > 0)).astype(np.uint8), _AROUND) > 0) & (tissue > 0)
     return np.array([near[box].any() for box in tiles.kept_boxes()], bool)
