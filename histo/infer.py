@@ -46,6 +46,7 @@ from histo.results import (
     to_json,
 )
 from histo.scoring import score_tiles
+from histo.screening import PROCEDURE as SCREENING
 from histo.screening import Screening
 from histo.timing import Progress, Timings
 
@@ -95,7 +96,8 @@ def check_mode(mode: str, model: Model) -> None:
 
 def settings_of(mpp: float | None, device: str, mode: str = "full") -> dict[str, str | float | int | None]:
     """Return the settings that change a result, beside the slide and the model; a GPU computes in half precision."""
-    return {"histo": histo.__version__, "mpp": mpp, "mode": mode, "device": device_kind(device)}
+    settings = {"histo": histo.__version__, "mpp": mpp, "mode": mode, "device": device_kind(device)}
+    return settings | ({"screening": SCREENING} if mode == "screen" else {})
 
 
 def digest_of(settings: Mapping[str, str | float | int | None]) -> str:
@@ -253,10 +255,13 @@ def _examine(
         rounds=screening.rounds if screening else None,
         batch_size=batch_size,
         take=None if screening else judge.take,
-        afterwards=judge.read_missing,
         progress=progress,
     )
     stitcher = scored.stitcher
+    if screening:
+        with timings.stage("reading for the judge"):
+            judge.read_missing(slide, opened.tiles)
+        opened.tiles = screening.windows.some(screening.shown)
     with timings.stage("waiting for the hash"):
         made_by = _made_by(empty.provenance, scored.engine, scored.fast)
         empty = replace(empty, sha256=opened.sha256, provenance=made_by)

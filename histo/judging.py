@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from histo.data.blackness import black_reasons, black_share
 from histo.data.glass import glass_of
 from histo.data.quality import judge_quality
+from histo.data.slide import Slide
+from histo.data.tiff_blocks import open_blocks
 from histo.data.tile_sample import THREADS, TileSample, fullest
 from histo.data.tiles import TileBatch, TileDataset, stream_batches
 from histo.geometry import TileGrid, tile_means
@@ -44,10 +46,16 @@ class Judge:
         self.sample.take(batch.indices, batch.rgb)
         self._features |= zip(batch.indices.tolist(), seen.features, strict=True)
 
-    def read_missing(self, tiles: TileDataset) -> None:
-        """Read what is to be judged and did not pass by: a screen may pass over tissue that is out of focus."""
-        for batch in stream_batches(tiles, 1, THREADS, numbers=np.array(self.sample.missing, np.int64)):
-            self.sample.take(batch.indices, batch.rgb)
+    def read_missing(self, slide: Slide, tiles: TileGrid) -> None:
+        """Read those of a slide's tiles that are to be judged and did not pass by: a screen shows others, or none."""
+        numbers = np.array(self.sample.missing, np.int64)
+        fast = open_blocks(slide, tiles.some(numbers))
+        try:
+            for batch in stream_batches(TileDataset.of(fast or slide, tiles), 1, THREADS, numbers=numbers):
+                self.sample.take(batch.indices, batch.rgb)
+        finally:
+            if fast is not None:
+                fast.close()
 
     @property
     def features(self) -> NDArray[np.float32]:

@@ -39,13 +39,12 @@ def score_tiles(
     rounds: Rounds | None = None,
     batch_size: int | None = None,
     take: Take | None = None,
-    afterwards: Callable[[TileDataset], None] | None = None,
     progress: Progress | None = None,
 ) -> Scored:
     """Show tiles of a slide to the network of `engines`, all of them or what `rounds` picks.
 
-    `take` is handed every batch with what was seen in it, `afterwards` what reads the tiles when all rounds are done;
-    `progress` is told how many tiles are done, and of how many.
+    `take` is handed every batch with what was seen in it; `progress` is told how many tiles are done, and of how many
+    that are known to be shown.
     """
     slide = opened.slide
     assert slide is not None
@@ -74,8 +73,6 @@ def score_tiles(
                 if progress:
                     progress(done, asked)
             numbers = next(picked, np.empty(0, np.int64))
-        if afterwards:
-            afterwards(data)
     finally:
         if fast is not None:
             fast.close()

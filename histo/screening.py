@@ -18,6 +18,8 @@ from histo.opening import Opened
 from histo.scoring import score_tiles
 from histo.timing import Timings
 
+PROCEDURE = 2  # how windows are picked and followed; another number is another setting of a result
+
 
 @dataclass(eq=False)
 class Screening:
@@ -51,15 +53,20 @@ class Screening:
             self.shown |= fresh
             yield np.flatnonzero(fresh)
             found = stitcher.probability[1:].max(axis=0) >= self.grow
-            fresh = leads_to(found, self.windows, self.tissue) & ~self.shown
+            lost = self._seen & ~stitcher.valid  # a lesion may go on beyond what cannot be read
+            fresh = leads_to(found | lost, self.windows, self.tissue) & ~self.shown
 
     @property
     def passed_over(self) -> NDArray[np.bool_]:
         """The cells (H, W) of tissue that the network was not shown."""
+        return (self.tissue > 0) & ~self._seen
+
+    @property
+    def _seen(self) -> NDArray[np.bool_]:
         seen = np.zeros(self.tissue.shape, bool)
         for box in self.windows.some(self.shown).kept_boxes():
             seen[box] = True
-        return (self.tissue > 0) & ~seen
+        return seen
 
 
 def _scores(

@@ -12,12 +12,17 @@ from histo.archive.local import run_slides
 from histo.errors import UsageError
 from histo.infer import load_model, predict_slide
 from histo.models.bundle import Model, load_bundle
+from histo.models.stitching import Stitcher
 from histo.opening import open_for
+from histo.screening import Screening
 
 
-@pytest.fixture
-def screened(screened_bundle: Path) -> Model:
-    return load_bundle(screened_bundle)
+@pytest.fixture(params=[1, 2])
+def screened(screened_bundle: Path, request: pytest.FixtureRequest) -> Model:
+    """A model whose tiles are shown whole, or in two by two windows."""
+    model = load_bundle(screened_bundle)
+    screen = model.card.screen.model_copy(update={"parts": request.param})
+    return replace(model, card=model.card.model_copy(update={"screen": screen}))
 
 
 def test_what_is_shown_has_the_numbers_of_full_mode_and_the_rest_is_screened(painted, screened):
@@ -62,7 +67,10 @@ def test_what_the_screen_cannot_read_is_left_to_the_network(paint_slide, write_t
     model = replace(screened, card=screened.card.model_copy(update={"rule": patient}))
     full, coarse = (predict_slide(path, model, mode=mode).result.areas for mode in ("full", "screen"))
     assert full.unreadable_mm2 > 0
-    assert coarse.unreadable_mm2 == pytest.approx(full.unreadable_mm2)
+    if screened.card.screen.parts == 1:
+        assert coarse.unreadable_mm2 == pytest.approx(full.unreadable_mm2)
+    else:  # a damaged block costs the windows that need it
+        assert 0 < coarse.unreadable_mm2 < full.unreadable_mm2
     assert coarse.screened_mm2 > 0
 
 
@@ -109,6 +117,7 @@ def test_the_network_follows_a_lesion_beyond_what_the_screen_picks(painted, scre
     """The screen need not see all of a lesion: where the network finds some, it is shown the rest."""
     full = predict_slide(painted, screened)
     tiles = open_for(painted, screened).tiles
+    tiles = tiles.split(full.result.pyramid, screened.card.screen.parts, full.slide_map.tissue)
     calcium = full.slide_map.probability[screened.card.classes.names.index("calcification")] >= screened.card.rule.grow
     on_calcium = np.array([calcium[box].any() for box in tiles.kept_boxes()])
     one = np.arange(len(tiles)) == np.flatnonzero(on_calcium)[0]
@@ -119,3 +128,34 @@ def test_the_network_follows_a_lesion_beyond_what_the_screen_picks(painted, scre
     found = [[x for x in p.result.lesions if x.class_name == "calcification"] for p in (full, coarse)]
     assert found[0] == found[1] != []
     assert coarse.result.areas.screened_mm2 > 0
+
+
+def test_focus_and_stain_are_judged_on_the_same_tiles_as_in_full_mode(write_tiff, tmp_path, screened):
+    """Regression: numbers of tiles were taken for numbers of windows, so only the top of a slide was judged."""
+    image = np.full((3072, 2048, 3), (244, 243, 245), np.uint8)
+    image[200:1500, 200:1800] = (225, 170, 195)
+    image[1500:2900, 200:1800] = (170, 225, 160)
+    path = write_tiff(tmp_path / "half.svs", [image])
+    full, coarse = (predict_slide(path, screened, mode=mode).result for mode in ("full", "screen"))
+    assert 0.2 < full.checks.unexplained_share < 0.8
+    assert replace(coarse.checks, foreign_share=None) == replace(full.checks, foreign_share=None)
+
+
+def test_a_lesion_is_followed_beyond_what_cannot_be_read(painted, screened, monkeypatch):
+    """Regression: what was shown and could not be read led nowhere, and what lay behind it was passed over."""
+    windows = open_for(painted, screened).tiles
+    lost = Stitcher(windows, 3)  # a slide of which nothing can be read
+    one = np.arange(len(windows)) == len(windows) // 2
+    tissue = np.ones(windows.map_grid.shape, np.float32)
+    rounds = Screening(windows, tissue, 0.5, np.zeros(len(windows), bool), one).rounds(lost)
+    first, second = next(rounds), next(rounds)
+    assert len(first) == 1
+    assert len(second) > 2
+
+
+def test_a_profile_counts_what_the_network_was_shown(painted, screened):
+    opened = open_for(painted, screened)
+    tiles = len(opened.tiles)
+    shown = predict_slide(painted, screened, mode="screen", opened=opened)
+    cells = sum(int(shown.slide_map.valid[box].any()) for box in opened.tiles.kept_boxes())
+    assert len(opened.tiles) == cells < tiles * screened.card.screen.parts**2

@@ -168,15 +168,18 @@ class _Kept:
         with self._lock:
             for number in numbers:
                 self._uses[number] -= 1
-                if self._uses[number] <= 0:
+                # Of tiles that nobody announced the count falls below zero: their blocks wait for the budget.
+                if self._uses[number] == 0:
                     self._blocks.pop(number, None)
 
 
 def open_blocks(slide: Slide, grid: TileGrid) -> TiffBlocks | None:
     """Return the fast reader if this file suits it and a few of the grid's tiles equal OpenSlide's, else None.
 
-    Why not is a line in the log.
+    Why not is a line in the log. Without a tile to compare there is none.
     """
+    if not len(grid):
+        return None
     try:
         level = _level(slide, grid.plan.level)
         few = np.unique(np.linspace(0, len(grid) - 1, CHECKED_TILES).astype(int))[: len(grid)]

@@ -129,7 +129,8 @@ def learn_screen(
     torch.manual_seed(config.seed)
     net = _network_config(config)
     network = TileClassifier(net.backbone, LESION + 1, stride, net.mean, net.std)
-    start_from(network, model.network)
+    if not start_from(network, model.network):
+        say("the screen starts from random weights, which teaches it less: the model's network is no `compact` one")
     network = network.to(memory_format=torch.channels_last).train()
     adam = AdamW(network.parameters(), lr=c.learning_rate, weight_decay=config.optimiser.weight_decay)
     cycle = OneCycleLR(adam, c.learning_rate, total_steps=c.steps, pct_start=0.2)
@@ -150,14 +151,15 @@ def learn_screen(
     return network.eval()
 
 
-def start_from(screen: TileClassifier, network: TileClassifier) -> None:
+def start_from(screen: TileClassifier, network: TileClassifier) -> bool:
     """Give a screen's trunk the weights of a network's where both have the same ones: colours have no scale.
 
-    From random weights 1500 steps teach a screen next to nothing.
+    Tells whether there were any. From random weights 1500 steps teach a screen next to nothing.
     """
     own, theirs = screen.trunk.state_dict(), network.trunk.state_dict()
     shared = {name for name in own if name in theirs and own[name].shape == theirs[name].shape}
     screen.trunk.load_state_dict({name: theirs[name] if name in shared else own[name] for name in own})
+    return bool(shared)
 
 
 def screen_loss(logits: Tensor, fractions: Tensor, weights: Tensor, lesion_weight: float) -> Tensor:

@@ -87,7 +87,7 @@ def strongest(
     """Return for every tile (N,) of the network the highest probability of a lesion that the screen sees on its tissue.
 
     `lesion` and `seen` (h, w) are the screen's map and where it was read; what was not seen counts as 1. `tissue`
-    (H, W) is that of the slide map of `tiles`. One cell of 32 µm is noise; a deposit of 200 µm covers thirty.
+    (H, W) is that of the slide map of `tiles`.
     """
     known = np.where(seen, lesion, 1).astype(np.float32)
     around = (2 * reach.smooth_cells + 1,) * 2

@@ -159,9 +159,7 @@ def test_other_formats_and_no_tiles_at_all(tmp_path: Path, two_levels: Path, cap
     grid = grid_of(two_levels, SPECS[0])
     with caplog.at_level(logging.INFO), open_slide(two_levels) as slide:
         nothing = replace(grid, positions_level0_px=grid.positions_level0_px[:0], cells_map_px=grid.cells_map_px[:0])
-        empty = open_blocks(slide, nothing)
-        assert empty is not None
-        empty.close()
+        assert open_blocks(slide, nothing) is None, "without a tile to compare nothing is trusted"
         slide.vendor = "hamamatsu"
         assert open_blocks(slide, grid) is None
     assert "hamamatsu is not made of plain JPEG blocks" in caplog.text

@@ -137,13 +137,13 @@ def test_tiles_are_divided_only_where_no_score_needs_the_whole_tile(small_traini
 def test_a_screen_starts_from_what_the_network_knows():
     torch.manual_seed(0)
     network, screen = (TileClassifier("compact", 3, stride, (0, 0, 0), (1, 1, 1)) for stride in (16, 8))
-    start_from(screen, network)
+    assert start_from(screen, network)
     theirs = network.trunk.state_dict()
     for name, values in screen.trunk.state_dict().items():
         assert torch.equal(values, theirs[name])
     other = TileClassifier("resnet18", 3, 16, (0, 0, 0), (1, 1, 1))
     kept = {name: values.clone() for name, values in screen.trunk.state_dict().items()}
-    start_from(screen, other)
+    assert not start_from(screen, other)
     assert all(torch.equal(values, kept[name]) for name, values in screen.trunk.state_dict().items())
 
 
