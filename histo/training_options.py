@@ -108,8 +108,8 @@ class ScreenConfig(Strict):
 
     It learns for `steps` of `batch_size` tiles whether a cell of `stride_px` holds any lesion; such cells weigh
     `lesion_weight` times the others. Its threshold is the highest that misses at most `most_missed` of the outlined
-    lesion area of the validation slides, each seen in `stains` other stains too, and no deposit of 200 µm or more on the
-    slides as they are.
+    lesion area of the validation slides, each seen in `stains` other stains too, and no deposit of 200 µm or more on
+    the slides as they are.
     """
 
     enabled: bool = False
