@@ -141,7 +141,7 @@ def test_focus_and_stain_are_judged_on_the_same_tiles_as_in_full_mode(write_tiff
     assert replace(coarse.checks, foreign_share=None) == replace(full.checks, foreign_share=None)
 
 
-def test_a_lesion_is_followed_beyond_what_cannot_be_read(painted, screened, monkeypatch):
+def test_a_lesion_is_followed_beyond_what_cannot_be_read(painted, screened):
     """Regression: what was shown and could not be read led nowhere, and what lay behind it was passed over."""
     windows = open_for(painted, screened).tiles
     lost = Stitcher(windows, 3)  # a slide of which nothing can be read
