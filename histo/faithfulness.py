@@ -17,7 +17,7 @@ from histo.data.tiles import TileDataset, sample_tiles, stream_batches
 from histo.evaluation.deletion import SHARES, Deletion
 from histo.geometry import TileGrid
 from histo.models.engine import Engines, scored
-from histo.models.lesions import pooled
+from histo.models.pooling import pooled
 from histo.models.stitching import Stitcher
 from histo.opening import open_for
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from histo.config import RuleConfig
 from histo.geometry import MapGrid, Pyramid
+from histo.models.pooling import pooled, pooled_by_label
 from histo.models.slide_scores import ClassCalibration, probability_of
 from histo.outlines import Outline, area_px2, feret_mm, paint, trace
 from histo.results import Areas, ClassBurden, ClassRule, Lesion, SlideMap, WhyNot
@@ -18,8 +19,6 @@ from histo.results import Areas, ClassBurden, ClassRule, Lesion, SlideMap, WhyNo
 _NAMESPACE = uuid.UUID("6f0e1f0a-3d53-5c06-9d0c-1d6ad7b0a3c5")
 _EIGHT = np.ones((3, 3), np.uint8)
 SPECK = 0.25  # a region with fewer cells than this share of the smallest area is never traced
-SUREST = 1e-3  # no cell of a map can be surer than this: what a training shows of rarer errors is chance
-STRONGEST = 0.5  # share of the smallest area that counts, of which the strongest cells are pooled: a rim is unsure
 PRESENT = 0.5  # a class as probable as this is on the slide
 
 
@@ -50,21 +49,32 @@ class ClassFindings:
 
 @dataclass(frozen=True)
 class _Sought:
-    """What regions are looked for: of which class, above which probability, `cells` making up the smallest area."""
+    """What is looked for on a map: the regions of one class, and which of them count."""
 
     grid: MapGrid
     pyramid: Pyramid
-    class_name: str
-    grow: float
-    cells: int
+    rule: ClassRule
+    config: RuleConfig
+    calibration: ClassCalibration | None
+
+    @property
+    def cells(self) -> int:
+        """Cells that make up the smallest area that counts."""
+        return max(1, math.ceil(self.rule.min_area_mm2 / self.grid.cell_mm2))
+
+    def counts(self, area_mm2: float, evidence: float, peak: float) -> bool:
+        """Tell whether a region counts; more area, evidence or peak never make it count less."""
+        sure = self.calibration.probability(evidence) >= PRESENT if self.calibration else peak >= self.config.seed
+        return area_mm2 >= self.rule.min_area_mm2 and sure
 
 
 @dataclass(frozen=True)
 class _Region:
-    """A region with an outline, and its pooled log-odds."""
+    """A region with an outline, its pooled log-odds, and whether it counts."""
 
     lesion: Lesion
     evidence: float
+    counts: bool
 
 
 def account(slide_map: SlideMap) -> Areas:
@@ -98,40 +108,20 @@ def find_lesions(
     for probability, rule in zip(slide_map.probability[1:], rules, strict=True):
         values = np.where(usable, probability, 0).astype(np.float32)
         calibration = calibrations.get(rule.name)
-        cells = max(1, math.ceil(rule.min_area_mm2 / slide_map.grid.cell_mm2))
-        regions, rest = _regions(values, _Sought(slide_map.grid, pyramid, rule.name, config.grow, cells))
-        kept: list[_Region] = []
-        dropped: list[_Region] = []
-        for region in regions:
-            counts = region.lesion.area_mm2 >= rule.min_area_mm2 and (
-                calibration.probability(region.evidence) >= PRESENT
-                if calibration
-                else region.lesion.probability_max >= config.seed
-            )
-            (kept if counts else dropped).append(region)
-        evidence = max([rest, *(r.evidence for r in regions)])
-        speck = None if kept else _speck(values, slide_map.grid, config.grow)
+        regions, evidence = _regions(values, _Sought(slide_map.grid, pyramid, rule, config, calibration))
+        dropped = [r for r in regions if not r.counts]
+        lesions = _ranked([r.lesion for r in regions if r.counts], identity)
+        speck = None if lesions else _speck(values, slide_map.grid, config.grow)
         findings.append(
             ClassFindings(
                 rule=rule,
-                lesions=_ranked([r.lesion for r in kept], identity),
+                lesions=lesions,
                 uncounted=_strongest(dropped, rule.min_area_mm2) if dropped else speck,
                 evidence=evidence,
                 presence=calibration.probability(evidence) if calibration else probability_of(evidence),
             )
         )
     return tuple(findings)
-
-
-def pooled(values: NDArray[np.floating], cells: int) -> float:
-    """Return the mean log-odds of the strongest probabilities, as many as make up half the smallest area that counts.
-
-    `cells` make up all of it. Of fewer values those that are missing count as certainly nothing.
-    """
-    flat, count = values.ravel(), math.ceil(STRONGEST * cells)
-    strongest = np.partition(flat, -count)[-count:] if flat.size > count else np.pad(flat, (0, count - flat.size))
-    p = np.clip(strongest.astype(np.float64), SUREST, 1 - SUREST)
-    return float((np.log(p) - np.log1p(-p)).mean())
 
 
 def burdens(findings: Sequence[ClassFindings]) -> tuple[ClassBurden, ...]:
@@ -150,25 +140,57 @@ def burdens(findings: Sequence[ClassFindings]) -> tuple[ClassBurden, ...]:
 
 
 def _regions(values: NDArray[np.float32], sought: _Sought) -> tuple[list[_Region], float]:
-    """Return the regions above `grow`, and the strongest evidence of a speck or of all cells outside regions."""
-    above = (values >= sought.grow).view(np.uint8)
-    _, found, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    labels = np.asarray(found, np.int32)
-    rest = [pooled(values[labels == 0], sought.cells)]
+    """Return the regions above `grow` that count and the strongest that does not, and the strongest evidence of all.
+
+    Outlines take most of the time: none is made of what can neither count nor be the strongest. A label's area,
+    evidence and peak bound those of its outlines: it has several where cells touch by a corner alone.
+    """
+    above = (values >= sought.config.grow).view(np.uint8)
+    found, marks, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    labels = np.asarray(marks, np.int32)
+    evidence, peaks = pooled_by_label(values, labels, found - 1, sought.cells)
+    largest_mm2 = _room(labels, found - 1) * sought.grid.cell_mm2
+    strongest = pooled(values[labels == 0], sought.cells)
     regions: list[_Region] = []
-    for index, (left, top, wide, high, size) in enumerate(stats[1:].tolist(), start=1):
-        box = np.s_[top : top + high, left : left + wide]
+    dropped = -math.inf  # the strongest evidence of a region that does not count
+    for number in np.argsort(-evidence, kind="stable").tolist():
+        left, top, wide, high, size = stats[number + 1].tolist()
         if size < SPECK * sought.cells:
-            rest.append(pooled(values[box][labels[box] == index], sought.cells))
-        else:
-            regions += _outlined(values, labels, index, box, sought)
-    return regions, max(rest)
+            strongest = max(strongest, float(evidence[number]))
+            continue
+        is_rival = evidence[number] > dropped
+        if is_rival or sought.counts(largest_mm2[number], evidence[number], peaks[number]):
+            box = np.s_[top : top + high, left : left + wide]
+            least_mm2 = 0.0 if is_rival else sought.rule.min_area_mm2
+            outlined = list(_outlined(values, labels, number + 1, box, least_mm2, sought))
+            regions += outlined
+            dropped = max([dropped, *(r.evidence for r in outlined if not r.counts)])
+    return regions, max([strongest, *(r.evidence for r in regions)])
+
+
+def _room(labels: NDArray[np.int32], found: int) -> NDArray[np.float64]:
+    """Return how many cells (N,) the outlines of each label could go round at most.
+
+    They run through squares between the middles of four cells: one with a single corner in the label is less than half
+    inside.
+    """
+    above = np.pad(labels, 1)
+    corners = above[:-1, :-1], above[:-1, 1:], above[1:, :-1], above[1:, 1:]
+    owner = np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3]))
+    inside = np.add.reduce([corner > 0 for corner in corners], dtype=np.uint8)
+    at = owner > 0
+    return np.bincount(owner[at] - 1, np.where(inside[at] == 1, 0.5, 1.0), minlength=found).astype(np.float64)
 
 
 def _outlined(
-    values: NDArray[np.float32], labels: NDArray[np.integer], index: int, box: tuple[slice, ...], sought: _Sought
+    values: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    index: int,
+    box: tuple[slice, ...],
+    least_mm2: float,
+    sought: _Sought,
 ) -> Iterator[_Region]:
-    """Yield the outlines of one label: cells that touch by a corner alone may part."""
+    """Yield the outlines of one label of at least `least_mm2`: cells that touch by a corner alone may part."""
     rows, columns = box
     # One cell around the region lets its outline run between cells; with eight neighbours joined, nothing above
     # `grow` in that ring belongs to another region.
@@ -176,22 +198,28 @@ def _outlined(
     around = np.s_[top : rows.stop + 1, left : columns.stop + 1]
     near = np.where(cv2.dilate((labels[around] == index).view(np.uint8), _EIGHT) > 0, values[around], 0)
     window = sought.grid.window(top, left, near.shape)
-    for outline in trace(near, window, sought.grow):
+    for outline in trace(near, window, sought.config.grow):
+        area_mm2 = area_px2(outline) * sought.pyramid.pixel_mm2
+        if area_mm2 < least_mm2:
+            return  # the largest comes first
         inside = np.zeros(near.shape, np.uint8)
         paint(inside, [outline], window, 1)
         if inside.any() and near[inside > 0].max() > 0:
-            lesion = _measure(outline, np.where(inside > 0, near, 0), window, sought)
-            yield _Region(lesion, pooled(near[inside > 0], sought.cells))
+            lesion = _measure(outline, area_mm2, np.where(inside > 0, near, 0), window, sought)
+            evidence = pooled(near[inside > 0], sought.cells)
+            yield _Region(lesion, evidence, sought.counts(area_mm2, evidence, lesion.probability_max))
 
 
-def _measure(outline: Outline, values: NDArray[np.float32], window: MapGrid, sought: _Sought) -> Lesion:
+def _measure(
+    outline: Outline, area_mm2: float, values: NDArray[np.float32], window: MapGrid, sought: _Sought
+) -> Lesion:
     pyramid = sought.pyramid
     return Lesion(
         lesion_id="",
         name="",
-        class_name=sought.class_name,
+        class_name=sought.rule.name,
         outline=outline,
-        area_mm2=area_px2(outline) * pyramid.pixel_mm2,
+        area_mm2=area_mm2,
         feret_mm=feret_mm(outline, pyramid.mpp_x, pyramid.mpp_y),
         probability_mean=float(values[values > 0].mean()),
         probability_max=float(values.max()),

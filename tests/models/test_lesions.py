@@ -1,6 +1,7 @@
 """From map to lesions: where regions lie, what they measure, what speaks for them, and areas that add up."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,11 +10,13 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from histo.config import RuleConfig
 from histo.geometry import MapGrid, Pyramid
-from histo.models.lesions import SUREST, ClassFindings, account, burdens, find_lesions, pooled
+from histo.models import lesions
+from histo.models.lesions import ClassFindings, account, burdens, find_lesions
+from histo.models.pooling import SUREST
 from histo.models.reliability import measure_reliability
 from histo.models.slide_scores import ClassCalibration
 from histo.outlines import to_polygon
@@ -29,6 +32,14 @@ MakeMap = Callable[..., tuple[SlideMap, Pyramid]]
 
 def find(case: tuple[SlideMap, Pyramid], identity: str = "id") -> tuple[ClassFindings, ...]:
     return find_lesions(*case, (BONE, CALCIUM), RULE, identity)
+
+
+def curve_of(c: float) -> ClassCalibration:
+    reliability = measure_reliability(np.array([0.5]), np.array([True]))
+    return ClassCalibration(
+        method="platt", a=1, b=1, c=c, before=reliability, after=reliability,
+        patients_with=10, patients_without=10, slides_with=10, slides_without=10,
+    )  # fmt: skip
 
 
 # Evidence
@@ -50,20 +61,6 @@ def test_presence_on_a_map_smaller_than_the_least_area_is_low(make_map: MakeMap)
     assert small == pytest.approx(0.5)  # twenty cells that are certain, twenty that are not there
 
 
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=60), st.integers(1, 30))
-def test_pooled_is_the_mean_of_the_strongest_log_odds_and_missing_ones_count_as_nothing(p: list[float], n: int) -> None:
-    count = -(-n // 2)
-    strongest = np.clip(sorted([*p, *[0.0] * count])[-count:], SUREST, 1 - SUREST)
-    assert pooled(np.array(p, np.float32), n) == pytest.approx(logit(strongest).mean(), abs=1e-4)
-
-
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.integers(1, 30))
-def test_more_cells_never_weaken_the_evidence(p: list[float], n: int) -> None:
-    values = np.array(p, np.float32)
-    assert pooled(values, n) >= pooled(values[:-1], n) - 1e-9
-    assert pooled(np.minimum(values + np.float32(0.1), 1), n) >= pooled(values, n)
-
-
 def test_specks_all_over_the_slide_do_not_add_up_to_a_lesion(make_map: MakeMap) -> None:
     specks = tuple((r, c, 2, 2, 1.0) for r in range(5, 55, 6) for c in range(5, 75, 6))  # 108 specks of 4 cells
     scattered = find(make_map(calcium=specks))[1]
@@ -83,11 +80,7 @@ def test_with_a_calibration_a_region_counts_where_its_evidence_makes_the_class_l
     c: float, found: int, make_map: MakeMap
 ) -> None:
     case = make_map(bone=((5, 5, 12, 12, 0.7), (30, 30, 14, 14, 0.9)))
-    reliability = measure_reliability(np.array([0.5]), np.array([True]))
-    curve = ClassCalibration(
-        method="platt", a=1, b=1, c=c, before=reliability, after=reliability,
-        patients_with=10, patients_without=10, slides_with=10, slides_without=10,
-    )  # fmt: skip
+    curve = curve_of(c)
     bone, _ = find_lesions(*case, (BONE, CALCIUM), RULE, "id", {"bone": curve})
     assert len(bone.lesions) == found
     assert (bone.presence >= 0.5) == (found > 0)
@@ -312,14 +305,14 @@ def any_maps(draw: st.DrawFn) -> tuple[SlideMap, Pyramid]:
 def test_whatever_the_map_lesions_are_valid_apart_large_enough_and_seeded(case: tuple[SlideMap, Pyramid]) -> None:
     slide_map, _ = case
     for findings in find(case):
-        lesions: Sequence[Lesion] = findings.lesions
+        found: Sequence[Lesion] = findings.lesions
         assert 0 <= findings.presence <= 1
         assert findings.presence == pytest.approx(expit(findings.evidence))
-        shares = [x.contribution or 0 for x in lesions]
+        shares = [x.contribution or 0 for x in found]
         assert all(a >= b > 0 for a, b in pairwise(shares))
-        assert sum(shares) == pytest.approx(1 if lesions else 0)
-        polygons = [to_polygon(x.outline) for x in lesions]
-        for lesion, polygon in zip(lesions, polygons, strict=True):
+        assert sum(shares) == pytest.approx(1 if found else 0)
+        polygons = [to_polygon(x.outline) for x in found]
+        for lesion, polygon in zip(found, polygons, strict=True):
             assert polygon.is_valid
             assert lesion.area_mm2 >= findings.rule.min_area_mm2
             assert RULE.seed <= lesion.probability_max <= 1
@@ -329,3 +322,18 @@ def test_whatever_the_map_lesions_are_valid_apart_large_enough_and_seeded(case: 
             assert slide_map.valid[row, column]
             assert slide_map.tissue[row, column] > slide_map.excluded[row, column]
         assert sum(p.area for p in polygons) == pytest.approx(shapely.union_all(polygons).area if polygons else 0)
+
+
+@given(any_maps(), st.booleans())
+@settings(deadline=None, max_examples=100)
+def test_what_is_not_outlined_would_have_changed_nothing(case: tuple[SlideMap, Pyramid], is_calibrated: bool) -> None:
+    """Regression: a map of a network that learnt nothing has thousands of regions, and each was outlined."""
+    rules = [replace(rule, min_area_mm2=n * CELL_MM2) for rule, n in ((BONE, 12.5), (CALCIUM, 3.5))]
+    curves = {"bone": curve_of(-0.8), "calcification": curve_of(0.4)} if is_calibrated else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lesions, "SPECK", 0)
+        some = find_lesions(*case, rules, RULE, "id", curves)
+        # Every region may be the strongest, so every one is outlined.
+        patch.setattr(lesions, "pooled_by_label", lambda _, __, found, ___: (np.full(found, np.inf), np.ones(found)))
+        every = find_lesions(*case, rules, RULE, "id", curves)
+    assert some == every
