@@ -208,6 +208,8 @@ def rebin(values: NDArray[np.floating | np.bool_], source: MapGrid, target: MapG
     What a target cell gets times its area is exactly the integral of the source over it, so areas survive.
     """
     out: NDArray[Any] = np.asarray(values)
+    if not out.any():
+        return np.zeros(target.shape, np.float32)
     for axis, k in ((0, 1), (1, 0)):  # rows go with y, columns with x
         cells = target.shape[axis]
         edges = target.origin_level0_px[k] + target.cell_level0_px[k] * np.arange(cells + 1)

@@ -46,4 +46,7 @@ def black_reasons(share: float | None) -> tuple[Reason, ...]:
 def _black(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which pixels (h, w) are dark without colour."""
     od = optical_density(rgb, glass)
-    return np.asarray((np.ptp(od, axis=-1) < NO_COLOUR * od.sum(axis=-1)) & (od.min(axis=-1) > DARK_OD))
+    black = (od[..., 0] > DARK_OD) & (od[..., 1] > DARK_OD) & (od[..., 2] > DARK_OD)
+    dark = od[black]  # a small part of a slide, as a rule
+    black[black] = np.ptp(dark, axis=-1) < NO_COLOUR * dark.sum(axis=-1)
+    return np.asarray(black, bool)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.data.glass import BRIGHT
+from histo.data.glass import BRIGHT, darkest
 
 BLACK = 3  # in every channel: JPEG leaves no darker tissue and no other filling
 LEAST_MM2 = 0.05
@@ -18,9 +18,9 @@ RIM_CELLS = 2  # around it, where averages and JPEG mix it with what is beside
 
 def find_filling(rgb: NDArray[np.uint8], cell_mm2: float) -> NDArray[np.bool_]:
     """Return which cells (H, W) of an overview (H, W, 3) are filling, with a rim around it."""
-    black = rgb.max(axis=-1) <= BLACK
+    black = (rgb[..., 0] <= BLACK) & (rgb[..., 1] <= BLACK) & (rgb[..., 2] <= BLACK)
     seen = int((~black).sum())
-    if seen == black.size or int((rgb.min(axis=-1) >= BRIGHT).sum()) < max(1, GLASS_SHARE * seen):
+    if seen == black.size or int((darkest(rgb) >= BRIGHT).sum()) < max(1, GLASS_SHARE * seen):
         return np.zeros_like(black)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(black.view(np.uint8), connectivity=8)
     left, top, width, height, cells = stats.T

@@ -205,8 +205,8 @@ def density_of(slide: Slide, overview: Overview, tissue: Tissue) -> Density | No
 
 
 def _tissue_rgb(overview: Overview, tissue: Tissue) -> NDArray[np.uint8]:
-    inside = overview.rgb[tissue.mask & ~tissue.excluded]
-    return inside[:: max(1, -(-len(inside) // MOST_PIXELS))]
+    inside = np.flatnonzero(tissue.mask & ~tissue.excluded)
+    return overview.rgb.reshape(-1, 3)[inside[:: max(1, -(-len(inside) // MOST_PIXELS))]]
 
 
 def _stained(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArray[np.float32]:

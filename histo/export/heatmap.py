@@ -66,12 +66,17 @@ def _halve(channels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     even = np.zeros((count, height + height % 2, width + width % 2), np.float32)
     even[:, :height, :width] = channels
     weight = even[-1:] / 255
-    sums = (even * weight).reshape(count, even.shape[1] // 2, 2, even.shape[2] // 2, 2).sum(axis=(2, 4))
-    weights = weight.reshape(1, *sums.shape[1:2], 2, sums.shape[2], 2).sum(axis=(2, 4))
+    sums, weights = _over_four(even * weight), _over_four(weight)
     means = sums / np.maximum(weights, 1e-6)
     means[-1] = weights[0] / 4 * 255
     out: NDArray[np.uint8] = np.floor(means + 0.5).astype(np.uint8)
     return out
+
+
+def _over_four(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Sum maps (C, H, W) of even sides over squares of four cells."""
+    rows = values[:, ::2] + values[:, 1::2]
+    return rows[..., ::2] + rows[..., 1::2]
 
 
 def _metadata(grid: MapGrid, model: ModelInfo) -> dict[str, Any]:

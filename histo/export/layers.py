@@ -79,8 +79,6 @@ def unscored_masks(slide_map: SlideMap, canvas: MapGrid) -> tuple[NDArray[np.boo
 
 def _mostly(share: NDArray[np.float32], grid: MapGrid, canvas: MapGrid) -> NDArray[np.bool_]:
     """Return where a share of map cells is a quarter or more on the canvas."""
-    if not share.any():
-        return np.zeros(canvas.shape, bool)
     return rebin(share, grid, canvas) >= 0.25
 
 

@@ -1,17 +1,20 @@
 """CSV tables: one row per block of a slide, one row per slide of a run."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from histo.files import whole
-from histo.geometry import Pyramid, round_px
+from histo.geometry import MapGrid, Pyramid
 from histo.results import RESEARCH_USE, ModelInfo, SlideMap, SlideResult
 
 BLOCK_CELLS = 8
+_QUOTED = re.compile('[,"\r\n]')
 
 Cell = str | int | float | None
 
@@ -24,31 +27,31 @@ def write_tiles(slide_map: SlideMap, pyramid: Pyramid, model: ModelInfo, path: P
     """
     after: dict[str, Cell] = {"model": model.name, "model_digest": model.digest, "research_use": RESEARCH_USE}
     header = ["minx", "miny", "width", "height", *(f"prob_{n}" for n in model.class_names), *after]
-    rows, columns = slide_map.grid.shape
     scored = np.where(slide_map.valid, np.clip(slide_map.tissue - slide_map.excluded, 0, None), 0.0)
-    probability = np.nan_to_num(slide_map.probability.astype(np.float64), nan=0.0)
-
-    def table() -> Iterable[list[Cell]]:
-        for row in range(0, rows, BLOCK_CELLS):
-            for column in range(0, columns, BLOCK_CELLS):
-                block = np.s_[row : row + BLOCK_CELLS, column : column + BLOCK_CELLS]
-                weight = scored[block]
-                if not weight.sum() > 0:
-                    continue
-                means = (probability[:, block[0], block[1]] * weight).sum(axis=(1, 2)) / weight.sum()
-                yield [*_box(slide_map, pyramid, row, column), *(round(float(p), 5) for p in means), *after.values()]
-
-    _write(path, header, table())
+    weight = _block_sums(scored)
+    at = weight > 0
+    means = [_block_sums(np.nan_to_num(p.astype(np.float64)) * scored)[at] / weight[at] for p in slide_map.probability]
+    boxes = _boxes(slide_map.grid, pyramid)[at]
+    numbers = zip(boxes.tolist(), np.stack(means, axis=1).round(5).tolist(), strict=True)
+    _write(path, header, ([*box, *probability, *after.values()] for box, probability in numbers))
 
 
-def _box(slide_map: SlideMap, pyramid: Pyramid, row: int, column: int) -> list[int]:
-    """Return left, top, width and height in level-0 px of the block that starts at a cell, cut at the slide."""
-    rows, columns = slide_map.grid.shape
-    corners = np.array([(column, row), (min(column + BLOCK_CELLS, columns), min(row + BLOCK_CELLS, rows))], float)
-    (x0, y0), (x1, y1) = slide_map.grid.to_level0_px(corners)
-    width, height = pyramid.size_level0_px
-    left, top, right, bottom = round_px(x0), round_px(y0), min(round_px(x1), width), min(round_px(y1), height)
-    return [left, top, right - left, bottom - top]
+def _block_sums(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the sums of a map (H, W) over its blocks, of which the last ones may be smaller."""
+    starts = (np.arange(0, n, BLOCK_CELLS) for n in values.shape)
+    sums = np.asarray(values, np.float64)
+    for axis, first in enumerate(starts):
+        sums = np.add.reduceat(sums, first, axis=axis)
+    return sums
+
+
+def _boxes(grid: MapGrid, pyramid: Pyramid) -> NDArray[np.int64]:
+    """Return left, top, width and height (H, W, 4) in level-0 px of all blocks, cut at the slide."""
+    rows, columns = (np.append(np.arange(0, n, BLOCK_CELLS), n) for n in grid.shape)
+    corners_map_px = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2).astype(np.float64)
+    corners = np.floor(grid.to_level0_px(corners_map_px) + 0.5).astype(np.int64)  # round_px, on an array
+    corners = np.minimum(corners, pyramid.size_level0_px).reshape(len(rows), len(columns), 2)
+    return np.concatenate([corners[:-1, :-1], corners[1:, 1:] - corners[:-1, :-1]], axis=-1)
 
 
 def write_slides(results: Iterable[SlideResult], path: Path, seconds: Mapping[str, float]) -> None:
@@ -125,8 +128,7 @@ def _line(cells: Sequence[Cell]) -> str:
     'a,"b""c",0.25,,"d\\re"\\n'
     """
     texts = [_safe(cell) for cell in cells]
-    quoted = ['"' + t.replace('"', '""') + '"' if any(c in t for c in ',"\r\n') else t for t in texts]
-    return ",".join(quoted) + "\n"
+    return ",".join('"' + t.replace('"', '""') + '"' if _QUOTED.search(t) else t for t in texts) + "\n"
 
 
 def _safe(cell: Cell) -> str:

@@ -14,8 +14,8 @@ def pooled(values: NDArray[np.floating], cells: int) -> float:
 
     `cells` make up all of it. Of fewer values those that are missing count as certainly nothing.
     """
-    flat, count = values.ravel(), _count(cells)
-    strongest = np.partition(flat, -count)[-count:] if flat.size > count else flat
+    some, count = values[values > SUREST], _count(cells)  # most cells of a map are certainly nothing
+    strongest = np.partition(some, -count)[-count:] if some.size > count else some
     odds = _log_odds(strongest)
     return float((odds.sum() + (count - odds.size) * _log_odds(np.zeros(()))) / count)
 
