@@ -322,7 +322,7 @@ def _bounds(properties: dict[str, str], width: int, height: int) -> tuple[int, i
 def _on_background(rgba: NDArray[np.uint8], background: tuple[int, int, int]) -> Rgb:
     alpha = rgba[..., 3:]
     if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
+        return np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
     weight = alpha.astype(np.uint16)
     mixed = rgba[..., :3] * weight + np.asarray(background, np.uint16) * (255 - weight) + 127
     return (mixed // 255).astype(np.uint8)
