@@ -75,4 +75,5 @@ def _model() -> str:
     from histo.infer import load_model
 
     model = load_model()
-    return f"{model.card.name}, digest {model.digest[:12]}, {model.card.tile.mpp:g} µm per pixel"
+    screen = "with" if model.card.screen else "without"
+    return f"{model.card.name}, digest {model.digest[:12]}, {model.card.tile.mpp:g} µm per pixel, {screen} a screen"

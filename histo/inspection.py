@@ -22,7 +22,7 @@ def show_inspection(path: Path, model_path: Path | None, mpp: float | None, prev
     except SlideError as error:
         out.print(f"{type(error).__name__.removeprefix('Slide').lower()}: {error.code}: {error}", markup=False)
         return error.exit_code
-    _print(inspection, model.card.tile)
+    _print(inspection, model.card.tile, model.card.screen is not None)
     if preview is not None:
         _draw(inspection, preview)
         out.print(f"tissue outlined in {preview}", markup=False)
@@ -50,7 +50,7 @@ def _verdict(seen: Inspection) -> str:
     return "would be given; whether it needs review is seen when the slide is scored"
 
 
-def _print(seen: Inspection, tile: TileConfig) -> None:
+def _print(seen: Inspection, tile: TileConfig, has_screen: bool) -> None:
     pyramid = seen.pyramid
     width, height = pyramid.size_level0_px
     levels = ", ".join(f"{d:g}" for d in pyramid.downsamples)
@@ -64,6 +64,7 @@ def _print(seen: Inspection, tile: TileConfig) -> None:
         "stain": _stain(seen.density, tile),
         "gains": f"optical density is multiplied by {gains_in_words(seen.gains)}",
         "tiles": f"{seen.tiles} at {tile.mpp:g} µm per pixel",
+        "modes": "full, screen" if has_screen else "full; this model has no screen",
         "verdict": _verdict(seen),
     }
     for name, text in lines.items():

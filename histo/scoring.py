@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.data.slide import Slide
 from histo.data.tiff_blocks import open_blocks
 from histo.data.tiles import TileBatch, TileDataset, sample_tiles, stream_batches
+from histo.errors import SlideFailed
 from histo.geometry import TileGrid
 from histo.models.engine import Engine, Engines, Seen, scored
 from histo.models.stitching import Stitcher
@@ -44,7 +46,7 @@ def score_tiles(
     """Show tiles of a slide to the network of `engines`, all of them or what `rounds` picks.
 
     `take` is handed every batch with what was seen in it; `progress` is told how many tiles are done, and of how many
-    that are known to be shown.
+    that are known to be shown. Raises `SlideFailed` (`not_finite`) where the network gives no numbers.
     """
     slide = opened.slide
     assert slide is not None
@@ -66,6 +68,7 @@ def score_tiles(
             for batch, seen in scored(batches, engine, timings, opened.stain_norm.apply):
                 with timings.stage("stitching"):
                     if seen is not None:
+                        _check(seen, slide)
                         stitcher.add(batch.indices, seen.probability)
                         if take:
                             take(batch, seen)
@@ -77,3 +80,13 @@ def score_tiles(
         if fast is not None:
             fast.close()
     return Scored(stitcher, engine, fast is not None)
+
+
+def _check(seen: Seen, slide: Slide) -> None:
+    """Raise `SlideFailed` where a network answers with what is no number: no threshold would ever see it."""
+    if not (np.isfinite(seen.probability).all() and np.isfinite(seen.features).all()):
+        raise SlideFailed(
+            "not_finite",
+            f"{slide.path}: the network's scores are no numbers; run it with --device cpu, and if that gives the same "
+            "the model is broken",
+        )

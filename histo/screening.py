@@ -81,4 +81,4 @@ def _scores(
     coarse = lay_tiles(slide.pyramid, card.tile.spec(), rebin(tissue, windows.map_grid, grid))
     stitcher = score_tiles(opened, coarse, of_screen, readers, timings).stitcher
     opened.timings.include(timings, "screen, ")
-    return strongest(stitcher.probability[LESION], stitcher.valid, grid, card.reach, windows, tissue)
+    return strongest(stitcher.probability[LESION], stitcher.valid, grid, windows, tissue)

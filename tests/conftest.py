@@ -197,7 +197,6 @@ def screen_section(mean_colour_backbone: str) -> dict[str, object]:
         "tile": TileConfig(size_px=64, mpp=4.0, stride_px=16, margin_px=16).model_dump(),
         "network": NetworkConfig(backbone=mean_colour_backbone).model_dump() | {"mean": (0, 0, 0), "std": (1, 1, 1)},
         "threshold": 0.2,
-        "spread_cells": 1,
         "fitted_on": "Fitted on nothing: a test.",
         "missed": SCREEN_MISSED,
     }

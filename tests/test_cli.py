@@ -106,6 +106,7 @@ def test_inspect_draws_the_tissue(painted, tmp_path):
     assert "0.5 x 0.5 µm per pixel, recorded" in done.stdout
     assert "; nuclei cannot be measured" in done.stdout  # it is painted without any
     assert re.search(r"gains +optical density is multiplied by red \d\.\d\d, green", done.stdout)
+    assert re.search(r"modes +full, screen\n", done.stdout)
     assert re.search(r"verdict +would go to review: little_tissue", done.stdout)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
@@ -124,6 +125,7 @@ def test_doctor_finds_what_it_needs():
     assert done.returncode == 0, done.stdout
     assert "nms kept 1 of 1 box" in done.stdout
     assert "shipped model: phantom-" in done.stdout
+    assert ", with a screen" in done.stdout
 
 
 def test_debug_shows_the_traceback_and_keeps_the_exit_code():

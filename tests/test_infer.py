@@ -12,6 +12,7 @@ from histo.data.slide import open_slide
 from histo.data.stain_norm import MOST_GAIN, NUCLEAR_GAIN
 from histo.geometry import MapGrid
 from histo.infer import inspect_slide, load_model, predict_slide, write_outputs
+from histo.models.engine_torch import TorchEngine
 from histo.outlines import area_px2, to_polygon
 from histo.results import load_result
 
@@ -265,3 +266,17 @@ def test_nothing_is_written_beside_the_slide(painted, colour_model, tmp_path):
     before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.iterdir())
     write_outputs(predict_slide(folder / "a.svs", colour_model), tmp_path / "out")
     assert sorted((p.name, p.stat().st_mtime_ns) for p in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("what", ["probability", "features"])
+def test_scores_that_are_no_numbers_fail_the_slide(what, painted, colour_model, monkeypatch):
+    """Regression: a map that was not a number was no evidence of anything, so the slide was normal."""
+    real = TorchEngine.see
+
+    def see(self, tiles):
+        seen = real(self, tiles)
+        return seen._replace(**{what: np.full_like(getattr(seen, what), np.nan)})
+
+    monkeypatch.setattr(TorchEngine, "see", see)
+    result = predict_slide(painted, colour_model, engine="torch").result
+    assert (result.status, [r.code for r in result.reasons]) == ("failed", ["not_finite"])

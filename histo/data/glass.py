@@ -21,10 +21,15 @@ _measured: WeakKeyDictionary[Overview, NDArray[np.float64]] = WeakKeyDictionary(
 
 
 def glass_of(overview: Overview) -> NDArray[np.float64]:
-    """Return the colour (3,) of the glass on an overview; what the scanner left out is no glass."""
+    """Return the colour (3,) of the glass on an overview, not to be written to; what was not scanned is no glass.
+
+    It is measured once: an overview's picture is never changed.
+    """
     if overview not in _measured:
         rgb = overview.rgb
-        _measured[overview] = glass_among(rgb.reshape(-1, 3) if overview.scanned is None else rgb[overview.scanned])
+        glass = glass_among(rgb.reshape(-1, 3) if overview.scanned is None else rgb[overview.scanned])
+        glass.setflags(write=False)
+        _measured[overview] = glass
     return _measured[overview]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from histo.export.colour import VISIBLE_FROM, Colour, blend, rgba
-from histo.export.lettering import put_text, text_width
+from histo.export.lettering import PAPER, put_text, text_width
 from histo.geometry import MapGrid, rebin, round_px
 from histo.outlines import Outline
 from histo.results import Lesion, ModelInfo, Overview, SlideMap
@@ -23,7 +23,7 @@ SCREENED: Colour = (38, 120, 106)
 HALO: Colour = (22, 24, 30)
 MOST_MARKS = 40
 _HATCH_PX = 11
-_DOT_EVERY_PX, _DOT_PX = 9, 2
+_DOT_EVERY_PX, _DOT_PX = 11, 2
 _SUBPIXEL_BITS = 8
 _GREYED = 0.55
 
@@ -99,11 +99,16 @@ def hatch(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour, cross
 
 
 def dot(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour) -> NDArray[np.uint8]:
-    """Dot the masked area, which may be most of a slide: the tissue stays in sight."""
+    """Dot the masked area, which may be most of a slide: the tissue stays in sight, and a light rim shows on dark."""
+    if not mask.any():
+        return rgb
     y, x = np.arange(mask.shape[0])[:, None], np.arange(mask.shape[1])
-    staggered = (x + y // _DOT_EVERY_PX % 2 * (_DOT_EVERY_PX // 2)) % _DOT_EVERY_PX < _DOT_PX
+    column, row = (x + y // _DOT_EVERY_PX % 2 * (_DOT_EVERY_PX // 2)) % _DOT_EVERY_PX, y % _DOT_EVERY_PX
+    first = (mask & (column == 1) & (row == 1)).view(np.uint8)  # the first pixel of each dot, whole or not at all
     out = rgb.copy()
-    out[mask & staggered & (y % _DOT_EVERY_PX < _DOT_PX)] = colour
+    for rim, shade in ((1, PAPER), (0, colour)):
+        side = _DOT_PX + 2 * rim
+        out[cv2.dilate(first, np.ones((side, side), np.uint8), anchor=(side - 1 - rim,) * 2) > 0] = shade
     return out
 
 

@@ -29,7 +29,7 @@ from histo.learning.screen_tiles import ScreenTiles
 from histo.models.bundle import Model, bring_parts, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals
-from histo.models.screen import LESION, Missed, Reach, followed, strongest
+from histo.models.screen import LESION, Missed, followed, strongest
 from histo.models.stitching import Stitcher
 
 Say = Callable[[str], None]
@@ -38,7 +38,6 @@ Look = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # a tile (S, S, 3) as i
 BACKBONE = "compact"
 TRAIN_CELLS, TRAIN_MARGIN_CELLS = 24, 3  # of a training tile
 SIZE_CELLS, MARGIN_CELLS = 64, 6  # of a tile of inference; the margin is half of what a cell of `compact` sees
-REACH = Reach(smooth_cells=0, spread_cells=0)  # a lesion that is seen anywhere is followed to its end
 PARTS = 2  # the network's tiles are shown in so many windows by so many
 SOFTER = {"stain": 0.7, "rescan": 0.5, "grey": 0.5}  # of the augmentation of training: a small network bears less
 OTHER_STAIN = 0.5  # of the jitter of training: what normalisation leaves between laboratories
@@ -70,7 +69,6 @@ def add_screen(
         "network": _network_config(config).model_dump(),
         "threshold": threshold,
         "parts": parts,
-        **REACH._asdict(),
         "fitted_on": words_of(missed, config.screen.stains),
         "missed": missed.model_dump(),
     }
@@ -90,16 +88,17 @@ def add_to_run(
 
 
 def words_of(missed: Missed, stains: int) -> str:
-    """Return what the threshold was fitted on and what it misses there, as one sentence or two."""
-    (low, high), (least, most) = missed.missed_share_interval, missed.deposits_missed_interval
+    """Return what the threshold was chosen on and what it misses there, in sentences."""
+    low, high = (100 * share for share in missed.missed_share_interval)
+    least, most = (100 * share for share in missed.deposits_missed_interval)
+    views, anywhere = (f" and in {stains} made-up stains", "in some stain ") if stains else ("", "")
     return (
-        f"Threshold fitted on {missed.slides} validation slides of {missed.patients} patients, each seen as it is and "
-        f"in {stains} other stains: of {missed.lesion_mm2:.2f} mm² of lesion that the network finds in all views "
-        f"{missed.missed_share:.2%} is missed (95 % interval {low:.2%} to {high:.2%} by patient), of {missed.deposits} "
-        f"deposits of {missed.deposit_um:g} µm or more {missed.deposits_missed} in some view "
-        f"({least:.1%} to {most:.1%}), none on the slide as it is, and "
-        f"{missed.shown_share:.0%} of the tissue is shown to the network. The threshold was chosen on these slides: "
-        "they are no test set."
+        f"The screen's threshold was chosen on {missed.slides} validation slides of {missed.patients} patients, each "
+        f"as it is{views}. There it passes over {100 * missed.missed_share:.2f} % (95 % interval {low:.2f} to "
+        f"{high:.2f} %) of {missed.lesion_mm2:.2f} mm² of lesion that the network finds when it looks at everything, "
+        f"and {anywhere}{missed.deposits_missed} of {missed.deposits} deposits of {missed.deposit_um:g} µm or more "
+        f"({least:.1f} to {most:.1f} %), none on the slide as it is; the network looks at "
+        f"{100 * missed.shown_share:.0f} % of the tissue. These slides chose the threshold, so they are no test set."
     )
 
 
@@ -220,7 +219,7 @@ def scores_of(network: TileClassifier, slide: LabelledSlide, spec: TileSpec, loo
     grid, _ = map_grid_for(slide.slide.pyramid, spec)
     coarse = lay_tiles(slide.slide.pyramid, spec, rebin(slide.tissue, slide.tiles.map_grid, grid))
     seen = _map(network, slide, coarse, look)
-    return strongest(seen.probability[LESION], seen.valid, grid, REACH, slide.tiles, slide.tissue)
+    return strongest(seen.probability[LESION], seen.valid, grid, slide.tiles, slide.tissue)
 
 
 def _map(

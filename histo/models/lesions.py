@@ -19,6 +19,7 @@ from histo.results import Areas, ClassBurden, ClassRule, Lesion, SlideMap, WhyNo
 _NAMESPACE = uuid.UUID("6f0e1f0a-3d53-5c06-9d0c-1d6ad7b0a3c5")
 _EIGHT = np.ones((3, 3), np.uint8)
 SPECK = 0.25  # a region with fewer cells than this share of the smallest area is never traced
+_SUMMED = 1e-9  # log-odds by which sums of the same numbers in another order differ at most
 PRESENT = 0.5  # a class as probable as this is on the slide
 
 
@@ -140,36 +141,37 @@ def burdens(findings: Sequence[ClassFindings]) -> tuple[ClassBurden, ...]:
 
 
 def _regions(values: NDArray[np.float32], sought: _Sought) -> tuple[list[_Region], float]:
-    """Return the regions above `grow` that count and the strongest that does not, and the strongest evidence of all.
+    """Return regions above `grow`, and the strongest evidence of all: all that count, the strongest that does not.
 
     Outlines take most of the time: none is made of what can neither count nor be the strongest. A label's area,
     evidence and peak bound those of its outlines: it has several where cells touch by a corner alone.
     """
     above = (values >= sought.config.grow).view(np.uint8)
-    found, marks, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    labels = np.asarray(marks, np.int32)
-    evidence, peaks = pooled_by_label(values, labels, found - 1, sought.cells)
-    largest_mm2 = _room(labels, found - 1) * sought.grid.cell_mm2
-    strongest = pooled(values[labels == 0], sought.cells)
+    count, marks, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    labels, count = np.asarray(marks, np.int32), count - 1  # label 0 is all that lies below
+    evidence, peaks = pooled_by_label(values, labels, count, sought.cells)
+    evidence += _SUMMED  # so that it bounds
+    largest_mm2 = _most_cells(labels, count) * sought.grid.cell_mm2
+    elsewhere = pooled(values[labels == 0], sought.cells)
     regions: list[_Region] = []
-    dropped = -math.inf  # the strongest evidence of a region that does not count
+    uncounted = -math.inf  # the strongest evidence of a region that does not count
     for number in np.argsort(-evidence, kind="stable").tolist():
         left, top, wide, high, size = stats[number + 1].tolist()
         if size < SPECK * sought.cells:
-            strongest = max(strongest, float(evidence[number]))
+            elsewhere = max(elsewhere, float(evidence[number]) - _SUMMED)
             continue
-        is_rival = evidence[number] > dropped
+        is_rival = evidence[number] > uncounted + 2 * _SUMMED
         if is_rival or sought.counts(largest_mm2[number], evidence[number], peaks[number]):
             box = np.s_[top : top + high, left : left + wide]
             least_mm2 = 0.0 if is_rival else sought.rule.min_area_mm2
             outlined = list(_outlined(values, labels, number + 1, box, least_mm2, sought))
             regions += outlined
-            dropped = max([dropped, *(r.evidence for r in outlined if not r.counts)])
-    return regions, max([strongest, *(r.evidence for r in regions)])
+            uncounted = max([uncounted, *(r.evidence for r in outlined if not r.counts)])
+    return regions, max([elsewhere, *(r.evidence for r in regions)])
 
 
-def _room(labels: NDArray[np.int32], found: int) -> NDArray[np.float64]:
-    """Return how many cells (N,) the outlines of each label could go round at most.
+def _most_cells(labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+    """Return how many cells (N,) the outlines of each of `count` labels go round at most.
 
     They run through squares between the middles of four cells: one with a single corner in the label is less than half
     inside.
@@ -179,7 +181,7 @@ def _room(labels: NDArray[np.int32], found: int) -> NDArray[np.float64]:
     owner = np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3]))
     inside = np.add.reduce([corner > 0 for corner in corners], dtype=np.uint8)
     at = owner > 0
-    return np.bincount(owner[at] - 1, np.where(inside[at] == 1, 0.5, 1.0), minlength=found).astype(np.float64)
+    return np.bincount(owner[at] - 1, np.where(inside[at] == 1, 0.5, 1.0), minlength=count).astype(np.float64)
 
 
 def _outlined(

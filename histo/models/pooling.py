@@ -14,16 +14,16 @@ def pooled(values: NDArray[np.floating], cells: int) -> float:
 
     `cells` make up all of it. Of fewer values those that are missing count as certainly nothing.
     """
-    some, count = values[values > SUREST], _count(cells)  # most cells of a map are certainly nothing
-    strongest = np.partition(some, -count)[-count:] if some.size > count else some
+    some, most = values[values > SUREST], _most(cells)  # most cells of a map are certainly nothing
+    strongest = np.partition(some, -most)[-most:] if some.size > most else some
     odds = _log_odds(strongest)
-    return float((odds.sum() + (count - odds.size) * _log_odds(np.zeros(()))) / count)
+    return float((odds.sum() + (most - odds.size) * _log_odds(np.zeros(()))) / most)
 
 
 def pooled_by_label(
-    values: NDArray[np.floating], labels: NDArray[np.integer], found: int, cells: int
+    values: NDArray[np.floating], labels: NDArray[np.integer], count: int, cells: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return `pooled` (N,) and the largest value (N,) of each of the labels 1 to `found` of a map (H, W).
+    """Return `pooled` (N,) and the largest value (N,) of each of the labels 1 to `count` of a map (H, W).
 
     All at once: a map of a network that learnt nothing has thousands.
     """
@@ -31,15 +31,15 @@ def pooled_by_label(
     numbers, p = labels[inside] - 1, values[inside]
     order = np.lexsort((-p, numbers))
     numbers, p = numbers[order], p[order]
-    sizes, count = np.bincount(numbers, minlength=found), _count(cells)
+    sizes, most = np.bincount(numbers, minlength=count), _most(cells)
     first = np.cumsum(sizes) - sizes
-    strongest = np.arange(len(p)) - first[numbers] < count
-    odds = np.bincount(numbers[strongest], weights=_log_odds(p[strongest]), minlength=found)
-    missing = count - np.minimum(sizes, count)
-    return (odds + missing * _log_odds(np.zeros(()))) / count, p[first].astype(np.float64)
+    strongest = np.arange(len(p)) - first[numbers] < most
+    odds = np.bincount(numbers[strongest], weights=_log_odds(p[strongest]), minlength=count)
+    missing = most - np.minimum(sizes, most)
+    return (odds + missing * _log_odds(np.zeros(()))) / most, p[first].astype(np.float64)
 
 
-def _count(cells: int) -> int:
+def _most(cells: int) -> int:
     return math.ceil(STRONGEST * cells)
 
 

@@ -3,8 +3,6 @@
 The card's section is its whole contract: geometry, network, threshold, and how much was missed where that was fitted.
 """
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +14,6 @@ from histo.schema import Share, Strict
 
 _AROUND = np.ones((3, 3), np.uint8)
 LESION = 1  # the screen's second output: a lesion of any class
-
-
-class Reach(NamedTuple):
-    """Over how many of the screen's cells on every side its map is averaged, and to how many it spreads then."""
-
-    smooth_cells: int
-    spread_cells: int
 
 
 class Missed(Strict):
@@ -58,42 +49,34 @@ class ScreenCard(Strict):
     """The section `screen` of a model card.
 
     The network is shown its tiles divided into `parts` by `parts` windows. A window is shown where the screen's
-    probability of a lesion, averaged over `smooth_cells` of its cells on every side, reaches `threshold` on the
-    window's tissue or within `spread_cells` around it, where the screen could not read, and where a lesion that the
-    network found goes on.
+    probability of a lesion reaches `threshold` on the window's tissue, where the screen could not read, and where a
+    lesion that the network found goes on.
     """
 
     tile: TileConfig
     network: NetworkConfig
     threshold: Share
     parts: int = Field(1, ge=1)
-    spread_cells: int = Field(ge=0)
-    smooth_cells: int = Field(0, ge=0)
     fitted_on: str
     missed: Missed
     golden: tuple[float, ...]
     weights_sha256: str
 
-    @property
-    def reach(self) -> Reach:
-        """How far a cell's score reaches."""
-        return Reach(self.smooth_cells, self.spread_cells)
-
 
 def strongest(
-    lesion: NDArray[np.floating], seen: NDArray[np.bool_], screen_grid: MapGrid, reach: Reach, tiles: TileGrid,
+    lesion: NDArray[np.floating],
+    seen: NDArray[np.bool_],
+    screen_grid: MapGrid,
+    tiles: TileGrid,
     tissue: NDArray[np.floating],
-) -> NDArray[np.float32]:  # fmt: skip
+) -> NDArray[np.float32]:
     """Return for every tile (N,) of the network the highest probability of a lesion that the screen sees on its tissue.
 
     `lesion` and `seen` (h, w) are the screen's map and where it was read; what was not seen counts as 1. `tissue`
     (H, W) is that of the slide map of `tiles`.
     """
     known = np.where(seen, lesion, 1).astype(np.float32)
-    around = (2 * reach.smooth_cells + 1,) * 2
-    smooth = np.where(seen, cv2.blur(known, around, borderType=cv2.BORDER_REPLICATE), 1).astype(np.float32)
-    spread = np.asarray(cv2.dilate(smooth, np.ones((2 * reach.spread_cells + 1,) * 2, np.uint8)), np.float32)
-    here = np.where(tissue > 0, look_up(spread, screen_grid, tiles.map_grid), 0)
+    here = np.where(tissue > 0, look_up(known, screen_grid, tiles.map_grid), 0)
     return np.array([here[box].max() for box in tiles.kept_boxes()], np.float32)
 
 

@@ -82,3 +82,13 @@ def test_tissue_alone_is_no_glass(tissue: tuple[int, int, int]) -> None:
 def test_a_grey_picture_of_tissue_without_glass_keeps_the_usual_one() -> None:
     grey = np.random.default_rng(0).integers(90, 210, (5000, 1)) * np.ones((1, 3), int)
     assert glass_among(grey.astype(np.uint8)) == pytest.approx(USUAL)
+
+
+def test_glass_is_measured_once_a_slide(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    monkeypatch.setattr("histo.data.glass.glass_among", lambda rgb: measured.append(len(rgb)) or np.full(3, 240.0))
+    rgb = np.full((10, 12, 3), 240, np.uint8)
+    one, other = (Overview(rgb, MapGrid((0, 0), (16, 16), (10, 12), (8, 8))) for _ in range(2))
+    assert glass_of(one) is glass_of(one)
+    assert not glass_of(other).flags.writeable
+    assert measured == [120, 120]

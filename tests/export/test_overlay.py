@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from histo.export.layers import MOST_MARKS, SCREENED, canvas_grid, unscored_masks
+from histo.export.layers import MOST_MARKS, SCREENED, canvas_grid, dot, unscored_masks
 from histo.export.legend import swatches
+from histo.export.lettering import PAPER
 from histo.export.overlay import LONGEST_PX, render_overlay, render_sheet, write_overlay
 from histo.geometry import MapGrid
 from histo.outlines import paint
@@ -115,6 +117,17 @@ def test_screened_tissue_is_dotted_not_hatched_and_stands_in_the_legend(predicti
     rgb = render_overlay(_bare(seen), ROOM)[passed_over]
     dotted = (rgb == SCREENED).all(axis=1).mean()
     assert 0.02 < dotted < 0.1
+
+
+def test_dots_have_a_light_rim_and_are_whole_or_not_there():
+    mask = np.zeros((80, 90), bool)
+    mask[10:60, 20:70] = True
+    rgb = dot(np.zeros((80, 90, 3), np.uint8), mask, SCREENED)
+    dotted, rim = ((rgb == colour).all(axis=2) for colour in (SCREENED, PAPER))
+    _, _, stats, _ = cv2.connectedComponentsWithStats((dotted | rim).astype(np.uint8))
+    assert {tuple(box) for box in stats[1:, 2:].tolist()} == {(4, 4, 16)}
+    assert rim.sum() == 3 * dotted.sum() > 0
+    assert not (dotted & ~mask).any()
 
 
 def test_marks_are_left_out_when_there_are_too_many(prediction):

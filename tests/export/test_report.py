@@ -109,6 +109,16 @@ def test_no_finding_takes_more_than_all_of_the_tissue(prediction, tmp_path):
     assert "200.0 %" not in text
 
 
+def test_a_share_is_that_of_what_was_scored_and_screened(prediction, tmp_path):
+    burden = replace(prediction.result.burdens[0], area_mm2=1.0)
+    areas = replace(prediction.result.areas, scored_mm2=1.5, screened_mm2=2.5)
+    result = replace(prediction.result, burdens=(burden,), areas=areas)
+    text = _page(replace(prediction, result=result), tmp_path).text
+    assert "Share of scored and screened tissue" in text
+    assert "25.0 %" in text
+    assert "Share of scored tissue" in _page(prediction, tmp_path).text
+
+
 def test_the_longest_lesions_are_listed_and_the_others_counted(prediction, tmp_path):
     lesion = prediction.result.lesions[0]
     many = tuple(replace(lesion, lesion_id=str(i), name=f"bone {i}", area_mm2=i / 1000) for i in range(1, 61))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -324,16 +325,43 @@ def test_whatever_the_map_lesions_are_valid_apart_large_enough_and_seeded(case: 
         assert sum(p.area for p in polygons) == pytest.approx(shapely.union_all(polygons).area if polygons else 0)
 
 
-@given(any_maps(), st.booleans())
+@given(any_maps(), st.booleans(), st.booleans())
 @settings(deadline=None, max_examples=100)
-def test_what_is_not_outlined_would_have_changed_nothing(case: tuple[SlideMap, Pyramid], is_calibrated: bool) -> None:
-    """Regression: a map of a network that learnt nothing has thousands of regions, and each was outlined."""
+def test_what_is_not_outlined_would_have_changed_nothing(
+    case: tuple[SlideMap, Pyramid], is_calibrated: bool, has_specks: bool
+) -> None:
     rules = [replace(rule, min_area_mm2=n * CELL_MM2) for rule, n in ((BONE, 12.5), (CALCIUM, 3.5))]
     curves = {"bone": curve_of(-0.8), "calcification": curve_of(0.4)} if is_calibrated else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lesions, "SPECK", 0)
+        if not has_specks:
+            patch.setattr(lesions, "SPECK", 0)
         some = find_lesions(*case, rules, RULE, "id", curves)
+        by_label = lesions.pooled_by_label
+
+        def beyond_all(*args: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            evidence, peaks = by_label(*args)
+            sizes = np.bincount(args[1].ravel(), minlength=args[2] + 1)[1:]
+            specks = sizes < lesions.SPECK * args[3]
+            return np.where(specks, evidence, np.inf), np.where(specks, peaks, 1)
+
         # Every region may be the strongest, so every one is outlined.
-        patch.setattr(lesions, "pooled_by_label", lambda _, __, found, ___: (np.full(found, np.inf), np.ones(found)))
+        patch.setattr(lesions, "pooled_by_label", beyond_all)
         every = find_lesions(*case, rules, RULE, "id", curves)
-    assert some == every
+    for one, other in zip(some, every, strict=True):
+        assert one == replace(other, evidence=one.evidence, presence=one.presence)
+        assert one.evidence == pytest.approx(other.evidence, abs=1e-8)
+        assert one.presence == pytest.approx(other.presence, abs=1e-8)
+
+
+@pytest.mark.parametrize("probability", [0.6, 0.9, 1.0])
+def test_of_thousands_of_regions_that_cannot_count_one_is_outlined(
+    probability: float, make_map: MakeMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a map of a network that learnt nothing has thousands of regions, and each was outlined."""
+    crumbs = tuple((r, c, 3, 3, probability) for r in range(2, 56, 5) for c in range(2, 76, 5))  # of 19.5 cells
+    traced, trace = [], lesions.trace
+    monkeypatch.setattr(lesions, "trace", lambda *args: traced.append(args) or trace(*args))
+    _, calcium = find(make_map(calcium=crumbs))
+    assert calcium.uncounted is not None
+    assert calcium.uncounted.why == "small"
+    assert len(traced) == 1
