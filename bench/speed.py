@@ -1,14 +1,16 @@
 """Speed of whole commands, interleaved: histo in every mode, a plain script and, where installed, other tools.
 
     python bench/speed.py SCRATCH [--source SLIDE --mpp 0.5] [--mm2 30] [--backbone mobilenet_v3_small] [--rounds 3]
-        [--wsinfer PYTHON] [--extra 'tiatoolbox=PYTHON run.py {slide} {model} {out}'] [--only histo,plain]
+        [--wsinfer PYTHON] [--tiatoolbox PYTHON] [--extra 'name=PYTHON run.py {slide} {model} {out}']
+        [--only 'histo,plain script']
     python bench/speed.py SCRATCH --bundle BUNDLE [--mm2 30] [--rounds 3]
 
 Makes one slide (cut and mirrored out of SOURCE, or a phantom) and one network with fixed random weights for 224 px
 tiles at 0.5 µm/px, as a histo bundle and as TorchScript, then runs every command in turn, round by round, on the slide
 and on a small one. Ratios are taken inside a round: on a shared machine times of different rounds say little.
-`--wsinfer` is the Python of an environment with `wsinfer==0.6.1 openslide-python openslide-bin 'zarr<3'`. An extra
-command must write OUT/probs.csv with columns minx, miny and the classes.
+`--wsinfer` is the Python of an environment with `wsinfer==0.6.1 openslide-python openslide-bin 'zarr<3'`,
+`--tiatoolbox` that of one with `tiatoolbox==2.1.3 openslide-bin`. An extra command must write OUT/probs.csv with
+columns minx, miny and the classes.
 
 With `--bundle` the model is a trained one, and full mode runs against screen mode on a typical slide: phantoms side by
 side, calcium in one place.
@@ -114,6 +116,8 @@ def commands(given: argparse.Namespace) -> dict[str, str]:
     if given.wsinfer:
         found["wsinfer"] = f"{given.wsinfer} {HERE / 'run_wsinfer.py'} {{folder}} {{model}} {{out}}"
         found["wsinfer --speedup"] = f"{found['wsinfer']} --speedup"
+    if given.tiatoolbox:
+        found["tiatoolbox"] = f"{given.tiatoolbox} {HERE / 'run_tiatoolbox.py'} {{slide}} {{model}} {{out}}"
     found |= dict(extra.split("=", 1) for extra in given.extra)
     return {name: text for name, text in found.items() if not given.only or name in given.only.split(",")}
 
@@ -157,6 +161,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--wsinfer")
+    parser.add_argument("--tiatoolbox")
     parser.add_argument("--extra", action="append", default=[])
     parser.add_argument("--only")
     given = parser.parse_args()
