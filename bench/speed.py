@@ -7,7 +7,8 @@
 
 Makes one slide (cut and mirrored out of SOURCE, or a phantom) and one network with fixed random weights for 224 px
 tiles at 0.5 µm/px, as a histo bundle and as TorchScript, then runs every command in turn, round by round, on the slide
-and on a small one. Ratios are taken inside a round: on a shared machine times of different rounds say little.
+and on a small one; then histo once more with --profile, for its share of the floor. Ratios are taken inside a round: on
+a shared machine times of different rounds say little.
 `--wsinfer` is the Python of an environment with `wsinfer==0.6.1 openslide-python openslide-bin 'zarr<3'`,
 `--tiatoolbox` that of one with `tiatoolbox==2.1.3 openslide-bin`. An extra command must write OUT/probs.csv with
 columns minx, miny and the classes.
@@ -32,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from bench_inputs import make_model, make_slide, make_typical
 
+from histo.archive.profiling import read_profile
 from histo.data.slide import open_slide
 from histo.geometry import plan_read
 from histo.infer import load_model
@@ -193,6 +195,9 @@ def main() -> None:
                     flush=True,
                 )
     report(measured, outs, large, model)
+    for name, text in commands(given).items():
+        if name.startswith("histo"):
+            tell_floor(name, f"{text} --profile".format(slide=large, model=model, out=outs[name]), outs[name])
 
 
 def report(measured: dict[str, Runs], outs: dict[str, Path], slide: Path, model: Path) -> None:
@@ -217,6 +222,17 @@ def report(measured: dict[str, Runs], outs: dict[str, Path], slide: Path, model:
             measured[name].tiles = len(other)
             print(f"<!-- {name}: largest difference in probability on its own tiles {worst:.2g} -->")
     (slide.parent.parent / "speed.json").write_text(json.dumps({k: vars(v) for k, v in measured.items()}, indent=1))
+
+
+def tell_floor(name: str, command: str, out: Path) -> None:
+    """Run a command of histo once more and print how near it comes to network and decoding alone on these cores."""
+    subprocess.run(["rm", "-rf", str(out)], check=True)
+    subprocess.run(shlex.split(command), check=True, stdout=subprocess.DEVNULL)
+    (one,) = read_profile(out / "profile.json")
+    print(
+        f"{name}: {one.wall_s:.1f} s without the start; network alone {one.floor_network_s:.1f} s, reading alone "
+        f"{one.floor_reading_s:.1f} s: {one.share_of_floor:.0%} of the floor"
+    )
 
 
 if __name__ == "__main__":
