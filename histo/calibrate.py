@@ -10,7 +10,7 @@ from histo.archive.examine import RunOptions
 from histo.archive.local import Step, run_slides
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, hashed_patient, identities, merged, seen
 from histo.data.manifest import SlideRecord, read_manifest
-from histo.data.slide import sha256_of
+from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
 from histo.infer import load_model
 from histo.learning.presence import known_classes

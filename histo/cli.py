@@ -14,7 +14,7 @@ import typer
 
 import histo
 from histo import cli_labels, cli_models
-from histo.cli_options import Device, EngineName, ModelPath, Mpp, Out, say, say_step
+from histo.cli_options import Device, EngineName, ModelPath, Mpp, OneSlide, Out, Slides, say, say_step
 from histo.errors import ArchiveError, HistoError
 from histo.processes import share_one_heap
 
@@ -29,8 +29,6 @@ app = typer.Typer(
 
 app.add_typer(cli_labels.manifest, name="manifest")
 app.add_typer(cli_labels.annotations, name="annotations")
-
-MAX_TABLE_ROWS = 40  # an archive's table is slides.csv
 
 
 @app.command()
@@ -47,10 +45,12 @@ def demo(
 
 @app.command()
 def inspect(
-    slide: Annotated[Path, typer.Argument(help="A slide.")],
+    slide: OneSlide,
     model: ModelPath = None,
     mpp: Mpp = None,
-    preview: Annotated[Path | None, typer.Option("--preview", help="Write a PNG with the tissue outlined.")] = None,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="Write a picture, .png or .jpg, with the tissue outlined.")
+    ] = None,
 ) -> None:
     """Show a slide's scale, levels, tissue and tiles, and whether it would be refused and why."""
     from histo.inspection import show_inspection
@@ -60,10 +60,13 @@ def inspect(
 
 @app.command()
 def infer(
-    paths: Annotated[list[Path], typer.Argument(help="Slides, or folders of slides.")],
+    paths: Slides,
     out: Out,
     model: ModelPath = None,
     mpp: Mpp = None,
+    mpp_if_missing: Annotated[
+        float | None, typer.Option(help="µm per level-0 pixel of the slides that record none.")
+    ] = None,
     device: Device = "auto",
     engine: EngineName = "auto",
     batch_size: Annotated[
@@ -79,27 +82,11 @@ def infer(
     ] = "full",
 ) -> None:
     """Examine slides: a verdict, heatmap, lesions and report each. The same command again resumes."""
+    from histo.archive.command import infer_slides
     from histo.archive.examine import RunOptions
-    from histo.archive.local import run_slides
-    from histo.console import out as console
-    from histo.console import progress, summary, verdict_table
-    from histo.infer import load_model
 
-    loaded = load_model(model, lazy=True)
-    options = RunOptions(mpp, device, batch_size, readers, engine, workers, profile, mode)
-    with progress("tiles") as start:
-        results = run_slides(paths, out, loaded, options, on_step=say_step, on_start=start)
-    if len(results) <= MAX_TABLE_ROWS:
-        console.print(verdict_table(results))
-    console.print(summary(results))
-    if profile:
-        from histo.archive.profiling import lines_of, read_profile
-
-        for line in (line for slide in read_profile(out / "profile.json") for line in lines_of(slide)):
-            console.print(line, markup=False)
-    console.print(f"Open {out / 'index.html'}", markup=False)
-    if any(r.status in ("refused", "failed") for r in results):
-        raise typer.Exit(3)
+    options = RunOptions(mpp, device, batch_size, readers, engine, workers, profile, mode, mpp_if_missing)
+    raise typer.Exit(infer_slides(paths, out, model, options, say_step))
 
 
 for command in cli_models.COMMANDS:

@@ -8,7 +8,17 @@ import typer
 if TYPE_CHECKING:
     from histo.archive.local import Step
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+
+def _path(text: str) -> Path:
+    """Return a path as it is: whether it can be read is told slide by slide."""
+    if not text:
+        raise typer.BadParameter("is empty; is a variable of the shell not set?")
+    return Path(text)
+
+
+Slides = Annotated[list[Path], typer.Argument(parser=_path, metavar="PATH...", help="Slides, or folders of slides.")]
+OneSlide = Annotated[Path, typer.Argument(parser=_path, metavar="SLIDE", help="A slide.")]
+Out = Annotated[Path, typer.Option("--out", "-o", parser=_path, metavar="FOLDER", help="Folder for the results.")]
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]

@@ -8,14 +8,20 @@ import numpy as np
 from histo.config import TileConfig
 from histo.console import out
 from histo.data.stain_norm import Density
-from histo.errors import SlideError
+from histo.errors import SlideError, UsageError
 from histo.export.checks import gains_in_words
 from histo.files import whole
 from histo.infer import Inspection, inspect_slide, load_model
 
+PICTURES = (".png", ".jpg")
+
 
 def show_inspection(path: Path, model_path: Path | None, mpp: float | None, preview: Path | None) -> int:
     """Print a slide's scale, levels, tissue and tiles; return 0, or 3 when the slide would be refused or fails."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and inspect looks at one slide; name a file in it")
+    if preview is not None and preview.suffix.lower() not in PICTURES:
+        raise UsageError(f"--preview {preview} must end in {' or '.join(PICTURES)}")
     model = load_model(model_path)
     try:
         inspection = inspect_slide(path, model, mpp)
@@ -78,4 +84,4 @@ def _draw(seen: Inspection, path: Path) -> None:
         cv2.drawContours(picture, contours, -1, colour, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        temporary.write_bytes(cv2.imencode(path.suffix.lower(), picture)[1].tobytes())

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from histo.data.overview import read_overview
-from histo.data.slide import Slide, check_mpp, companions_of, open_slide, sha256_of
+from histo.data.slide import Slide, check_mpp, companions_of, open_slide
+from histo.data.slide_file import sha256_of
 from histo.data.stain_norm import AS_THEY_ARE, StainNorm, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideRefused

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "screening": ("opening", "scoring", *LEAVES, *RECORDS),
     "infer": ("evidence", "judging", "opening", "scoring", "screening", *LEAVES, *RECORDS, "__init__"),
     "reference": ("opening", *LEAVES, *RECORDS),
-    "archive*": ("archive*", "infer", "opening", *LEAVES, *RECORDS),
+    "archive*": ("archive*", "console", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "reference", "screening", "data*", "models*", *RECORDS, "__init__"),
     "calibrate": ("archive*", "learning.presence", "infer", "reference", "data*", "models*", *RECORDS),
     "evaluation*": ("evaluation*", "data*", "export*", *RECORDS),

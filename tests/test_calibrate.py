@@ -13,7 +13,7 @@ from histo.archive.local import run_slides
 from histo.calibrate import CalibrateOptions, calibrate
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, hashed_patient, identities
 from histo.data.manifest import read_manifest
-from histo.data.slide import sha256_of
+from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
 from histo.infer import load_model, predict_slide
 from histo.learning.calibration import calibrate_out_of_fold

@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -55,6 +56,10 @@ def test_version():
         (["screen", "nowhere", "slides.csv", "--out", "o"], 2, "nowhere does not exist; a model is a folder"),
         (["train", "nowhere.yaml"], 2, "nowhere.yaml cannot be read"),
         (["calibrate", "nowhere", "slides.csv", "--out", "o"], 2, "nowhere does not exist; a model is a folder"),
+        (["inspect", "."], 2, "is a folder, and inspect looks at one slide"),
+        (["inspect", "a.svs", "--preview", "p.gif"], 2, "must end in .png or .jpg"),
+        (["infer", "a.svs", "--out", ""], 2, "is empty; is a variable of the shell not set?"),
+        (["infer", "", "--out", "o"], 2, "is empty; is a variable of the shell not set?"),
         (["inspect", "nowhere.svs"], 3, "nowhere.svs does not exist"),
         (["phantom", "d", "--domain", "moon"], 2, "`domain` unknown phantom domain 'moon'; choose one of train"),
         (["phantom", "d", "--size", "big"], 2, "'big' is no size in pixels; write 4000, or 4000x3000"),
@@ -81,7 +86,7 @@ def test_infer_ends_with_3_when_a_slide_fails_and_names_what_to_open(painted, tm
     done = call("infer", "good.svs", "bad.svs", "--out", "out", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "1/2 good:" in done.stdout
-    assert "2/2 bad: failed, bad.svs is not a slide format" in done.stdout
+    assert f"2/2 bad: failed, {tmp_path}/bad.svs is not a slide format" in done.stdout
     assert "Open out/index.html" in done.stdout
     again = call("infer", "good.svs", "--out", "out", cwd=tmp_path)
     assert again.returncode == 0
@@ -98,6 +103,29 @@ def test_a_file_name_that_is_no_text_stops_no_run(painted, tmp_path):
     assert done.returncode == 3, done.stderr
     assert "Pr\\udce4parat.svs is not a slide format" in done.stdout
     assert "2/2 z:" in done.stdout
+
+
+def test_a_file_that_may_not_be_read_costs_that_slide_alone(painted, tmp_path):
+    """Regression: the command line refused the whole call before any slide was examined."""
+    shutil.copy(painted, tmp_path / "closed.svs")
+    (tmp_path / "closed.svs").chmod(0)
+    done = call("infer", "closed.svs", str(painted), "--out", "out", cwd=tmp_path)
+    assert f"2/2 {painted.stem}: " in done.stdout, done.stdout + done.stderr
+
+
+def test_a_stopped_run_says_how_to_go_on(painted, tmp_path):
+    for name in "abcdefgh":
+        shutil.copy(painted, tmp_path / f"{name}.svs")
+    started = subprocess.Popen(
+        [*COMMAND, "infer", *(f"{name}.svs" for name in "abcdefgh"), "--out", "out"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert started.stdout is not None
+    started.stdout.readline()
+    started.send_signal(signal.SIGINT)
+    said = started.communicate(timeout=120)[0]
+    assert started.returncode == 130, said
+    assert re.search(r"Stopped after [1-7] of 8 slides; the same command goes on", said)
 
 
 def test_inspect_draws_the_tissue(painted, tmp_path):

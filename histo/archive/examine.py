@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from histo.data.slide import lacks_scale
 from histo.errors import HistoError
 from histo.infer import blank_result, predict_slide, write_outputs
 from histo.models.bundle import Model
@@ -20,6 +21,7 @@ log = logging.getLogger("histo")
 class RunOptions:
     """Options of a run over many slides, see `histo.infer.predict_slide`.
 
+    `mpp` overrides the scale of every slide, `mpp_if_missing` is for those that record none.
     `mode` is full, or screen: the network is shown what the model's screen picks.
     `workers` processes share the cores, and the GPUs when there are some. `profile` measures where the time goes.
     """
@@ -32,6 +34,13 @@ class RunOptions:
     workers: int = 1
     profile: bool = False
     mode: str = "full"
+    mpp_if_missing: float | None = None
+
+    def of(self, path: Path) -> "RunOptions":
+        """Return the options for one slide, with its scale."""
+        if self.mpp_if_missing is None:
+            return self
+        return replace(self, mpp=self.mpp_if_missing if lacks_scale(path) else None, mpp_if_missing=None)
 
 
 def examine(
@@ -48,6 +57,7 @@ def examine(
 
     Only what stops the whole run is raised; any other error is the slide's result.
     """
+    options = options.of(path)
     try:
         opened = opened or open_for(path, model, options.mpp)
         prediction = predict_slide(

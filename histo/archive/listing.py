@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from histo.data.slide import SUFFIXES, series_of, sha256_of
+from histo.data.slide import SUFFIXES, series_of
+from histo.data.slide_file import sha256_of
 from histo.errors import SlideFailed
 from histo.files import path_text
 
@@ -23,13 +24,14 @@ def absolute(path: Path) -> str:
 def list_slides(paths: Iterable[Path]) -> list[Path]:
     """Return the named files, and the slides inside named folders, each once, in order; a DICOM series is one slide.
 
-    A path that does not exist, or a folder without slides, is kept: it becomes a failed slide, not silence.
+    Paths are absolute. What begins with a dot is not looked for in folders. A path that does not exist, or a folder
+    without slides, is kept: it becomes a failed slide, not silence.
     """
     found: dict[str, Path] = {}
     for path in paths:
         inside = sorted(_slides_in(path)) if os.path.isdir(path) else []
         for slide in inside or [path]:
-            found.setdefault(absolute(slide), slide)
+            found.setdefault(absolute(slide), Path(os.path.abspath(slide)))
     return _one_a_series(found.values())
 
 
@@ -54,11 +56,21 @@ def _slides_in(folder: Path) -> Iterator[Path]:
                 folders.clear()
                 continue
             entered.add(os.path.realpath(parent))
-            folders.sort()
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [link for name in folders if os.path.islink(link := os.path.join(parent, name))]
-            names = (name for name in files if not name.endswith(TRUTH_SUFFIX))
-            yield from (Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES)
+            yield from (Path(parent, name) for name in files if _is_slide(name))
     yield from closed  # a folder that may not be entered becomes a failed slide, not silence
+
+
+def _is_slide(name: str) -> bool:
+    """Tell by its name whether a file is a slide; a Mac leaves a `._` file beside each one."""
+    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".") and not name.endswith(TRUTH_SUFFIX)
+
+
+def holds_slides(folder: Path) -> Path | None:
+    """Return a slide that lies in a folder itself, or None."""
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return next((folder / name for name in names if _is_slide(name)), None)
 
 
 def name_slides(slides: Iterable[Path], known: dict[str, str]) -> dict[Path, str]:

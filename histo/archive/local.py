@@ -18,10 +18,11 @@ from pathlib import Path
 
 from histo.archive.examine import RunOptions, examine
 from histo.archive.ledger import Entry, Ledger
-from histo.archive.listing import LEDGER, absolute, list_slides, name_slides
+from histo.archive.listing import LEDGER, absolute, holds_slides, list_slides, name_slides
 from histo.archive.profiling import RunProfile
 from histo.archive.workers import Task, Workers
-from histo.data.slide import companions_of, sha256_of
+from histo.data.slide import check_mpp, companions_of
+from histo.data.slide_file import sha256_of
 from histo.errors import ArchiveError, HistoError, SlideFailed, UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
@@ -69,8 +70,12 @@ def run_slides(
     check_mode(options.mode, model)
     if options.profile and options.workers > 1:
         raise UsageError("--profile measures one process; leave out --workers")
-    if any(os.path.isdir(p) and os.path.realpath(p) == os.path.realpath(out) for p in paths):
-        raise UsageError(f"--out {out} is the folder of the slides themselves; give another one")
+    if None not in (options.mpp, options.mpp_if_missing):
+        raise UsageError("--mpp is for every slide and --mpp-if-missing for those without a scale; give one of them")
+    check_mpp(options.mpp_if_missing)
+    if (slides := holds_slides(out)) or any(os.path.realpath(p) == os.path.realpath(out) for p in paths):
+        what = f"holds slides ({slides.name})" if slides else "is the folder of the slides themselves"
+        raise UsageError(f"--out {out} {what}; give another one: nothing is written beside slides")
     with _owned(out):
         ledger = Ledger(out / LEDGER)
         try:
@@ -79,6 +84,15 @@ def run_slides(
             raise _stopped(out, error) from error
         finally:
             ledger.close()
+
+
+def left_out(out: Path, model: Model) -> int:
+    """Return how many results in an output folder are another model's, and so in none of its tables."""
+    ledger = Ledger(out / LEDGER)
+    try:
+        return sum(entry.model != model.digest for entry in ledger.entries())
+    finally:
+        ledger.close()
 
 
 class _Run:
@@ -110,7 +124,7 @@ class _Run:
         finally:
             # Also after Ctrl-C: the tables then say what is there.
             self._tabulate()
-            if self.options.profile:
+            if self.profile.slides:
                 self.profile.write()
         return [results[number] for number in sorted(results)]
 
@@ -183,7 +197,7 @@ class _Run:
         kept = self._kept(entry, self._key(slide.path, sha256)) if entry else None
         if kept is not None:
             return kept, None
-        return None, open_for(slide.path, self.model, self.options.mpp, sha256)
+        return None, open_for(slide.path, self.model, self.options.of(slide.path).mpp, sha256)
 
     def _key(self, path: Path, sha256: str | None) -> str:
         """Return what a result hangs on: content, model, settings; a slide that cannot be read has no key."""
@@ -193,11 +207,8 @@ class _Run:
             content = f"{sha256}/{companions_of(path)}"
         except OSError:
             return ""
-        return hashlib.sha256(f"{content}/{self.model.digest}/{self._settings_digest}".encode()).hexdigest()
-
-    @property
-    def _settings_digest(self) -> str:
-        return digest_of(settings_of(self.options.mpp, self.options.device, self.options.mode))
+        settings = settings_of(self.options.of(path).mpp, self.options.device, self.options.mode)
+        return hashlib.sha256(f"{content}/{self.model.digest}/{digest_of(settings)}".encode()).hexdigest()
 
     def _kept(self, entry: Entry | None, key: str) -> SlideResult | None:
         if entry is None or not key or entry.key != key or entry.status not in FINAL:
@@ -253,6 +264,7 @@ class _Run:
             "model": self.model.card.name,
             "model_digest": self.model.digest,
             "settings": settings_of(self.options.mpp, self.options.device, self.options.mode),
+            "mpp_if_missing": self.options.mpp_if_missing,
             "device": self.options.device,
         }
         write_text(self.out / "run.json", json.dumps(info, indent=1) + "\n")

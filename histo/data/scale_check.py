@@ -72,8 +72,8 @@ def overruled_scale(pyramid: Pyramid) -> tuple[Reason, ...]:
     if all(same_mpp(one, given) for one in recorded):
         return ()
     text = (
-        f"--mpp {given:g} was used and the file records {recorded[0]:.4g} x {recorded[1]:.4g} µm per pixel: make sure "
-        "which is true, because areas and verdict hang on it; leave --mpp away where the file is right."
+        f"The scale was given with --mpp {given:g} and the file records {recorded[0]:.4g} x {recorded[1]:.4g} µm per "
+        "pixel: make sure which is true, because areas and verdict hang on it; leave --mpp away where the file is so."
     )
     return (Reason("overruled_scale", text),)
 

@@ -1,10 +1,8 @@
 """An open whole-slide image: its geometry and bounded, fault-tolerant reads. The only importer of openslide."""
 
-import hashlib
 import itertools
 import logging
 import os
-import stat
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 
+from histo.data.slide_file import begins_as_tiff, check_regular_file
 from histo.errors import SlideFailed, SlideRefused, UsageError
 from histo.files import path_text
 from histo.geometry import Pyramid, ReadPlan, ScaleSource, Stage, is_credible_mpp, round_px
@@ -151,12 +150,23 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
             true,
         )
     recorded = _recorded_mpp(properties)
-    mpp_x, mpp_y, source = _scale(path, recorded, mpp)
+    mpp_x, mpp_y, source = _scale(path, recorded, mpp, _size_words(width, height, properties))
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
     bounds = _bounds(properties, width, height)
     pyramid = Pyramid((width, height), downsamples[:true], mpp_x, mpp_y, source, bounds, _stage(properties), recorded)
     colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
     return Slide(path, pyramid, (int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)), vendor)
+
+
+def lacks_scale(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a slide can be opened and records no credible scale."""
+    try:
+        open_slide(path).close()
+    except SlideRefused:
+        return True
+    except SlideFailed:
+        return False
+    return False
 
 
 def _true_levels(sizes: Sequence[tuple[int, int]], properties: Mapping[str, str]) -> int:
@@ -181,31 +191,6 @@ def check_mpp(mpp: float | None) -> None:
         raise UsageError(f"--mpp {mpp:g} is not the scale of a microscope scan; give µm per pixel from 0.05 to 5")
 
 
-def check_regular_file(path: Path) -> None:
-    """Raise `SlideFailed` with its own reason for a path that is missing, closed to us, empty or no file.
-
-    A pipe or device would block a reader for ever, so nothing but a regular file is opened.
-    """
-    try:
-        status = path.stat()
-    except PermissionError as error:
-        raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions") from error
-    except (OSError, ValueError) as error:
-        raise SlideFailed("not_found", f"{path} does not exist; check the path") from error
-    if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
-        raise SlideFailed("permission", f"{path} is a folder that this user may not enter; change its permissions")
-    if stat.S_ISDIR(status.st_mode):
-        raise SlideFailed(
-            "not_a_file", f"{path} is a folder, and no slide was found in it; give slide files or a folder of them"
-        )
-    if not stat.S_ISREG(status.st_mode):
-        raise SlideFailed("not_a_file", f"{path} is a pipe, socket or device; give a slide file")
-    if status.st_size == 0:
-        raise SlideFailed("empty_file", f"{path} is empty (0 bytes); copy or scan it again")
-    if not os.access(path, os.R_OK):
-        raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions")
-
-
 def series_of(path: str | os.PathLike[str]) -> str | None:
     """Return the series of a DICOM file, whose files OpenSlide opens as one slide; None for any other file."""
     if Path(path).suffix.lower() != ".dcm":
@@ -216,19 +201,6 @@ def series_of(path: str | os.PathLike[str]) -> str | None:
             return series
     except openslide.OpenSlideError:
         return None
-
-
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's content.
-
-    Raises `SlideFailed` (`not_found`, `not_a_file`, `permission`, `empty_file`, `unreadable`).
-    """
-    check_regular_file(Path(path))
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise SlideFailed("unreadable", f"{path} cannot be read ({error.strerror}); check the disk") from error
 
 
 def companions_of(path: Path) -> list[tuple[str, int, int]]:
@@ -267,7 +239,10 @@ def _open_handle(path: Path) -> openslide.OpenSlide:
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
-        raise SlideFailed("unsupported", f"{path} is not a slide format that OpenSlide knows; convert it") from error
+        what = "is not a slide format that OpenSlide knows; convert it"
+        if begins_as_tiff(path):
+            what = "begins as a TIFF but is cut short, or of a kind unknown to OpenSlide; copy it again or convert it"
+        raise SlideFailed("unsupported", f"{path} {what}") from error
     except openslide.OpenSlideError as error:
         raise SlideFailed(
             "unsupported", f"{path} cannot be opened ({error}); copy, scan or convert it again"
@@ -282,7 +257,15 @@ def _recorded_mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:
         return None
 
 
-def _scale(path: Path, recorded: tuple[float, float] | None, mpp: float | None) -> tuple[float, float, ScaleSource]:
+def _size_words(width: int, height: int, properties: Mapping[str, str]) -> str:
+    """Return what helps to find out a scale that a file does not record."""
+    power = properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)
+    return f"{width} x {height} px" + (f", objective {power}x" if power else ", no objective recorded")
+
+
+def _scale(
+    path: Path, recorded: tuple[float, float] | None, mpp: float | None, size: str
+) -> tuple[float, float, ScaleSource]:
     if mpp is not None:
         return mpp, mpp, "user"
     if recorded is not None and all(map(is_credible_mpp, recorded)):
@@ -290,7 +273,7 @@ def _scale(path: Path, recorded: tuple[float, float] | None, mpp: float | None) 
     found = "records no scale"
     if recorded is not None:
         found = f"records {recorded[0]:.4g} x {recorded[1]:.4g} µm per pixel, which no microscope scan has"
-    raise SlideRefused("no_scale", f"{path} {found}; give the true µm per pixel with --mpp")
+    raise SlideRefused("no_scale", f"{path} ({size}) {found}; give the true µm per pixel with --mpp")
 
 
 def _stage(properties: dict[str, str]) -> Stage | None:

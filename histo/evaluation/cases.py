@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from histo.data.manifest import inspect_manifest
 from histo.data.records import SlideRecord
-from histo.data.slide import sha256_of
+from histo.data.slide_file import sha256_of
 from histo.errors import SlideError, UsageError
 from histo.results import ModelInfo, SlideResult, Verdict, load_result
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from histo.config import TrainConfig
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, identities
 from histo.data.sampling import LabelledSlide
-from histo.data.slide import sha256_of
+from histo.data.slide_file import sha256_of
 from histo.data.transforms import build_augmentation
 from histo.errors import UsageError
 from histo.infer import load_model

@@ -9,7 +9,7 @@ from histo.config import TrainConfig
 from histo.data.identities import LEARNT_FROM, identities, merged
 from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
 from histo.data.sampling import open_labelled
-from histo.data.slide import sha256_of
+from histo.data.slide_file import sha256_of
 from histo.errors import ModelError, UsageError
 from histo.learning.screening import add_screen
 from histo.models.bundle import Model, ModelCard, load_bundle

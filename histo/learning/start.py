@@ -12,7 +12,7 @@ from torchvision.ops import SqueezeExcitation
 from histo.config import TrainConfig
 from histo.data.identities import LEARNT_FROM, STARTED_FROM, merged, seen
 from histo.data.sampling import LabelledSlide
-from histo.data.slide import sha256_of
+from histo.data.slide_file import sha256_of
 from histo.errors import ModelError, UsageError
 from histo.learning.diary import Best
 from histo.learning.validation import examine

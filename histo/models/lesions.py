@@ -141,10 +141,11 @@ def burdens(findings: Sequence[ClassFindings]) -> tuple[ClassBurden, ...]:
 
 
 def _regions(values: NDArray[np.float32], sought: _Sought) -> tuple[list[_Region], float]:
-    """Return regions above `grow`, and the strongest evidence of all: all that count, the strongest that does not.
+    """Return the regions above `grow` that matter, and the strongest evidence anywhere on the map.
 
-    Outlines take most of the time: none is made of what can neither count nor be the strongest. A label's area,
-    evidence and peak bound those of its outlines: it has several where cells touch by a corner alone.
+    All that count matter, and the strongest that does not. Outlines take most of the time, so none is made of what can
+    be neither: a label's area, evidence and peak bound those of its outlines, of which it has several where cells
+    touch by a corner alone.
     """
     above = (values >= sought.config.grow).view(np.uint8)
     count, marks, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)

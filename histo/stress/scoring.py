@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from histo.data.slide import sha256_of
+from histo.data.slide_file import sha256_of
 from histo.errors import ArchiveError, UsageError
 from histo.infer import predict_slide
 from histo.models.bundle import Model

@@ -26,6 +26,22 @@ def test_what_is_not_there_is_kept_and_what_is_named_twice_counts_once(tmp_path)
     assert [p.name for p in list_slides(named)] == ["a.svs", "gone.svs", "empty"]
 
 
+def test_what_begins_with_a_dot_is_no_slide_unless_it_is_named(tmp_path):
+    """Regression: a Mac's `._x.svs` became slide x, and the real one got another name."""
+    touch(tmp_path, "x.svs", "._x.svs", ".hidden/y.svs")
+    assert [p.name for p in list_slides([tmp_path])] == ["x.svs"]
+    assert [p.name for p in list_slides([tmp_path / "._x.svs"])] == ["._x.svs"]
+
+
+def test_paths_are_absolute_however_they_were_typed(tmp_path, monkeypatch):
+    touch(tmp_path, "a/x.svs")
+    monkeypatch.chdir(tmp_path)
+    assert list_slides([Path("a"), Path("a/../a/x.svs"), Path("gone.svs")]) == [
+        tmp_path / "a" / "x.svs",
+        tmp_path / "gone.svs",
+    ]
+
+
 def test_stems_that_collide_get_the_hash_of_their_content(tmp_path):
     touch(tmp_path, "x/s.svs", "y/s.svs", "y/S.tif")
     slides = list_slides([tmp_path])
@@ -36,12 +52,12 @@ def test_stems_that_collide_get_the_hash_of_their_content(tmp_path):
 
 
 def test_known_slides_keep_their_ids_and_odd_names_become_plain(tmp_path):
-    touch(tmp_path, "s.svs", "-rf *; $(x).svs", "...svs")
+    touch(tmp_path, "s.svs", "-rf *; $(x).svs", "-..svs")
     known = {absolute(tmp_path / "s.svs"): "old-id", "/elsewhere/s.svs": "s"}
     names = name_slides(list_slides([tmp_path]), known)
     assert names[tmp_path / "s.svs"] == "old-id"
     assert names[tmp_path / "-rf *; $(x).svs"] == "rf_x"
-    assert names[tmp_path / "...svs"] == "slide"
+    assert names[tmp_path / "-..svs"] == "slide"
 
 
 def test_the_same_content_under_colliding_names_still_gets_two_ids(tmp_path):

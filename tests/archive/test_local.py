@@ -19,7 +19,7 @@ import pytest
 from histo.archive import examine as examine_module
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
-from histo.archive.local import run_slides
+from histo.archive.local import left_out, run_slides
 from histo.errors import ArchiveError, UsageError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.results import load_result
@@ -234,7 +234,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from histo.archive.examine import RunOptions
-from histo.archive.local import run_slides
+from histo.archive.local import left_out, run_slides
 from histo.models import backbones
 from histo.models.bundle import load_bundle
 backbones.BACKBONES["mean_colour"] = (lambda weights: nn.AvgPool2d(16), lambda net: [net])
@@ -284,9 +284,40 @@ def test_killed_at_any_moment_it_goes_on_with_the_unfinished_slides(slides, tmp_
 
 
 def test_the_folder_of_the_slides_is_no_place_for_results(slides, colour_model):
-    with pytest.raises(UsageError, match="folder of the slides themselves"):
+    with pytest.raises(UsageError, match=r"holds slides \(a.svs\)"):
         run([slides], slides, colour_model)
+    with pytest.raises(UsageError, match=r"holds slides \(a.svs\)"):
+        run([slides / "b.svs"], slides, colour_model)
+    with pytest.raises(UsageError, match="folder of the slides themselves"):
+        run([slides.parent], slides.parent, colour_model)
     assert sorted(p.name for p in slides.iterdir()) == ["a.svs", "b.svs", "c.svs"]
+
+
+def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour_model, write_tiff, paint_slide):
+    own = write_tiff(tmp_path / "own.svs", [paint_slide()])
+    bare = write_tiff(tmp_path / "bare.svs", [paint_slide()], description="Aperio made for a test |AppMag = 20")
+    (first, refused), _ = run([own, bare], tmp_path / "out", colour_model)
+    assert (first.pyramid.scale_source, refused.reasons[0].code) == ("recorded", "no_scale")
+    results, steps = run([own, bare], tmp_path / "out", colour_model, mpp_if_missing=0.4)
+    assert [s.kept for s in steps] == [True, False]
+    assert (results[1].pyramid.scale_source, results[1].pyramid.mpp_x) == ("user", 0.4)
+    assert results[1].provenance.settings["mpp"] == 0.4
+    assert all(s.kept for s in run([own, bare], tmp_path / "out", colour_model, mpp_if_missing=0.4)[1])
+    with pytest.raises(UsageError, match="give one of them"):
+        run([own], tmp_path / "out", colour_model, mpp=0.5, mpp_if_missing=0.4)
+
+
+def test_results_of_another_model_are_counted(slides, colour_model, tmp_path):
+    run([slides], tmp_path / "out", colour_model)
+    assert left_out(tmp_path / "out", colour_model) == 0
+    assert left_out(tmp_path / "out", replace(colour_model, digest="another")) == 3
+
+
+def test_a_profile_of_nothing_leaves_the_last_one(slides, colour_model, tmp_path):
+    run([slides], tmp_path / "out", colour_model, profile=True)
+    measured = (tmp_path / "out" / "profile.json").read_bytes()
+    run([slides], tmp_path / "out", colour_model, profile=True)
+    assert (tmp_path / "out" / "profile.json").read_bytes() == measured
 
 
 def test_tissue_that_could_not_be_read_is_tried_again(tmp_path, colour_model, write_tiff, paint_slide):

@@ -16,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from histo.data import slide as slide_module
-from histo.data.slide import Slide, check_regular_file, companions_of, open_slide, sha256_of
+from histo.data.slide import Slide, companions_of, lacks_scale, open_slide
+from histo.data.slide_file import check_regular_file, sha256_of
 from histo.errors import SlideFailed, SlideRefused, UsageError
 from histo.geometry import ReadPlan, Stage, plan_read
 
@@ -536,3 +537,23 @@ def test_the_frame_of_a_hamamatsu_scan_is_what_it_records(
         monkeypatch.setattr(openslide.OpenSlide, "properties", dict(zip(names, recorded, strict=True)))
     with open_slide(whole, mpp=2.0) as slide:
         assert slide.pyramid.stage == stage
+
+
+def test_a_tiff_that_is_cut_short_is_told_from_what_is_no_slide(painted: Path, tmp_path: Path) -> None:
+    """Regression: half a copy was to be converted, as a text file was."""
+    (tmp_path / "half.svs").write_bytes(painted.read_bytes()[: painted.stat().st_size // 3])
+    (tmp_path / "text.svs").write_text("no slide")
+    with pytest.raises(SlideFailed, match="begins as a TIFF but is cut short"):
+        open_slide(tmp_path / "half.svs")
+    with pytest.raises(SlideFailed, match="is not a slide format"):
+        open_slide(tmp_path / "text.svs")
+
+
+def test_a_missing_scale_is_told_with_what_helps_to_find_it(write_tiff: Callable[..., Path], tmp_path: Path) -> None:
+    picture = np.full((300, 400, 3), 240, np.uint8)
+    with_power = write_tiff(tmp_path / "a.svs", [picture], description="Aperio made for a test |AppMag = 20")
+    with pytest.raises(SlideRefused, match=r"\(400 x 300 px, objective 20x\) records no scale"):
+        open_slide(with_power)
+    assert lacks_scale(with_power)
+    assert not lacks_scale(write_tiff(tmp_path / "b.svs", [picture]))
+    assert not lacks_scale(tmp_path / "gone.svs")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histo.data.slide import sha256_of
+from histo.data.slide_file import sha256_of
 from histo.export.heatmap import write_heatmap
 from histo.geometry import MapGrid, Pyramid
 from histo.outlines import area_px2, box_ring, feret_mm

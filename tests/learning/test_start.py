@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from histo.config import load_config
-from histo.data.slide import sha256_of
+from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
 from histo.learning.diary import Best
 from histo.learning.start import build_network, keep_frozen_still, measure_batchnorm, weigh_start

@@ -1,0 +1,57 @@
+"""What `histo infer` does around a run: progress, the table of verdicts, and what else there is to know."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from histo.archive.examine import RunOptions
+from histo.archive.local import Step, left_out, run_slides
+from histo.archive.profiling import lines_of, read_profile
+from histo.console import out as console
+from histo.console import progress, summary, verdict_table
+from histo.infer import load_model
+
+MAX_TABLE_ROWS = 40  # an archive's table is slides.csv
+
+
+def infer_slides(
+    paths: Sequence[Path], out: Path, model_path: Path | None, options: RunOptions, on_step: Callable[[Step], None]
+) -> int:
+    """Examine slides into `out`, tell what became of them, and return 0, or 3 where one was refused or failed.
+
+    Raises `HistoError`, as `run_slides` does.
+    """
+    model = load_model(model_path, lazy=True)
+    steps: list[Step] = []
+
+    def told(step: Step) -> None:
+        steps.append(step)
+        on_step(step)
+
+    try:
+        with progress("tiles") as start:
+            results = run_slides(paths, out, model, options, on_step=told, on_start=start)
+    except (KeyboardInterrupt, SystemExit):
+        done = f"{len(steps)} of {steps[-1].total} slides" if steps else "no slide"
+        _say(f"Stopped after {done}; the same command goes on")
+        raise
+    if len(results) <= MAX_TABLE_ROWS:
+        console.print(verdict_table(results))
+    console.print(summary(results))
+    if others := left_out(out, model):
+        _say(f"{others} results in {out} are another model's and in no table; give each model an --out of its own")
+    if options.profile:
+        _tell_profile(out, is_new=not all(step.kept for step in steps))
+    _say(f"Open {out / 'index.html'}")
+    return 3 if any(r.status in ("refused", "failed") for r in results) else 0
+
+
+def _tell_profile(out: Path, is_new: bool) -> None:
+    if not is_new:
+        _say("Every slide was kept from before, so --profile measured nothing")
+    elif (out / "profile.json").is_file():
+        for line in (line for slide in read_profile(out / "profile.json") for line in lines_of(slide)):
+            _say(line)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False)

@@ -1,0 +1,56 @@
+"""A slide's file before it is opened: whether it can be read at all, what it begins as, and its hash."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from histo.errors import SlideFailed
+
+
+def check_regular_file(path: Path) -> None:
+    """Raise `SlideFailed` with its own reason for a path that is missing, closed to us, empty or no file.
+
+    A pipe or device would block a reader for ever, so nothing but a regular file is opened.
+    """
+    try:
+        status = path.stat()
+    except PermissionError as error:
+        raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions") from error
+    except (OSError, ValueError) as error:
+        raise SlideFailed("not_found", f"{path} does not exist; check the path") from error
+    if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
+        raise SlideFailed("permission", f"{path} is a folder that this user may not enter; change its permissions")
+    if stat.S_ISDIR(status.st_mode):
+        raise SlideFailed(
+            "not_a_file", f"{path} is a folder, and no slide was found in it; give slide files or a folder of them"
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise SlideFailed("not_a_file", f"{path} is a pipe, socket or device; give a slide file")
+    if status.st_size == 0:
+        raise SlideFailed("empty_file", f"{path} is empty (0 bytes); copy or scan it again")
+    if not os.access(path, os.R_OK):
+        raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's content.
+
+    Raises `SlideFailed` (`not_found`, `not_a_file`, `permission`, `empty_file`, `unreadable`).
+    """
+    check_regular_file(Path(path))
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SlideFailed("unreadable", f"{path} cannot be read ({error.strerror}); check the disk") from error
+
+
+def begins_as_tiff(path: Path) -> bool:
+    """Tell whether a file begins as a TIFF does, which says nothing of the rest."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+    except OSError:
+        return False
+    return head in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
