@@ -29,11 +29,11 @@ def run_demo(folder: Path, slides: Sequence[Path], mpp: float | None) -> int:
         results = run_slides([m.slide for m in made], folder / "results", model, RunOptions(), on_start=start)
         real = run_slides(slides, folder / "real", model, RunOptions(mpp=mpp), on_start=start) if slides else []
     out.print(verdict_table([*results, *real]))
-    truth = {name: m.label for (name, _, _), m in zip(PHANTOMS, made, strict=True)}
-    right = [r for r in results if r.verdict is not None and r.verdict.label == truth[r.slide_id]]
+    truth = [m.label for m in made]
+    right = [r for r, label in zip(results, truth, strict=True) if r.verdict is not None and r.verdict.label == label]
     unsure = [r for r in results if r not in right and r.status == "review"]
     also = f", {len(unsure)} of the others in review" if len(right) < len(made) else ""
-    out.print(f"{len(right)} of {len(made)} phantoms right{also} (truth: {', '.join(truth.values())})")
+    out.print(f"{len(right)} of {len(made)} phantoms right{also} (truth: {', '.join(truth)})")
     for part in ["results", "real"][: 1 + bool(real)]:
         out.print(f"Open {folder / part / 'index.html'}", markup=False)
     return 0 if all(r.status in ("done", "review") for r in [*results, *real]) else 3

@@ -1,5 +1,6 @@
 """What `histo inspect` prints and draws."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ PICTURES = (".png", ".jpg")
 
 def show_inspection(path: Path, model_path: Path | None, mpp: float | None, preview: Path | None) -> int:
     """Print a slide's scale, levels, tissue and tiles; return 0, or 3 when the slide would be refused or fails."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a folder, and inspect looks at one slide; name a file in it")
     if preview is not None and preview.suffix.lower() not in PICTURES:
         raise UsageError(f"--preview {preview} must end in {' or '.join(PICTURES)}")

@@ -58,6 +58,7 @@ def test_version():
         (["calibrate", "nowhere", "slides.csv", "--out", "o"], 2, "nowhere does not exist; a model is a folder"),
         (["inspect", "."], 2, "is a folder, and inspect looks at one slide"),
         (["inspect", "a.svs", "--preview", "p.gif"], 2, "must end in .png or .jpg"),
+        (["infer", "a.svs", "--out", "o", "--mpp-if-missing", "40"], 2, "--mpp-if-missing 40 is not the scale"),
         (["infer", "a.svs", "--out", ""], 2, "is empty; is a variable of the shell not set?"),
         (["infer", "", "--out", "o"], 2, "is empty; is a variable of the shell not set?"),
         (["inspect", "nowhere.svs"], 3, "nowhere.svs does not exist"),
@@ -105,11 +106,14 @@ def test_a_file_name_that_is_no_text_stops_no_run(painted, tmp_path):
     assert "2/2 z:" in done.stdout
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_costs_that_slide_alone(painted, tmp_path):
     """Regression: the command line refused the whole call before any slide was examined."""
     shutil.copy(painted, tmp_path / "closed.svs")
     (tmp_path / "closed.svs").chmod(0)
     done = call("infer", "closed.svs", str(painted), "--out", "out", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "may not be read by this user" in done.stdout
     assert f"2/2 {painted.stem}: " in done.stdout, done.stdout + done.stderr
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from histo.archive.examine import RunOptions
-from histo.archive.local import Step, left_out, run_slides
+from histo.archive.local import Step, run_slides
 from histo.archive.profiling import lines_of, read_profile
 from histo.console import out as console
 from histo.console import progress, summary, verdict_table
@@ -29,7 +29,7 @@ def infer_slides(
 
     try:
         with progress("tiles") as start:
-            results = run_slides(paths, out, model, options, on_step=told, on_start=start)
+            results = run_slides(paths, out, model, options, on_step=told, on_start=start, say=_say)
     except (KeyboardInterrupt, SystemExit):
         done = f"{len(steps)} of {steps[-1].total} slides" if steps else "no slide"
         _say(f"Stopped after {done}; the same command goes on")
@@ -37,20 +37,18 @@ def infer_slides(
     if len(results) <= MAX_TABLE_ROWS:
         console.print(verdict_table(results))
     console.print(summary(results))
-    if others := left_out(out, model):
-        _say(f"{others} results in {out} are another model's and in no table; give each model an --out of its own")
     if options.profile:
-        _tell_profile(out, is_new=not all(step.kept for step in steps))
+        _tell_profile(out, any(not step.kept and step.result.verdict for step in steps))
     _say(f"Open {out / 'index.html'}")
     return 3 if any(r.status in ("refused", "failed") for r in results) else 0
 
 
 def _tell_profile(out: Path, is_new: bool) -> None:
     if not is_new:
-        _say("Every slide was kept from before, so --profile measured nothing")
-    elif (out / "profile.json").is_file():
-        for line in (line for slide in read_profile(out / "profile.json") for line in lines_of(slide)):
-            _say(line)
+        _say("No slide was scored, so --profile measured nothing")
+        return
+    for line in (line for slide in read_profile(out / "profile.json") for line in lines_of(slide)):
+        _say(line)
 
 
 def _say(line: str) -> None:

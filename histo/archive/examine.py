@@ -7,6 +7,7 @@ from pathlib import Path
 
 from histo.data.slide import lacks_scale
 from histo.errors import HistoError
+from histo.geometry import is_credible_mpp
 from histo.infer import blank_result, predict_slide, write_outputs
 from histo.models.bundle import Model
 from histo.models.engine import Engines
@@ -38,9 +39,21 @@ class RunOptions:
 
     def of(self, path: Path) -> "RunOptions":
         """Return the options for one slide, with its scale."""
+        missing = self.mpp_if_missing is not None and lacks_scale(path)
+        return replace(self, mpp=self.mpp_if_missing if missing else self.mpp, mpp_if_missing=None)
+
+    def either(self) -> tuple["RunOptions", ...]:
+        """Return the options that `of` may give: a slide need not be opened to look for its result of before."""
+        scales = (self.mpp,) if self.mpp_if_missing is None else (None, self.mpp_if_missing)
+        return tuple(replace(self, mpp=mpp, mpp_if_missing=None) for mpp in scales)
+
+    def would_be(self, result: SlideResult) -> bool:
+        """Tell whether a result with one of these settings has the scale that these options give its slide."""
         if self.mpp_if_missing is None:
-            return self
-        return replace(self, mpp=self.mpp_if_missing if lacks_scale(path) else None, mpp_if_missing=None)
+            return True
+        recorded = result.pyramid.recorded_mpp if result.pyramid else None
+        records_none = recorded is None or not all(map(is_credible_mpp, recorded))
+        return (result.provenance.settings["mpp"] is not None) == records_none
 
 
 def examine(
@@ -57,8 +70,8 @@ def examine(
 
     Only what stops the whole run is raised; any other error is the slide's result.
     """
-    options = options.of(path)
     try:
+        options = options.of(path)
         opened = opened or open_for(path, model, options.mpp)
         prediction = predict_slide(
             path,

@@ -11,7 +11,7 @@ from histo.data.slide_file import sha256_of
 from histo.errors import SlideFailed
 from histo.files import path_text
 
-LEDGER = "ledger.sqlite"
+LEDGER, RESULTS = "ledger.sqlite", "slides"  # in an output folder
 TRUTH_SUFFIX = ".mask.tif"  # the truth that lies beside a phantom
 _MAX_ID_CHARACTERS = 80
 
@@ -31,7 +31,7 @@ def list_slides(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         inside = sorted(_slides_in(path)) if os.path.isdir(path) else []
         for slide in inside or [path]:
-            found.setdefault(absolute(slide), Path(os.path.abspath(slide)))
+            found.setdefault(absolute(slide), slide.absolute())
     return _one_a_series(found.values())
 
 
@@ -51,10 +51,11 @@ def _slides_in(folder: Path) -> Iterator[Path]:
         for parent, folders, files in os.walk(
             waiting.pop(0), onerror=lambda error: closed.append(Path(error.filename))
         ):
-            if LEDGER in files or os.path.realpath(parent) in entered:
-                # An output folder of an earlier run, whose heatmaps are TIFFs too; or a link to where we have been.
+            if os.path.realpath(parent) in entered:  # a link to where we have been
                 folders.clear()
                 continue
+            if LEDGER in files and RESULTS in folders:  # of an earlier run, whose heatmaps are TIFFs too
+                folders.remove(RESULTS)
             entered.add(os.path.realpath(parent))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [link for name in folders if os.path.islink(link := os.path.join(parent, name))]
@@ -68,9 +69,10 @@ def _is_slide(name: str) -> bool:
 
 
 def holds_slides(folder: Path) -> Path | None:
-    """Return a slide that lies in a folder itself, or None."""
+    """Return a slide that lies in a folder itself, or None; a heatmap of ours is none."""
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    return next((folder / name for name in names if _is_slide(name)), None)
+    own = (name for name in names if _is_slide(name) and not name.endswith(".ome.tif"))
+    return next((folder / name for name in own if os.path.isfile(folder / name)), None)
 
 
 def name_slides(slides: Iterable[Path], known: dict[str, str]) -> dict[Path, str]:

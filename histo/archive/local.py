@@ -18,7 +18,7 @@ from pathlib import Path
 
 from histo.archive.examine import RunOptions, examine
 from histo.archive.ledger import Entry, Ledger
-from histo.archive.listing import LEDGER, absolute, holds_slides, list_slides, name_slides
+from histo.archive.listing import LEDGER, RESULTS, absolute, holds_slides, list_slides, name_slides
 from histo.archive.profiling import RunProfile
 from histo.archive.workers import Task, Workers
 from histo.data.slide import check_mpp, companions_of
@@ -60,9 +60,11 @@ def run_slides(
     options: RunOptions,
     on_step: Callable[[Step], None] = lambda step: None,
     on_start: Callable[[str], Progress | None] = lambda slide_id: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[SlideResult]:
     """Examine all slides into `out` and return their results; a slide done before, unchanged, is not computed again.
 
+    `say` is told what the tables leave out.
     Lesions are in each slide's `result.json` and not in what is returned: the outlines of an archive fill the memory.
     Every slide gets its folder under `slides/`, its ledger row, and its line in `slides.csv` and `index.html`.
     Raises `ArchiveError` when the folder, the disk or the ledger stops the run, or another run owns the folder.
@@ -72,33 +74,25 @@ def run_slides(
         raise UsageError("--profile measures one process; leave out --workers")
     if None not in (options.mpp, options.mpp_if_missing):
         raise UsageError("--mpp is for every slide and --mpp-if-missing for those without a scale; give one of them")
-    check_mpp(options.mpp_if_missing)
-    if (slides := holds_slides(out)) or any(os.path.realpath(p) == os.path.realpath(out) for p in paths):
-        what = f"holds slides ({slides.name})" if slides else "is the folder of the slides themselves"
-        raise UsageError(f"--out {out} {what}; give another one: nothing is written beside slides")
+    check_mpp(options.mpp_if_missing, "--mpp-if-missing")
+    if slide := next(filter(None, map(holds_slides, (out, out / RESULTS))), None):
+        raise UsageError(f"--out {out} holds a slide ({slide}); give another one: nothing is written beside slides")
+    if any(os.path.isdir(p) and os.path.realpath(p) == os.path.realpath(out) for p in paths):
+        raise UsageError(f"--out {out} is the folder of the slides themselves; give another one")
     with _owned(out):
         ledger = Ledger(out / LEDGER)
         try:
-            return _Run(out, model, options, ledger).work(paths, on_step, on_start)
+            return _Run(out, model, options, ledger).work(paths, on_step, on_start, say)
         except OSError as error:
             raise _stopped(out, error) from error
         finally:
             ledger.close()
 
 
-def left_out(out: Path, model: Model) -> int:
-    """Return how many results in an output folder are another model's, and so in none of its tables."""
-    ledger = Ledger(out / LEDGER)
-    try:
-        return sum(entry.model != model.digest for entry in ledger.entries())
-    finally:
-        ledger.close()
-
-
 class _Run:
     def __init__(self, out: Path, model: Model, options: RunOptions, ledger: Ledger) -> None:
         self.out, self.model, self.options, self.ledger = out, model, options, ledger
-        self.slides = out / "slides"
+        self.slides = out / RESULTS
         self.slides.mkdir(exist_ok=True)
         self.engines = Engines(model, options.engine, options.device)
         self.profile = RunProfile(out / "profile.json")
@@ -110,9 +104,12 @@ class _Run:
         paths: Sequence[Path],
         on_step: Callable[[Step], None],
         on_start: Callable[[str], Progress | None],
+        say: Callable[[str], None],
     ) -> list[SlideResult]:
         known = {e.path: e for e in self.ledger.entries()}
         names = name_slides(list_slides(paths), {path: e.slide_id for path, e in known.items()})
+        if beside := next((p for p in names if absolute(p).startswith(absolute(self.slides) + os.sep)), None):
+            raise UsageError(f"--out {self.out} would put results beside {beside}; give another one")
         self._describe()
         results: dict[int, SlideResult] = {}
         several = self.options.workers > 1
@@ -123,7 +120,8 @@ class _Run:
                 on_step(step)
         finally:
             # Also after Ctrl-C: the tables then say what is there.
-            self._tabulate()
+            for line in self._tabulate():
+                say(line)
             if self.profile.slides:
                 self.profile.write()
         return [results[number] for number in sorted(results)]
@@ -174,7 +172,7 @@ class _Run:
             for slide in slides:
                 started[slide.number] = time.monotonic()
                 entry = known.get(absolute(slide.path))
-                old = self._kept(entry, self._key(slide.path, _digest(slide.path))) if entry else None
+                old = self._kept(slide.path, entry, _digest(slide.path)) if entry else None
                 if old is not None:
                     kept.append(Step(slide.number, len(slides), old, True, time.monotonic() - started[slide.number]))
                     continue
@@ -194,12 +192,12 @@ class _Run:
     def _prepare(self, slide: "_Named", entry: Entry | None) -> Prepared:
         """Return the result of an earlier run if it still holds, else the slide, opened."""
         sha256 = _digest(slide.path) if entry else None
-        kept = self._kept(entry, self._key(slide.path, sha256)) if entry else None
+        kept = self._kept(slide.path, entry, sha256) if entry else None
         if kept is not None:
             return kept, None
         return None, open_for(slide.path, self.model, self.options.of(slide.path).mpp, sha256)
 
-    def _key(self, path: Path, sha256: str | None) -> str:
+    def _key(self, path: Path, sha256: str | None, settings_digest: str) -> str:
         """Return what a result hangs on: content, model, settings; a slide that cannot be read has no key."""
         if sha256 is None:
             return ""
@@ -207,15 +205,19 @@ class _Run:
             content = f"{sha256}/{companions_of(path)}"
         except OSError:
             return ""
-        settings = settings_of(self.options.of(path).mpp, self.options.device, self.options.mode)
-        return hashlib.sha256(f"{content}/{self.model.digest}/{digest_of(settings)}".encode()).hexdigest()
+        return hashlib.sha256(f"{content}/{self.model.digest}/{settings_digest}".encode()).hexdigest()
 
-    def _kept(self, entry: Entry | None, key: str) -> SlideResult | None:
-        if entry is None or not key or entry.key != key or entry.status not in FINAL:
+    def _kept(self, path: Path, entry: Entry, sha256: str | None) -> SlideResult | None:
+        """Return the result of an earlier run if content, model and settings are what they were."""
+        if entry.status not in FINAL:
             return None
-        stored = self._stored(entry)
-        # What could not be read may be readable now: a disk or a network may have been the cause.
-        return None if stored and stored.areas and stored.areas.unreadable_mm2 > 0 else stored
+        for options in self.options.either():
+            key = self._key(path, sha256, digest_of(settings_of(options.mpp, options.device, options.mode)))
+            stored = self._stored(entry) if key and entry.key == key else None
+            # What could not be read may be readable now: a disk or a network may have been the cause.
+            if stored and not (stored.areas and stored.areas.unreadable_mm2 > 0) and self.options.would_be(stored):
+                return stored
+        return None
 
     def _stored(self, entry: Entry) -> SlideResult | None:
         """Return the result of a row, if the file is the very one that the row was written for."""
@@ -231,7 +233,7 @@ class _Run:
         """Put a finished slide's folder in its place, then its row into the ledger."""
         digest = hashlib.sha256((temporary / "result.json").read_bytes()).hexdigest()
         self._swap_in(temporary, slide.slide_id)
-        key = self._key(slide.path, result.sha256)
+        key = self._key(slide.path, result.sha256, result.provenance.settings_digest)
         self.ledger.record(
             Entry(
                 slide.slide_id,
@@ -250,6 +252,8 @@ class _Run:
             sync(file)
         sync(temporary)
         final = self.slides / slide_id
+        if final.exists() and not any((final / name).exists() for name in ("result.json", "report.html")):
+            raise ArchiveError(f"{final} is no result of histo and is left alone; give another --out")
         if final.exists():
             old = self.slides / f"{TEMPORARY}old-{slide_id}"
             os.rename(final, old)
@@ -269,12 +273,24 @@ class _Run:
         }
         write_text(self.out / "run.json", json.dumps(info, indent=1) + "\n")
 
-    def _tabulate(self) -> None:
-        """Write the tables over all slides that this model examined; results of two models are never mixed."""
-        rows = [e for e in self.ledger.entries() if e.model == self.model.digest]
+    def _tabulate(self) -> list[str]:
+        """Write the tables over all slides that this model examined, and return what they leave out, in sentences.
+
+        Results of two models are never mixed.
+        """
+        entries = self.ledger.entries()
+        rows = [e for e in entries if e.model == self.model.digest]
         results = [replace(r, lesions=()) for e in rows if (r := self._stored(e)) is not None]
         write_slides(results, self.out / "slides.csv", {e.slide_id: e.seconds for e in rows})
         write_index(results, self.out / "index.html", "histo results")
+        told = []
+        if others := len(entries) - len(rows):
+            told.append(
+                f"{others} results in {self.out} are another model's and in no table; give each model its own --out"
+            )
+        if lost := len(rows) - len(results):
+            told.append(f"{lost} results in {self.out} are gone, changed or of an older histo, and in no table")
+        return told
 
 
 @dataclass(frozen=True)

@@ -185,15 +185,15 @@ def _true_levels(sizes: Sequence[tuple[int, int]], properties: Mapping[str, str]
     return len(sizes)
 
 
-def check_mpp(mpp: float | None) -> None:
+def check_mpp(mpp: float | None, option: str = "--mpp") -> None:
     """Raise `UsageError` for a scale in µm per pixel that no microscope scan has."""
     if mpp is not None and not is_credible_mpp(mpp):
-        raise UsageError(f"--mpp {mpp:g} is not the scale of a microscope scan; give µm per pixel from 0.05 to 5")
+        raise UsageError(f"{option} {mpp:g} is not the scale of a microscope scan; give µm per pixel from 0.05 to 5")
 
 
 def series_of(path: str | os.PathLike[str]) -> str | None:
     """Return the series of a DICOM file, whose files OpenSlide opens as one slide; None for any other file."""
-    if Path(path).suffix.lower() != ".dcm":
+    if Path(path).suffix.lower() != ".dcm" or not os.path.isfile(path):  # a pipe would block for ever
         return None
     try:
         with openslide.OpenSlide(path) as handle:
@@ -273,7 +273,10 @@ def _scale(
     found = "records no scale"
     if recorded is not None:
         found = f"records {recorded[0]:.4g} x {recorded[1]:.4g} µm per pixel, which no microscope scan has"
-    raise SlideRefused("no_scale", f"{path} ({size}) {found}; give the true µm per pixel with --mpp")
+    raise SlideRefused(
+        "no_scale",
+        f"{path} ({size}) {found}; give the true µm per pixel with --mpp (--mpp-if-missing in a folder of many)",
+    )
 
 
 def _stage(properties: dict[str, str]) -> Stage | None:

@@ -19,7 +19,8 @@ import pytest
 from histo.archive import examine as examine_module
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
-from histo.archive.local import left_out, run_slides
+from histo.archive.listing import list_slides
+from histo.archive.local import run_slides
 from histo.errors import ArchiveError, UsageError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.results import load_result
@@ -234,7 +235,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from histo.archive.examine import RunOptions
-from histo.archive.local import left_out, run_slides
+from histo.archive.local import run_slides
 from histo.models import backbones
 from histo.models.bundle import load_bundle
 backbones.BACKBONES["mean_colour"] = (lambda weights: nn.AvgPool2d(16), lambda net: [net])
@@ -283,23 +284,49 @@ def test_killed_at_any_moment_it_goes_on_with_the_unfinished_slides(slides, tmp_
     assert not list((out / "slides").glob(".*"))
 
 
+def test_a_folder_that_is_no_result_is_not_replaced(painted, tmp_path, colour_model):
+    """Regression: the folder of an MRXS slide's pixels was taken for an old result of it, and removed."""
+    kept = tmp_path / "out" / "slides" / painted.stem / "Data0001.dat"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"pixels")
+    with pytest.raises(ArchiveError, match="is no result of histo"):
+        run([painted], tmp_path / "out", colour_model)
+    assert kept.read_bytes() == b"pixels"
+
+
+def test_slides_beside_an_old_ledger_are_found(slides, tmp_path, colour_model):
+    """Regression: what lay in a folder that had once been an --out was passed over without a word."""
+    run([slides], tmp_path / "out", colour_model)
+    shutil.copy(tmp_path / "out" / "ledger.sqlite", slides)
+    shutil.copytree(tmp_path / "out" / "slides", slides / "slides")
+    assert [p.name for p in list_slides([slides])] == ["a.svs", "b.svs", "c.svs"]
+
+
 def test_the_folder_of_the_slides_is_no_place_for_results(slides, colour_model):
-    with pytest.raises(UsageError, match=r"holds slides \(a.svs\)"):
-        run([slides], slides, colour_model)
-    with pytest.raises(UsageError, match=r"holds slides \(a.svs\)"):
-        run([slides / "b.svs"], slides, colour_model)
+    above, below = slides.parent, slides / "below"
+    below.mkdir()
+    shutil.move(slides / "c.svs", below / "c.svs")
+    for named, out in (([slides], slides), ([slides / "b.svs"], slides), ([slides], above), ([below], above)):
+        with pytest.raises(UsageError, match=r"beside|holds a slide"):
+            run(named, out, colour_model)
+    (above / "empty").mkdir()
     with pytest.raises(UsageError, match="folder of the slides themselves"):
-        run([slides.parent], slides.parent, colour_model)
+        run([above / "empty"], above / "empty", colour_model)
+    shutil.move(below / "c.svs", slides / "c.svs")
+    below.rmdir()
     assert sorted(p.name for p in slides.iterdir()) == ["a.svs", "b.svs", "c.svs"]
 
 
 def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour_model, write_tiff, paint_slide):
     own = write_tiff(tmp_path / "own.svs", [paint_slide()])
     bare = write_tiff(tmp_path / "bare.svs", [paint_slide()], description="Aperio made for a test |AppMag = 20")
+    given = write_tiff(tmp_path / "given.svs", [paint_slide()])
+    run([given], tmp_path / "out", colour_model, mpp=0.4)
     (first, refused), _ = run([own, bare], tmp_path / "out", colour_model)
     assert (first.pyramid.scale_source, refused.reasons[0].code) == ("recorded", "no_scale")
-    results, steps = run([own, bare], tmp_path / "out", colour_model, mpp_if_missing=0.4)
-    assert [s.kept for s in steps] == [True, False]
+    results, steps = run([own, bare, given], tmp_path / "out", colour_model, mpp_if_missing=0.4)
+    assert [s.kept for s in steps] == [True, False, False]  # the last one's scale had been overruled
+    assert results[2].pyramid.scale_source == "recorded"
     assert (results[1].pyramid.scale_source, results[1].pyramid.mpp_x) == ("user", 0.4)
     assert results[1].provenance.settings["mpp"] == 0.4
     assert all(s.kept for s in run([own, bare], tmp_path / "out", colour_model, mpp_if_missing=0.4)[1])
@@ -307,10 +334,15 @@ def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour
         run([own], tmp_path / "out", colour_model, mpp=0.5, mpp_if_missing=0.4)
 
 
-def test_results_of_another_model_are_counted(slides, colour_model, tmp_path):
-    run([slides], tmp_path / "out", colour_model)
-    assert left_out(tmp_path / "out", colour_model) == 0
-    assert left_out(tmp_path / "out", replace(colour_model, digest="another")) == 3
+def test_what_the_tables_leave_out_is_said(slides, colour_model, tmp_path):
+    out, said = tmp_path / "out", []
+    run([slides], out, colour_model)
+    (out / "slides" / "a" / "result.json").write_text("{}")
+    run_slides([slides / "b.svs"], out, colour_model, RunOptions(), say=said.append)
+    assert said == [f"1 results in {out} are gone, changed or of an older histo, and in no table"]
+    said.clear()
+    run_slides([slides / "c.svs"], out, replace(colour_model, digest="another"), RunOptions(), say=said.append)
+    assert said == [f"2 results in {out} are another model's and in no table; give each model its own --out"]
 
 
 def test_a_profile_of_nothing_leaves_the_last_one(slides, colour_model, tmp_path):
