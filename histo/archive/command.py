@@ -21,30 +21,31 @@ def infer_slides(
     Raises `HistoError`, as `run_slides` does.
     """
     model = load_model(model_path, lazy=True)
-    steps: list[Step] = []
+    done, total, is_profiled = 0, 0, False  # no step is kept: the outlines of an archive fill the memory
 
     def told(step: Step) -> None:
-        steps.append(step)
+        nonlocal done, total, is_profiled
+        done, total = done + 1, step.total
+        is_profiled = is_profiled or not (step.kept or step.result.verdict is None)
         on_step(step)
 
     try:
         with progress("tiles") as start:
             results = run_slides(paths, out, model, options, on_step=told, on_start=start, say=_say)
     except (KeyboardInterrupt, SystemExit):
-        done = f"{len(steps)} of {steps[-1].total} slides" if steps else "no slide"
-        _say(f"Stopped after {done}; the same command goes on")
+        _say(f"Stopped after {done} of {total or 'all'} slides; the same command goes on")
         raise
     if len(results) <= MAX_TABLE_ROWS:
         console.print(verdict_table(results))
     console.print(summary(results))
     if options.profile:
-        _tell_profile(out, any(not step.kept and step.result.verdict for step in steps))
+        _tell_profile(out, is_profiled)
     _say(f"Open {out / 'index.html'}")
     return 3 if any(r.status in ("refused", "failed") for r in results) else 0
 
 
-def _tell_profile(out: Path, is_new: bool) -> None:
-    if not is_new:
+def _tell_profile(out: Path, is_profiled: bool) -> None:
+    if not is_profiled:
         _say("No slide was scored, so --profile measured nothing")
         return
     for line in (line for slide in read_profile(out / "profile.json") for line in lines_of(slide)):

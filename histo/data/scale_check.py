@@ -73,7 +73,8 @@ def overruled_scale(pyramid: Pyramid) -> tuple[Reason, ...]:
         return ()
     text = (
         f"The scale was given with --mpp {given:g} and the file records {recorded[0]:.4g} x {recorded[1]:.4g} µm per "
-        "pixel: make sure which is true, because areas and verdict hang on it; leave --mpp away where the file is so."
+        "pixel: make sure which is true, because areas and verdict hang on it; leave --mpp away where the file is "
+        "right."
     )
     return (Reason("overruled_scale", text),)
 
