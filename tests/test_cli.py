@@ -123,9 +123,11 @@ def test_a_stopped_run_says_how_to_go_on(painted, tmp_path):
     started = subprocess.Popen(
         [*COMMAND, "infer", *(f"{name}.svs" for name in "abcdefgh"), "--out", "out"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+        # What runs behind a shell has Ctrl-C ignored, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert started.stdout is not None
-    started.stdout.readline()
+    assert any(line.startswith("1/8 ") for line in started.stdout)
     started.send_signal(signal.SIGINT)
     said = started.communicate(timeout=120)[0]
     assert started.returncode == 130, said
