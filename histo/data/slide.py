@@ -165,7 +165,7 @@ def lacks_scale(path: str | os.PathLike[str]) -> bool:
     except SlideRefused:
         return True
     except SlideFailed:
-        return False
+        pass  # whoever opens it for good tells why
     return False
 
 
