@@ -335,8 +335,16 @@ def test_what_is_not_outlined_would_have_changed_nothing(
     with pytest.MonkeyPatch.context() as patch:
         if not has_specks:
             patch.setattr(lesions, "SPECK", 0)
+        uncounted: list[float] = []  # of equally strong regions either may be named, so their strength is compared
+        strongest, by_label = lesions._strongest, lesions.pooled_by_label
+
+        def noted(dropped: Sequence[Any], least_mm2: float) -> lesions.Uncounted:
+            uncounted.append(max(r.evidence for r in dropped))
+            return strongest(dropped, least_mm2)
+
+        patch.setattr(lesions, "_strongest", noted)
         some = find_lesions(*case, rules, RULE, "id", curves)
-        by_label = lesions.pooled_by_label
+        of_some, uncounted = uncounted, []
 
         def beyond_all(*args: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             evidence, peaks = by_label(*args)
@@ -347,8 +355,10 @@ def test_what_is_not_outlined_would_have_changed_nothing(
         # Every region may be the strongest, so every one is outlined.
         patch.setattr(lesions, "pooled_by_label", beyond_all)
         every = find_lesions(*case, rules, RULE, "id", curves)
+    assert of_some == pytest.approx(uncounted, abs=1e-8)
     for one, other in zip(some, every, strict=True):
-        assert one == replace(other, evidence=one.evidence, presence=one.presence)
+        assert (one.uncounted is None) == (other.uncounted is None)
+        assert one == replace(other, evidence=one.evidence, presence=one.presence, uncounted=one.uncounted)
         assert one.evidence == pytest.approx(other.evidence, abs=1e-8)
         assert one.presence == pytest.approx(other.presence, abs=1e-8)
 
