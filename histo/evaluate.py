@@ -40,11 +40,11 @@ from histo.faithfulness import deletions
 from histo.files import write_text
 from histo.models.bundle import SHIPPED, Model, ModelCard, load_bundle, note_figures
 from histo.models.engine import Engines
-from histo.reference import features_of
+from histo.reference import sample_of
 from histo.results import RESEARCH_USE
 from histo.timing import Progress
 
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2  # 2: distances of foreign tissue
 
 
 @dataclass(frozen=True)
@@ -240,8 +240,8 @@ def _probe(cohort: Cohort, trained: Sequence[SlideRecord], model: Model) -> Judg
     engines = Engines(model)
 
     def pooled(record: SlideRecord) -> Pooled | None:
-        seen = features_of(model, engines, record, learnt=False)
-        return None if seen is None else seen.features.mean(axis=0, dtype=np.float64)
+        sampled = sample_of(model, engines, record)
+        return None if sampled is None else sampled.seen.features.mean(axis=0, dtype=np.float64)
 
     learnt = [(r.patient, r.label, features) for r in trained if (features := pooled(r)) is not None]
     return probe(learnt, [pooled(c.record) for c in cohort.cases])

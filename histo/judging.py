@@ -15,20 +15,20 @@ from histo.data.tiles import TileBatch, TileDataset, stream_batches
 from histo.geometry import TileGrid, tile_means
 from histo.models.bundle import Model
 from histo.models.engine import Seen
-from histo.models.foreign import foreign_reasons, strange_share
+from histo.models.foreign import Gathered, distance_of, foreign_reasons
 from histo.results import Checks, Overview, Reason
 
 
 @dataclass(eq=False)
 class Judge:
-    """Takes every batch of a slide's tiles, keeps a few pictures and all features, and judges in the end."""
+    """Takes every batch of a slide's tiles, keeps a few pictures, gathers the texture, and judges in the end."""
 
     sample: TileSample
-    full: NDArray[np.int64]
+    counted: NDArray[np.float64]  # the share of tissue of every tile that counts for the texture, 0 of the others
     glass: NDArray[np.float64]
     mpp: float
     black: float | None
-    _features: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    _gathered: Gathered = field(default_factory=Gathered)
 
     @classmethod
     def of(
@@ -39,12 +39,14 @@ class Judge:
         usable = tissue - excluded if excluded.sum() < 0.5 * tissue.sum() else tissue
         shares = tile_means(tiles, usable)
         black = black_share(overview, tissue - excluded, tiles.map_grid)
-        return cls(TileSample.of(shares), fullest(shares), glass_of(overview), tiles.spec.mpp, black)
+        counted = np.zeros(len(shares))
+        counted[fullest(shares)] = shares[fullest(shares)]
+        return cls(TileSample.of(shares), counted, glass_of(overview), tiles.spec.mpp, black)
 
     def take(self, batch: TileBatch, seen: Seen) -> None:
         """Take a batch as it was read and what the engine saw in it."""
         self.sample.take(batch.indices, batch.rgb)
-        self._features |= zip(batch.indices.tolist(), seen.features, strict=True)
+        self._gathered.take(seen.texture, self.counted[batch.indices])
 
     def read_missing(self, slide: Slide, tiles: TileGrid) -> None:
         """Read those of a slide's tiles that are to be judged and did not pass by: a screen shows others, or none."""
@@ -57,12 +59,6 @@ class Judge:
             if fast is not None:
                 fast.close()
 
-    @property
-    def features(self) -> NDArray[np.float32]:
-        """Features (N, F) of the tiles that are mostly tissue."""
-        found = [self._features[i] for i in self.full.tolist() if i in self._features]
-        return np.stack(found) if found else np.empty((0, 1), np.float32)
-
     def conclude(self, model: Model, tissue_mm2: float) -> tuple[Checks, tuple[Reason, ...]]:
         """Return what was measured and every reason why a pathologist must look first."""
         reference, cloud = model.card.reference, model.cloud
@@ -71,6 +67,6 @@ class Judge:
         checks, reasons = replace(checks, black_share=self.black), reasons + black_reasons(self.black)
         if reference is None or cloud is None:
             return checks, reasons
-        share = strange_share(cloud, reference, self.features)
-        checks = replace(checks, foreign_share=share, foreign_limit=reference.slide_limit)
-        return checks, reasons + foreign_reasons(share, reference)
+        distance = distance_of(cloud, self._gathered)
+        checks = replace(checks, foreign_distance=distance, foreign_limit=reference.limit)
+        return checks, reasons + foreign_reasons(distance, reference)

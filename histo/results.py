@@ -18,7 +18,7 @@ from histo.errors import UsageError
 from histo.geometry import MapGrid, Pyramid
 from histo.outlines import Outline
 
-SCHEMA = 2  # 2: evidence of the strongest cells (docs/adr/0008)
+SCHEMA = 3  # 2: evidence of the strongest cells (docs/adr/0008); 3: `foreign_distance`
 RESEARCH_USE = "Research use only. Not a medical device. A pathologist decides."
 
 Status = Literal["done", "review", "refused", "failed"]
@@ -137,8 +137,8 @@ class Checks:
 
     Shares of the sampled tissue: `unexplained_share` of what is stained has a colour that no haematoxylin and eosin
     gives, `colourless_share` has none, `out_of_focus_share` is blurred. `nucleus_um` is the middle width of `nuclei`
-    found, `black_share` of all tissue is dark without colour. `foreign_share` of the tiles look like nothing that the
-    model's reference slides hold; a slide is foreign from `foreign_limit` on.
+    found, `black_share` of all tissue is dark without colour. `foreign_distance` is how far what the tissue is made of
+    lies from the middle of the model's reference slides (about 1 for these); beyond `foreign_limit` it is foreign.
     """
 
     unexplained_share: float | None = None
@@ -146,7 +146,7 @@ class Checks:
     out_of_focus_share: float | None = None
     nucleus_um: float | None = None
     nuclei: int = 0
-    foreign_share: float | None = None
+    foreign_distance: float | None = None
     foreign_limit: float | None = None
     black_share: float | None = None
 

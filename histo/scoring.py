@@ -84,7 +84,7 @@ def score_tiles(
 
 def _check(seen: Seen, slide: Slide) -> None:
     """Raise `SlideFailed` where a network answers with what is no number: no threshold would ever see it."""
-    if not (np.isfinite(seen.probability).all() and np.isfinite(seen.features).all()):
+    if not all(np.isfinite(part).all() for part in seen):
         raise SlideFailed(
             "not_finite",
             f"{slide.path}: the network's scores are no numbers; run it with --device cpu, and if that gives the same "

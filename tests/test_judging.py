@@ -55,7 +55,7 @@ def test_a_spoilt_slide_is_in_review_with_the_reason_in_its_report(
 def test_a_reference_fitted_on_slides_tells_another_tissue(
     colour_bundle: Path, painted: Path, write_tiff, tmp_path: Path
 ) -> None:
-    """The features of this model are mean colours: tissue of another colour is foreign to it."""
+    """The texture of this model is mean and spread of colours: tissue of another colour is foreign to it."""
     rng = np.random.default_rng(0)
 
     def slide(name: str, colour: tuple[int, int, int]) -> Path:
@@ -81,7 +81,7 @@ def test_a_reference_fitted_on_slides_tells_another_tissue(
     )
     assert "foreign_tissue" not in [r.code for r in like.reasons]
     assert "foreign_tissue" in [r.code for r in other.reasons]
-    assert "review above" in dict(check_rows(other))["Tissue unlike the model's reference slides"]
+    assert "review above" in dict(check_rows(other))["Distance of the tissue from the model's reference slides"]
 
 
 def test_a_sample_is_spread_over_the_tiles_that_are_mostly_tissue() -> None:

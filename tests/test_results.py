@@ -11,6 +11,7 @@ from histo.files import write_text
 from histo.geometry import Pyramid
 from histo.results import (
     RESEARCH_USE,
+    SCHEMA,
     Areas,
     ClassBurden,
     ClassRule,
@@ -125,8 +126,8 @@ def test_an_unknown_status_is_refused(result: SlideResult, tmp_path: Path) -> No
 
 def test_another_schema_is_refused_by_its_number(result: SlideResult, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    path.write_text(to_json(replace(result, schema=3)))
-    with pytest.raises(UsageError, match="schema 3 and this version reads 2"):
+    path.write_text(to_json(replace(result, schema=SCHEMA + 1)))
+    with pytest.raises(UsageError, match=f"schema {SCHEMA + 1} and this version reads {SCHEMA}"):
         load_result(path)
 
 

@@ -138,7 +138,7 @@ def test_focus_and_stain_are_judged_on_the_same_tiles_as_in_full_mode(write_tiff
     path = write_tiff(tmp_path / "half.svs", [image])
     full, coarse = (predict_slide(path, screened, mode=mode).result for mode in ("full", "screen"))
     assert 0.2 < full.checks.unexplained_share < 0.8
-    assert replace(coarse.checks, foreign_share=None) == replace(full.checks, foreign_share=None)
+    assert replace(coarse.checks, foreign_distance=None) == replace(full.checks, foreign_distance=None)
 
 
 def test_a_lesion_is_followed_beyond_what_cannot_be_read(painted, screened):

@@ -103,7 +103,7 @@ def _roc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[list
 
 
 def draw_foreign(here: Sequence[float], familiar: Sequence[float]) -> Picture | None:
-    """Draw how the share of foreign tissue alone tells these slides from familiar ones: a ROC curve."""
+    """Draw how the distance of the tissue alone tells these slides from familiar ones: a ROC curve."""
     if not here or not familiar:
         return None
     figure, axes = _plot(4.6, 4.3)

@@ -55,7 +55,7 @@ def _plots(report: Mapping[str, Any], cohort: Cohort) -> dict[str, Picture | Non
         "sizes": draw_sizes({name: c["sizes"] for name, c in classes.items()}, model),
         "areas": draw_areas({name: c["area"] for name, c in classes.items()}, model),
         "learning_curve": draw_learning_curve(report["learning_curve"]),
-        "foreign": draw_foreign(report["foreign"]["shares"], familiar["foreign_shares"]) if familiar else None,
+        "foreign": draw_foreign(report["foreign"]["distances"], familiar["foreign_distances"]) if familiar else None,
         "decisions": draw_decisions(report["decision_curve"]["any lesion"]),
     }
 

@@ -18,16 +18,18 @@ from histo.evaluation.ranking import auroc
 
 
 def foreign(cohort: Cohort) -> dict[str, Any]:
-    """Return how much of every slide's tissue looks like nothing that the model knows, and how many are over its limit.
+    """Return how far every slide's tissue lies from what the model knows, and how many are over its limit.
 
-    `shares` leaves out slides for which that was not measured, because the model has no reference or the slide no
+    `distances` leaves out slides for which that was not measured, because the model has no reference or the slide no
     verdict.
     """
     checks = [c.result.checks for c in cohort.cases if c.result and c.result.checks]
-    known = [(k.foreign_share, k.foreign_limit) for k in checks if k.foreign_share is not None and k.foreign_limit]
+    known = [
+        (k.foreign_distance, k.foreign_limit) for k in checks if k.foreign_distance is not None and k.foreign_limit
+    ]
     return {
-        "shares": [strange for strange, _ in known],
-        "over_limit": share(sum(strange > limit for strange, limit in known), len(known)),
+        "distances": [distance for distance, _ in known],
+        "over_limit": share(sum(distance > limit for distance, limit in known), len(known)),
         "not_measured": len(cohort.cases) - len(known),
     }
 
@@ -48,7 +50,7 @@ def _beside(report: Mapping[str, Any], other: Mapping[str, Any], where: str) -> 
         raise UsageError(f"{where} is of another model; evaluate this one on slides that are familiar to it")
     if other["reference"]["manifest_sha256"] == report["reference"]["manifest_sha256"]:
         raise UsageError(f"{where} judges by the same manifest; give an evaluation on other slides")
-    if "foreign" not in other:
+    if "distances" not in other.get("foreign", {}):
         raise UsageError(f"{where} was written by an older histo; run histo evaluate on these slides again")
     ours, theirs = _headline(report), _headline(other)
     return {
@@ -60,9 +62,9 @@ def _beside(report: Mapping[str, Any], other: Mapping[str, Any], where: str) -> 
             for name, figure in ours.items()
             if name in theirs
         ],
-        "foreign_auroc": _foreign_auroc(report["foreign"]["shares"], other["foreign"]["shares"]),
+        "foreign_auroc": _foreign_auroc(report["foreign"]["distances"], other["foreign"]["distances"]),
         "foreign_over_limit": other["foreign"]["over_limit"],
-        "foreign_shares": other["foreign"]["shares"],
+        "foreign_distances": other["foreign"]["distances"],
     }
 
 
@@ -98,7 +100,7 @@ def change(here: Figure, there: Figure) -> Figure:
 
 
 def _foreign_auroc(here: list[float], familiar: list[float]) -> Figure:
-    """Return how well the share of foreign tissue alone tells these slides from familiar ones."""
+    """Return how well the distance of the tissue alone tells these slides from familiar ones."""
     if min(len(here), len(familiar)) < SMALLEST_FOR_AUROC:
         return {"value": None, "low": None, "high": None, "n": len(here) + len(familiar)}
     scores = np.array([*here, *familiar])

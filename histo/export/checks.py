@@ -14,7 +14,8 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
     if result.provenance.settings.get("mode") == "screen":
         foreign = "not judged in screen mode, which shows the network too little of the slide"
     elif checks.foreign_limit is not None:
-        foreign = f"{_share(checks.foreign_share)}; review above {_share(checks.foreign_limit)}"
+        distance = NOT_MEASURED if checks.foreign_distance is None else f"{checks.foreign_distance:.3f} (1 is usual)"
+        foreign = f"{distance}; review above {checks.foreign_limit:.3f}"
     nuclei = f"{checks.nucleus_um:.1f} µm ({checks.nuclei} measured)" if checks.nucleus_um else NOT_MEASURED
     return [
         ("Stained tissue in a colour that is not H&E", _share(checks.unexplained_share)),
@@ -22,7 +23,7 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
         ("Tissue that is black", _share(checks.black_share)),
         ("Tissue out of focus", _share(checks.out_of_focus_share)),
         ("Middle width of round nuclei", nuclei),
-        ("Tissue unlike the model's reference slides", foreign),
+        ("Distance of the tissue from the model's reference slides", foreign),
         ("Optical density multiplied before the network saw it", gains_in_words(result.stain_gains)),
     ]
 

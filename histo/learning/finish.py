@@ -135,4 +135,5 @@ def add_reference(
     except UsageError as error:
         say(f"warning: foreign tissue will not be told: {error}")
         return
+    say(f"foreign tissue is told by {reference.fitted_on}")
     put(bundle, model, reference, arrays)

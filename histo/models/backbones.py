@@ -67,17 +67,21 @@ def build_trunk(name: str, stride_px: int, pretrained: bool = False) -> tuple[nn
             f"the pretrained weights of {name} cannot be downloaded ({error}); set `pretrained: false`, or "
             "start the training once on a machine with a network and copy its torchvision cache here"
         ) from error
-    sides: list[int] = []
-    channels: list[int] = []
-    with torch.no_grad():
-        x = torch.zeros(1, 3, PROBE_PX, PROBE_PX)
-        for block in blocks:
-            x = block.eval()(x)
-            sides.append(int(x.shape[-1]))
-            channels.append(int(x.shape[1]))
-    at_stride = [i for i, side in enumerate(sides) if side * stride_px == PROBE_PX]
+    shapes = shapes_of(nn.Sequential(*blocks).eval())
+    at_stride = [i for i, (side, _) in enumerate(shapes) if side * stride_px == PROBE_PX]
     if not at_stride:
-        possible = sorted({PROBE_PX // side for side in sides if PROBE_PX % side == 0})
+        possible = sorted({PROBE_PX // side for side, _ in shapes if PROBE_PX % side == 0})
         raise UsageError(f"backbone {name} has no stride of {stride_px} px; it offers {possible}")
     last = at_stride[-1]
-    return nn.Sequential(*blocks[: last + 1]).train(), channels[last]
+    return nn.Sequential(*blocks[: last + 1]).train(), shapes[last][1]
+
+
+def shapes_of(trunk: nn.Sequential) -> list[tuple[int, int]]:
+    """Return the side and the channels of every block's map of a picture of `PROBE_PX`; the trunk is to evaluate."""
+    assert not trunk.training
+    shapes, x = [], torch.zeros(1, 3, PROBE_PX, PROBE_PX)
+    with torch.no_grad():
+        for block in trunk:
+            x = block(x)
+            shapes.append((int(x.shape[-1]), int(x.shape[1])))
+    return shapes

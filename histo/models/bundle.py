@@ -84,7 +84,7 @@ class Model:
 
     @cached_property
     def cloud(self) -> foreign.Cloud | None:
-        """The reference tiles that foreign tissue is told by, or None where the card has none. Raises `ModelError`."""
+        """The reference slides that foreign tissue is told by, or None where the card has none. Raises `ModelError`."""
         reference = self.card.reference
         return foreign.load_reference(self.folder / foreign.FILE, reference.sha256) if reference else None
 

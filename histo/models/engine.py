@@ -32,14 +32,15 @@ PASS_PX = 2**18
 
 
 class Seen(NamedTuple):
-    """What an engine says of tiles: calibrated probabilities (B, C, h, w) and a feature vector a tile (B, F).
+    """What an engine says of tiles: calibrated probabilities (B, C, h, w), features (B, F) and texture (B, T).
 
-    The features are the mean of the trunk's output over the cells that are kept of the tile, for
-    `histo.models.foreign`.
+    The features are the mean of the trunk's output over the cells that are kept of the tile; the texture is what the
+    tile is made of, see `histo.models.taps`, by which `histo.models.foreign` compares slides.
     """
 
     probability: NDArray[np.float32]
     features: NDArray[np.float32]
+    texture: NDArray[np.float32]
 
 
 class Engine(Protocol):
@@ -56,7 +57,7 @@ class Engine(Protocol):
         ...
 
     def see(self, tiles: Tiles) -> Seen:
-        """Return the same probabilities with a feature vector for every tile."""
+        """Return the same probabilities with features and texture of every tile."""
         ...
 
 

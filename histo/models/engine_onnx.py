@@ -21,9 +21,9 @@ from histo.files import whole
 from histo.models.bundle import Model
 from histo.models.engine import PARITY, Sample, Seen, Tiles, log, passes_of, usable_cores
 
-FORMAT = 3  # of the cached file; another number is another file
+FORMAT = 4  # of the cached file; another number is another file
 OPSET = 17
-_GRAPH, _ANSWERS = "graph.onnx", ("probability.npy", "features.npy")
+_GRAPH, _ANSWERS = "graph.onnx", tuple(f"{name}.npy" for name in Seen._fields)
 
 
 class ParityError(Exception):
@@ -33,8 +33,8 @@ class ParityError(Exception):
 class OnnxEngine:
     """Scores tiles on `cores` lanes of one thread each; see `histo.models.engine.Engine`.
 
-    Raises `ParityError` when a probability differs from torch's by more than 0.001, a feature by more than 0.001 of the
-    largest, or nothing can be exported.
+    Raises `ParityError` when a probability differs from torch's by more than 0.001, a feature or the texture by more
+    than 0.001 of the largest, or nothing can be exported.
     """
 
     name = "onnx"
@@ -62,9 +62,8 @@ class OnnxEngine:
         return self.see(tiles).probability
 
     def see(self, tiles: Tiles) -> Seen:
-        """Return probabilities and features of tiles (B, S, S, 3) uint8."""
-        probability, features = self._session.run(None, {"tiles": tiles})
-        return Seen(probability, features)
+        """Return what is seen in tiles (B, S, S, 3) uint8."""
+        return Seen(*self._session.run(None, {"tiles": tiles}))
 
     def _export(self, model: Model, sample: Sample, picture: Tiles) -> tuple[bytes, Seen]:
         from histo.models.engine_torch import flushed_denormals
@@ -116,16 +115,20 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
 
 
 def _compare(found: Seen, wanted: Seen, what: str) -> None:
-    for name, mine, theirs in zip(("maps", "features"), found, wanted, strict=True):
+    for name, mine, theirs in zip(Seen._fields, found, wanted, strict=True):
         if mine.shape != theirs.shape:
             raise ParityError(f"on {what} it gives {name} of shape {mine.shape}, torch {theirs.shape}")
     worst = float(np.abs(found.probability - wanted.probability).max())
     if not worst <= PARITY:
         raise ParityError(f"on {what} a probability differs from torch's by {worst:.2g}, more than {PARITY:g}")
-    # Features have no scale of their own.
-    worst = float(np.abs(found.features - wanted.features).max() / max(float(np.abs(wanted.features).max()), 1e-6))
-    if not worst <= PARITY:
-        raise ParityError(f"on {what} a feature differs from torch's by {worst:.2g} of the largest")
+    for name, mine, theirs in (
+        ("feature", found.features, wanted.features),
+        ("texture", found.texture, wanted.texture),
+    ):
+        # They have no scale of their own.
+        worst = float(np.abs(mine - theirs).max() / max(float(np.abs(theirs).max()), 1e-6))
+        if not worst <= PARITY:
+            raise ParityError(f"on {what} a {name} differs from torch's by {worst:.2g} of the largest")
 
 
 def _read(path: Path) -> tuple[bytes, Seen] | None:

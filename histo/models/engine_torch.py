@@ -14,6 +14,7 @@ from histo.errors import UsageError
 from histo.models.bundle import Model
 from histo.models.classifier import TileClassifier
 from histo.models.engine import Seen, passes_of, usable_cores
+from histo.models.taps import Tapped, without_ring
 
 GPU_BATCH = 16
 FOLD_TOLERANCE = 1e-4
@@ -49,13 +50,13 @@ def flushed_denormals() -> Iterator[None]:
 
 
 class Scorer(nn.Module):
-    """The network from uint8 tiles (B, S, S, 3) to calibrated probabilities and features, made for inference.
+    """The network from uint8 tiles (B, S, S, 3) to what `Seen` holds, made for inference.
 
     Division by the deviation is folded into the first convolution. The mean is still taken off the three
     channels: the convolutions pad with zero, which must go on meaning the mean colour. Batch normalisation is
     folded into the convolutions before it, and the temperature into the head. With `fold` false the trunk stays as
     it was trained, for half precision, in which folded weights would be too small. `margin` is the width in cells of
-    the ring that is dropped: the features are the mean of the trunk's output inside it.
+    the ring that is dropped: features and texture are those inside it.
     """
 
     mean: torch.Tensor
@@ -64,7 +65,8 @@ class Scorer(nn.Module):
     def __init__(self, network: TileClassifier, temperature: float, margin: int = 0, fold: bool = True) -> None:
         super().__init__()
         plain = deepcopy(network).eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        trunk, scale = _folded(plain) if fold else (plain.trunk, 1 / plain.std)
+        tapped = Tapped(plain.trunk, margin)
+        trunk, scale = _folded(tapped, plain) if fold else (tapped, 1 / plain.std)
         self.trunk: nn.Module = trunk
         self.head = deepcopy(plain.head)
         with torch.no_grad():
@@ -75,21 +77,19 @@ class Scorer(nn.Module):
         self.register_buffer("mean", plain.mean.clone())
         self.register_buffer("scale", scale)
 
-    def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return probabilities (B, C, h, w) and features (B, F) of uint8 tiles (B, S, S, 3)."""
+    def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return probabilities (B, C, h, w), features (B, F) and texture (B, T) of uint8 tiles (B, S, S, 3)."""
         x = tiles.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean
         if self.scale is not None:
             x = x * self.scale
-        cells: torch.Tensor = self.trunk(x)
+        cells, texture = self.trunk(x)
         scores: torch.Tensor = self.head(cells)
-        return scores.float().softmax(dim=1), pooled(cells, self.margin)
+        return scores.float().softmax(dim=1), pooled(cells, self.margin), texture
 
 
 def pooled(cells: torch.Tensor, margin: int) -> torch.Tensor:
     """Return the mean (B, F) of a trunk's output (B, F, h, w) without a ring of `margin` cells."""
-    end = -margin or None  # counted from the end, so that an export serves tiles of any size
-    kept = cells[:, :, margin:end, margin:end]
-    return kept.float().mean(dim=(2, 3))
+    return without_ring(cells, margin).float().mean(dim=(2, 3))
 
 
 class TorchEngine:
@@ -116,7 +116,7 @@ class TorchEngine:
         return self.see(tiles).probability
 
     def see(self, tiles: NDArray[np.uint8]) -> Seen:
-        """Return probabilities and features of tiles (B, S, S, 3) uint8; a batch too large for the GPU is halved."""
+        """Return what is seen in tiles (B, S, S, 3) uint8; a batch too large for the GPU is halved."""
         try:
             with flushed_denormals():
                 return self._see(tiles)
@@ -137,8 +137,8 @@ class TorchEngine:
             torch.inference_mode(),
             torch.autocast("cuda", torch.float16, enabled=self.on.type == "cuda"),
         ):
-            probability, features = self._scorer(batch)
-        return Seen(*(np.asarray(found.cpu().numpy(), np.float32) for found in (probability, features)))
+            seen = self._scorer(batch)
+        return Seen(*(np.asarray(found.cpu().numpy(), np.float32) for found in seen))
 
 
 @contextmanager
@@ -155,23 +155,26 @@ def _one_thread(lanes: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _folded(network: TileClassifier) -> tuple[nn.Module, torch.Tensor | None]:
+def _folded(trunk: Tapped, network: TileClassifier) -> tuple[nn.Module, torch.Tensor | None]:
     """Return the trunk for input less its mean, and what that input must still be multiplied by, if anything."""
-    probe = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 255 - network.mean
+    side = 128 + 2 * trunk.ring_px
+    probe = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 255 - network.mean
     with torch.no_grad():
-        wanted = network.trunk(probe / network.std)
-        fused = _fused(network.trunk)
+        wanted = trunk(probe / network.std)
+        fused = _fused(trunk)
         first = next((m for m in fused.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3), None)
         if first is not None:
             kept = first.weight.clone()
             first.weight /= network.std
             # Only a convolution that sees the picture itself can take the scale; the numbers say whether it does.
-            if torch.allclose(
-                fused(probe), wanted, rtol=FOLD_TOLERANCE, atol=FOLD_TOLERANCE * float(wanted.abs().max())
-            ):
+            if all(map(_alike, fused(probe), wanted)):
                 return fused, None
             first.weight.copy_(kept)
     return fused, 1 / network.std
+
+
+def _alike(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    return torch.allclose(found, wanted, rtol=FOLD_TOLERANCE, atol=FOLD_TOLERANCE * float(wanted.abs().max()))
 
 
 def _fused(trunk: nn.Module) -> nn.Module:

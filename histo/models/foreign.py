@@ -1,20 +1,21 @@
-"""Whether a slide shows what a model never learnt: the distance of its tiles' features from those of reference slides.
+"""Whether a slide shows what a model never learnt: how far what it is made of lies from that of reference slides.
 
-Mahalanobis distance in the features of the network (Lee et al., NeurIPS 2018), with the covariance shrunk (Ledoit and
-Wolf 2004), its strongest directions kept and the rest taken as equal. A tile is strange when it lies farther out
-than 99 % of the tiles of slides that were held out, and a slide is foreign when more of its tiles are strange than on
-95 % of the held-out slides, with an allowance for other laboratories.
+A slide is the mean of its tiles' texture (`histo.models.taps`), by tissue. Its Mahalanobis distance (Lee et al.,
+NeurIPS 2018) is taken with the covariance shrunk (Ledoit and Wolf 2004), its strongest directions kept and the rest
+taken as equal. A slide is foreign when it lies farther out than 95 % of the reference slides that the network did not
+learn from, each held out with its patient. A crowd of lymphocytes is nothing strange on a tile; a slide of them is.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.numpy import load, save
 
 from histo.errors import ModelError, UsageError
@@ -26,61 +27,70 @@ FILE = "reference.safetensors"
 DIRECTIONS = 48
 FOLDS = 5
 LEAST_PATIENTS = 3
-TILE_QUANTILE = 0.99
-FALSE_ALARMS = 0.05
-OTHER_LABORATORY = 0.25  # share of strange tiles that a slide may show beyond the held-out ones
+ENOUGH_SLIDES = 50  # with fewer the limit is so wide that hardly anything is foreign (docs/adr/0011)
 LEAST_TILES = 3
+VERSION: Final[Literal[2]] = 2  # of what a slide is and how it is compared; references of another version say nothing
+FALSE_ALARMS = 0.05
 
 Arrays = dict[str, NDArray[np.float32]]
 
 
 class Reference(Strict):
-    """What a card says of its reference slides: how many, the limits, what was held out, and the range of stains."""
+    """What a card says of its reference slides: how many, the limit, what was held out, and the range of stains."""
 
+    version: Literal[2]
     sha256: str = ""
     slides: int = Field(ge=1)
-    tiles: int = Field(ge=1)
-    tile_limit: float = Field(gt=0)
-    slide_limit: float = Field(ge=0, le=1)
+    limit: float = Field(ge=0)
     held_out_slides: int = Field(ge=1)
-    held_out_flagged: int = Field(ge=0)
-    held_out_shares: tuple[float, ...]
+    held_out_distances: tuple[float, ...]
     stain: dict[str, tuple[float, float]]
     fitted_on: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_this_version(cls, given: Any) -> Any:
+        version = given.get("version", 1) if isinstance(given, dict) else VERSION
+        if version != VERSION:
+            raise ValueError(
+                f"is of version {version} and this histo compares by version {VERSION}; train the model again, or use "
+                "the histo that made it"
+            )
+        return given
+
 
 @dataclass(frozen=True, eq=False)
-class SlideFeatures:
-    """Features (N, F) of a slide's tiles, whose patient it is, its stain, and whether the network learnt from it."""
+class SlideTexture:
+    """Texture (T,) of a slide, whose patient it is, its stain, and whether the network learnt from it."""
 
     patient: str
-    features: NDArray[np.float32]
+    texture: NDArray[np.float64]
     stain: Mapping[str, float]
     learnt: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """The reference tiles: their mean (F,), directions (K, F), variance along these (K,) and along any other (1,)."""
+    """The reference slides: their mean (T,), directions (K, T), variance along these (K,) and along any other (1,)."""
 
     mean: NDArray[np.float32]
     directions: NDArray[np.float32]
     variance: NDArray[np.float32]
     rest: NDArray[np.float32]
 
-    def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return how far tiles (N, F) lie out, as the root of the mean square over directions: about 1 inside."""
-        away = np.asarray(features, np.float64) - self.mean
+    def distance(self, textures: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return how far slides (N, T) lie out, as the root of the mean square over directions: about 1 inside."""
+        away = np.asarray(textures, np.float64) - self.mean
         along = away @ self.directions.T.astype(np.float64)
         square = (along**2 / self.variance).sum(axis=1)
         square += np.maximum((away**2).sum(axis=1) - (along**2).sum(axis=1), 0) / self.rest[0]
         return np.asarray(np.sqrt(square / len(self.mean)))
 
 
-def cloud_of(features: NDArray[np.floating]) -> Cloud:
-    """Return the cloud of reference tiles (N, F), its covariance shrunk towards a sphere."""
-    mean = features.mean(axis=0, dtype=np.float64)
-    away = features - mean
+def cloud_of(textures: NDArray[np.floating]) -> Cloud:
+    """Return the cloud of reference slides (N, T), its covariance shrunk towards a sphere."""
+    mean = textures.mean(axis=0, dtype=np.float64)
+    away = textures - mean
     count, size = away.shape
     covariance = away.T @ away / count
     sphere = float(np.trace(covariance)) / size + 1e-12
@@ -100,68 +110,81 @@ def cloud_of(features: NDArray[np.floating]) -> Cloud:
     )
 
 
-def fit(slides: Sequence[SlideFeatures]) -> tuple[Reference, Arrays]:
-    """Return the card's reference and the arrays of its file from the tiles of slides.
+@dataclass(eq=False)
+class Gathered:
+    """The texture of a slide, gathered tile by tile: bare glass is part of a small slide's tiles, so tissue weighs."""
 
-    Every slide's tiles are measured against a cloud without its patient. The limits come from slides that the network
+    _sum: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    _tissue: float = 0.0
+    _tiles: int = 0
+
+    def take(self, textures: NDArray[np.floating], tissue: NDArray[np.floating]) -> None:
+        """Take the texture (N, T) of tiles with their share of tissue (N,); 0 leaves a tile out."""
+        self._sum = self._sum + tissue.astype(np.float64) @ textures
+        self._tissue += float(tissue.sum(dtype=np.float64))
+        self._tiles += int(np.count_nonzero(tissue))
+
+    @property
+    def texture(self) -> NDArray[np.float64] | None:
+        """The slide's texture (T,); None for fewer than three tiles."""
+        return self._sum / self._tissue if self._tiles >= LEAST_TILES else None
+
+
+def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
+    """Return the card's reference and the arrays of its file from the texture of slides.
+
+    Every slide is measured against a cloud without its patient. The limit comes from slides that the network
     did not learn from, if these are of three patients or more: it knows the others too well.
     Raises `UsageError` for fewer than three patients, which say nothing about a fourth.
     """
-    slides = [s for s in slides if len(s.features) >= 1]
     patients = sorted({s.patient for s in slides})
     if len(patients) < LEAST_PATIENTS:
         raise UsageError(
             f"{len(patients)} patients say nothing about others; a reference needs {LEAST_PATIENTS} or more"
         )
-    fold = {patient: number % min(FOLDS, len(patients)) for number, patient in enumerate(patients)}
-    held: list[NDArray[np.float64]] = [np.empty(0)] * len(slides)
-    for number in range(min(FOLDS, len(patients))):
-        cloud = cloud_of(np.concatenate([s.features for s in slides if fold[s.patient] != number]))
-        for i, slide in enumerate(slides):
-            if fold[slide.patient] == number:
-                held[i] = cloud.distance(slide.features)
-    fresh = [d for d, s in zip(held, slides, strict=True) if not s.learnt]
+    textures = np.stack([s.texture for s in slides])
+    fold_of = {patient: k % min(FOLDS, len(patients)) for k, patient in enumerate(patients)}
+    folds = np.array([fold_of[s.patient] for s in slides])
+    held = np.empty(len(slides))
+    for fold in np.unique(folds):
+        held[folds == fold] = cloud_of(textures[folds != fold]).distance(textures[folds == fold])
+    fresh = np.array([not s.learnt for s in slides])
     is_fresh = len({s.patient for s in slides if not s.learnt}) >= LEAST_PATIENTS
-    held = fresh if is_fresh else held
-    tile_limit = float(np.quantile(np.concatenate(held), TILE_QUANTILE))
-    shares = sorted(float((d > tile_limit).mean()) for d in held)
-    # Split conformal: of n held-out slides the k-th smallest bounds a new one with at least this confidence.
-    rank = min(len(shares), math.ceil((len(shares) + 1) * (1 - FALSE_ALARMS)))
-    slide_limit = min(shares[rank - 1] + OTHER_LABORATORY, 0.95)
-    features = np.concatenate([s.features for s in slides])
-    cloud = cloud_of(features)
+    distances = np.sort(held[fresh] if is_fresh else held)
+    # The conformal rank; below 19 slides it is the farthest of them, which promises less.
+    rank = min(len(distances), math.ceil((len(distances) + 1) * (1 - FALSE_ALARMS)))
     stains = {k: [s.stain[k] for s in slides if k in s.stain] for k in ("red", "blue", "density")}
+    of_learnt = "" if is_fresh else ", though the network learnt from some"
+    too_few = "" if len(slides) >= ENOUGH_SLIDES else f" Fewer than {ENOUGH_SLIDES}: hardly any slide will be foreign."
     reference = Reference(
+        version=VERSION,
         slides=len(slides),
-        tiles=len(features),
-        tile_limit=tile_limit,
-        slide_limit=slide_limit,
-        held_out_slides=len(shares),
-        held_out_flagged=sum(share > slide_limit for share in shares),
-        held_out_shares=tuple(round(share, 4) for share in shares),
+        limit=round(float(distances[rank - 1]), 4),
+        held_out_slides=len(distances),
+        held_out_distances=tuple(distances.round(4).tolist()),
         stain={k: (round(min(v), 4), round(max(v), 4)) for k, v in stains.items() if v},
         fitted_on=(
-            f"{len(features)} tiles of {len(slides)} slides of {len(patients)} patients; limits from {len(shares)} "
-            f"slides, each held out with its patient{'' if is_fresh else ', though the network learnt from some'}."
+            f"{len(slides)} slides of {len(patients)} patients; limit from {len(distances)} slides, each held out with "
+            f"its patient{of_learnt}.{too_few}"
         ),
     )
-    return reference, vars(cloud).copy()
+    return reference, vars(cloud_of(textures)).copy()
 
 
-def strange_share(cloud: Cloud, reference: Reference, features: NDArray[np.floating]) -> float | None:
-    """Return the share of tiles (N, F) that are strange; None for fewer than three tiles."""
-    if len(features) < LEAST_TILES:
-        return None
-    return float((cloud.distance(features) > reference.tile_limit).mean())
+def distance_of(cloud: Cloud, gathered: Gathered) -> float | None:
+    """Return how far a slide lies out, None where too few tiles tell."""
+    texture = gathered.texture
+    # Rounded: engines differ in the last digits, and what is written is what is compared.
+    return None if texture is None else round(float(cloud.distance(texture[None])[0]), 4)
 
 
-def foreign_reasons(share: float | None, reference: Reference | None) -> tuple[Reason, ...]:
+def foreign_reasons(distance: float | None, reference: Reference) -> tuple[Reason, ...]:
     """Return why foreign tissue forbids a verdict without review."""
-    if share is None or reference is None or share <= reference.slide_limit:
+    if distance is None or distance <= reference.limit:
         return ()
     text = (
-        f"{share:.0%} of the tissue looks like nothing on the {reference.slides} slides that the model knows; "
-        f"{reference.slide_limit:.0%} is the most that a slide like them shows."
+        f"The tissue as a whole is unlike that of the {reference.slides} slides that the model knows: it lies "
+        f"{distance:.3f} from their middle, where 1 is usual, and slides like them seldom beyond {reference.limit:.3f}."
     )
     return (Reason("foreign_tissue", text),)
 
@@ -190,4 +213,4 @@ def load_reference(path: Path, sha256: str) -> Cloud:
     try:
         return Cloud(**load(content))
     except Exception as error:  # a reader of files raises what it likes
-        raise ModelError(f"{path} is no reference of tiles ({str(error)[:200]}); ask for the model again") from error
+        raise ModelError(f"{path} is no reference ({str(error)[:200]}); ask for the model again") from error

@@ -1,4 +1,4 @@
-"""From a bundle's network to an ONNX graph: tiles (B, S, S, 3) uint8 in, probabilities (B, C, h, w), features out."""
+"""From a bundle's network to an ONNX graph: tiles (B, S, S, 3) uint8 in, what `Seen` holds out."""
 
 import tempfile
 import warnings
@@ -12,8 +12,9 @@ from histo.models.bundle import Model
 from histo.models.engine import Seen
 from histo.models.engine_onnx import OPSET, ParityError
 from histo.models.engine_torch import Scorer, pooled
+from histo.models.taps import Tapped
 
-INPUT, OUTPUTS = "tiles", ("probability", "features")
+INPUT, OUTPUTS = "tiles", Seen._fields
 
 
 def export(model: Model) -> bytes:
@@ -36,7 +37,7 @@ def export(model: Model) -> bytes:
                 input_names=[INPUT],
                 output_names=list(OUTPUTS),
                 opset_version=OPSET,
-                dynamic_axes={INPUT: _axes(1, 2), OUTPUTS[0]: _axes(2, 3), OUTPUTS[1]: _axes()},
+                dynamic_axes={INPUT: _axes(1, 2), **dict.fromkeys(OUTPUTS, _axes()), "probability": _axes(2, 3)},
             )
             return (Path(folder) / "graph.onnx").read_bytes()
     except Exception as error:  # the exporter raises whatever the network's code raises
@@ -51,12 +52,11 @@ def _axes(*sides: int) -> dict[int, str]:
 def reference(model: Model, tiles: NDArray[np.uint8]) -> Seen:
     """Return what the network as it was trained, nothing folded, says of tiles: the yardstick of every engine."""
     network, margin = model.network, model.card.tile.spec().margin_cells
-    probability, features = [], []
+    trunk, seen = Tapped(network.trunk, margin), []
     with torch.inference_mode():
         for tile in tiles:
             x = (torch.from_numpy(tile[None]).permute(0, 3, 1, 2).to(network.mean.dtype) - network.mean) / network.std
-            cells = network.trunk(x)
+            cells, texture = trunk(x)
             scores = network.head(cells).float() / model.card.calibration.temperature
-            probability.append(scores.softmax(dim=1))
-            features.append(pooled(cells, margin))
-    return Seen(*(np.asarray(torch.cat(found).numpy(), np.float32) for found in (probability, features)))
+            seen.append((scores.softmax(dim=1), pooled(cells, margin), texture))
+    return Seen(*(np.asarray(torch.cat(found).numpy(), np.float32) for found in zip(*seen, strict=True)))

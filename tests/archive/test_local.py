@@ -23,7 +23,7 @@ from histo.archive.listing import list_slides
 from histo.archive.local import run_slides
 from histo.errors import ArchiveError, UsageError
 from histo.models.bundle import load_bundle, save_bundle
-from histo.results import load_result
+from histo.results import SCHEMA, load_result
 
 
 @pytest.fixture
@@ -367,7 +367,9 @@ def test_an_older_result_among_the_rows_does_not_stop_the_run(slides, tmp_path, 
     out = tmp_path / "out"
     run([slides], out, colour_model)
     path = out / "slides" / "a" / "result.json"
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    text = path.read_text()
+    assert f'"schema": {SCHEMA}' in text
+    path.write_text(text.replace(f'"schema": {SCHEMA}', '"schema": 1'))
     ledger = Ledger(out / "ledger.sqlite")
     old = next(e for e in ledger.entries() if e.slide_id == "a")
     ledger.record(replace(old, result_sha256=hashlib.sha256(path.read_bytes()).hexdigest()))

@@ -22,7 +22,7 @@ def report():
             "ranking": {"classes": {"bone": {"auroc": figure(0.9, 0.03)}}},
             "localisation": {"classes": {"bone": {"dice": {"value": None, "patient_low": None, "patient_high": None}}}},
             "abstention": {"decided": figure(0.5, 0.1), "accuracy_on_decided": figure(0.9, 0.05)},
-            "foreign": {"shares": shares, "over_limit": figure(0.0, 0.1) | {"hits": 0, "n": len(shares)}},
+            "foreign": {"distances": shares, "over_limit": figure(0.0, 0.1) | {"hits": 0, "n": len(shares)}},
         }
 
     return make
@@ -63,9 +63,12 @@ def test_what_cannot_stand_beside_it_is_refused(report, tmp_path, other, said):
         robustness(report(0.7, "away", [0.1]), tmp_path, None)
 
 
-def test_a_report_from_before_is_refused_with_the_way_out(report, tmp_path):
+@pytest.mark.parametrize("foreign", [None, {"shares": [0.1]}])
+def test_a_report_from_before_is_refused_with_the_way_out(foreign, report, tmp_path):
     old = report(0.9, "home", [])
     del old["foreign"]
+    if foreign:
+        old["foreign"] = foreign
     (tmp_path / "report.json").write_text(json.dumps(old))
     with pytest.raises(UsageError, match="older histo"):
         robustness(report(0.7, "away", [0.1]), tmp_path / "report.json", None)

@@ -42,4 +42,4 @@ def test_what_the_stain_was_multiplied_by_is_said(result, gains, words):
 def test_a_screened_slide_is_not_judged_by_what_few_tiles_look_like(result):
     provenance = replace(result.provenance, settings={"mode": "screen"})
     rows = dict(check_rows(replace(result, provenance=provenance, checks=Checks(foreign_limit=0.4))))
-    assert "not judged in screen mode" in rows["Tissue unlike the model's reference slides"]
+    assert "not judged in screen mode" in rows["Distance of the tissue from the model's reference slides"]

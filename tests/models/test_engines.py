@@ -77,21 +77,23 @@ def test_an_export_serves_windows_smaller_than_the_tiles_it_was_made_with(
     wanted = reference(small, windows)
     assert wanted.probability.shape == (4, 3, 4, 4)
     np.testing.assert_allclose(engine.score(windows), wanted.probability, atol=1e-4)
-    np.testing.assert_allclose(engine.see(tiles).features, reference(small, tiles).features, rtol=1e-3, atol=1e-3)
+    for mine, other in zip(engine.see(tiles)[1:], reference(small, tiles)[1:], strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-3)
 
 
 def test_folding_changes_nothing_and_padding_still_means_the_mean_colour(
     small: Model, tiles: NDArray[np.uint8]
 ) -> None:
     """The border cells are where a folded normalisation goes wrong."""
-    wanted, features = reference(small, tiles)
+    wanted, *others = reference(small, tiles)
     scorer = Scorer(small.network, 1.7, margin=1)
     with torch.inference_mode():
-        found, pooled = (part.numpy() for part in scorer(torch.from_numpy(tiles)))
+        found, *pooled = (part.numpy() for part in scorer(torch.from_numpy(tiles)))
     assert scorer.scale is None, "the deviation should be in the first convolution"
     assert np.ptp(wanted) > 0.3, "a flat answer proves nothing"
     np.testing.assert_allclose(found, wanted, atol=1e-4)
-    np.testing.assert_allclose(pooled, features, atol=1e-4 * np.abs(features).max())
+    for mine, other in zip(pooled, others, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-4 * np.abs(other).max())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in scorer.trunk.modules())
 
 
@@ -117,7 +119,8 @@ def test_engines_agree_on_every_tile_of_a_batch(small: Model, tiles: NDArray[np.
     for one in (onnx, on_cpu):
         np.testing.assert_allclose(one.score(tiles), wanted.probability, atol=1e-3)
         np.testing.assert_allclose(one.score(tiles[2:3]), wanted.probability[2:3], atol=1e-3)
-        np.testing.assert_allclose(one.see(tiles).features, wanted.features, atol=1e-3 * np.abs(wanted.features).max())
+        for mine, other in zip(one.see(tiles)[1:], wanted[1:], strict=True):
+            np.testing.assert_allclose(mine, other, atol=1e-3 * np.abs(other).max())
     assert torch.get_num_threads() >= 1
 
 
@@ -134,7 +137,7 @@ def test_the_export_is_kept_and_used_without_the_network(
 
 
 @needs_onnx
-@pytest.mark.parametrize("damage", ["cut", "other answer", "other features", "garbage"])
+@pytest.mark.parametrize("damage", ["cut", "other answer", "other features", "other texture", "garbage"])
 def test_a_kept_export_that_is_damaged_or_disagrees_is_made_again(damage: str, small: Model, tmp_path: Path) -> None:
     OnnxEngine(small, 1, no_sample, cache=tmp_path)
     (path,) = tmp_path.iterdir()
@@ -142,7 +145,8 @@ def test_a_kept_export_that_is_damaged_or_disagrees_is_made_again(damage: str, s
     if damage.startswith("other"):
         kept = engine_onnx._read(path)
         assert kept is not None
-        wrong = {"other answer": (0.01, 0), "other features": (0, np.abs(kept[1].features).max())}[damage]
+        by = {"other answer": 0.01, "other features": np.abs(kept[1].features).max()}.get(damage, 1e3)
+        wrong = [by * (n == ("other answer", "other features", "other texture").index(damage)) for n in range(3)]
         engine_onnx._keep(path, kept[0], Seen(*(part + by for part, by in zip(kept[1], wrong, strict=True))))
     else:
         path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"PK" + bytes(500))
@@ -161,7 +165,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(small: Model, tiles: NDA
 
 
 @needs_onnx
-@pytest.mark.parametrize("what", ["probability", "feature"])
+@pytest.mark.parametrize("what", ["probability", "feature", "texture"])
 def test_an_engine_that_disagrees_on_tiles_of_the_slide_is_not_used(
     what: str,
     small: Model,
@@ -176,8 +180,8 @@ def test_an_engine_that_disagrees_on_tiles_of_the_slide_is_not_used(
         seen = reference(model, some)
         if np.array_equal(some, made_up_tile(96)):
             return seen
-        by = {"probability": (0.002, 0), "feature": (0, 0.002 * np.abs(seen.features).max())}[what]
-        return Seen(*(part + more for part, more in zip(seen, by, strict=True)))
+        at = ("probability", "feature", "texture").index(what)
+        return Seen(*(part + 0.002 * (np.abs(part).max() if n else 1) * (n == at) for n, part in enumerate(seen)))
 
     monkeypatch.setattr("histo.models.onnx_export.reference", wrong)
     with pytest.raises(ParityError, match=rf"a {what} differs from torch's"):
@@ -252,7 +256,8 @@ class SlowEngine:
             self.running -= 1
         if number == self.breaks_at:
             raise RuntimeError("planted")
-        return Seen(np.full((len(tiles), 1, 1, 1), number, np.float32), np.full((len(tiles), 2), number, np.float32))
+        flat = np.full((len(tiles), 2), number, np.float32)
+        return Seen(np.full((len(tiles), 1, 1, 1), number, np.float32), flat, flat)
 
 
 def numbered(sizes: list[int], pulled: list[int]) -> Iterator[Numbered]:
@@ -324,5 +329,5 @@ def test_a_user_without_a_home_has_no_cache_and_no_failure(monkeypatch: pytest.M
     monkeypatch.setattr(Path, "home", homeless)
     folder = engine_onnx.cache_folder()
     assert engine_onnx._read(folder / "a.zip") is None
-    engine_onnx._keep(folder / "a.zip", b"graph", Seen(np.zeros(1, np.float32), np.zeros(1, np.float32)))
+    engine_onnx._keep(folder / "a.zip", b"graph", Seen(*np.zeros((3, 1), np.float32)))
     assert not folder.exists()

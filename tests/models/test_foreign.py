@@ -5,51 +5,96 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from histo.errors import ModelError, UsageError
 from histo.models import foreign
 from histo.models.bundle import Model, _contract, load_bundle, save_bundle
-from histo.models.foreign import Cloud, SlideFeatures, cloud_of, fit, foreign_reasons, strange_share
+from histo.models.foreign import Cloud, Gathered, SlideTexture, cloud_of, distance_of, fit, foreign_reasons
 
 SIZE = 24
 
 
-def some_slides(count: int, seed: int = 0, learnt: int = 0, tiles: int = 30) -> list[SlideFeatures]:
-    """Slides whose tiles vary along a few directions, each around a middle of its own."""
+def some_slides(count: int, seed: int = 0, learnt: int = 0) -> list[SlideTexture]:
+    """Slides that vary along a few directions, and a little along all."""
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).normal(size=(6, SIZE))
     found = []
     for number in range(count):
-        middle = rng.normal(0, 0.5, SIZE)
-        features = rng.normal(size=(tiles, 6)) @ mixing + rng.normal(0, 0.3, (tiles, SIZE)) + middle
+        texture = rng.normal(size=6) @ mixing + rng.normal(0, 0.1, SIZE)
         stain = {"red": 0.2 + 0.01 * number, "blue": 0.3, "density": 1.5}
-        found.append(SlideFeatures(f"p{number}", features.astype(np.float32), stain, number < learnt))
+        found.append(SlideTexture(f"p{number}", texture, stain, number < learnt))
+    return found
+
+
+def distances(cloud: Cloud, slides: list[SlideTexture]) -> list[float]:
+    return cloud.distance(np.stack([s.texture for s in slides])).tolist()
+
+
+def gathered(tiles: NDArray[np.float64], tissue: NDArray[np.float64]) -> Gathered:
+    """Tiles that come in two batches."""
+    found = Gathered()
+    found.take(tiles[:2], tissue[:2])
+    found.take(tiles[2:], tissue[2:])
     return found
 
 
 def test_slides_like_the_reference_pass_and_others_do_not() -> None:
-    reference, arrays = fit(some_slides(24))
+    reference, arrays = fit(some_slides(60))
     cloud = Cloud(**arrays)
-    like = [strange_share(cloud, reference, s.features) for s in some_slides(40, seed=5)]
-    assert sum(share > reference.slide_limit for share in like) <= 2
+    like = distances(cloud, some_slides(60, seed=5))
+    assert sum(d > reference.limit for d in like) <= 7
     # The same spread, but in directions that no reference slide has.
-    turned = [strange_share(cloud, reference, s.features[:, ::-1]) for s in some_slides(10, seed=6)]
-    assert min(turned) > reference.slide_limit
+    other = [SlideTexture(s.patient, s.texture[::-1], s.stain) for s in some_slides(10, seed=6)]
+    turned = distances(cloud, other)
+    assert min(turned) > reference.limit
     (reason,) = foreign_reasons(turned[0], reference)
     assert reason.code == "foreign_tissue"
-    assert "24 slides" in reason.message
-    assert foreign_reasons(like[0], reference) == ()
+    assert "60 slides" in reason.message
+    assert foreign_reasons(min(like), reference) == ()
+    assert foreign_reasons(None, reference) == ()
+
+
+def test_a_slide_full_of_what_is_rare_on_the_others_is_foreign() -> None:
+    """Every tile of it looks like some tile of the reference; as a whole no reference slide does."""
+    rng = np.random.default_rng(3)
+
+    def tiles(rare: float) -> NDArray[np.float64]:
+        texture = rng.normal(0, 0.3, (40, SIZE))
+        texture[: round(40 * rare), 0] += 4
+        return texture
+
+    slides = [SlideTexture(f"p{k}", tiles(rng.uniform(0, 0.1)).mean(axis=0), {}) for k in range(60)]
+    reference, arrays = fit(slides)
+    usual, full = (distance_of(Cloud(**arrays), gathered(tiles(rare), np.ones(40))) for rare in (0.05, 0.9))
+    assert usual is not None
+    assert full is not None
+    assert usual <= reference.limit < full
+
+
+def test_tiles_count_by_their_tissue() -> None:
+    """Regression: the glass around a small specimen hid what it is made of."""
+    tiles = np.array([[1.0, 0], [1, 0], [1, 0], [0, 9]])
+    np.testing.assert_allclose(gathered(tiles, np.array([1, 0.5, 0.5, 0])).texture, [1, 0])
+    np.testing.assert_allclose(gathered(tiles, np.array([1, 0.5, 0.5, 1])).texture, [2 / 3, 3])
+
+
+def test_fewer_than_three_tiles_with_tissue_are_not_compared() -> None:
+    _, arrays = fit(some_slides(5))
+    assert distance_of(Cloud(**arrays), Gathered()) is None
+    assert distance_of(Cloud(**arrays), gathered(np.zeros((3, SIZE)), np.array([1, 1, 0]))) is None
+    assert distance_of(Cloud(**arrays), gathered(np.zeros((3, SIZE)), np.array([1, 1, 0.1]))) is not None
 
 
 def test_the_distance_is_that_of_mahalanobis_where_nothing_is_left_out() -> None:
-    features = some_slides(1, tiles=4000)[0].features
-    cloud = cloud_of(features)
-    away = features[:50] - features.mean(axis=0)
-    exact = np.sqrt(np.einsum("ij,jk,ik->i", away, np.linalg.inv(np.cov(features.T)), away) / SIZE)
-    np.testing.assert_allclose(cloud.distance(features[:50]), exact, rtol=0.1)  # the shrinkage
+    textures = np.random.default_rng(0).normal(size=(4000, SIZE)) * np.linspace(0.5, 2, SIZE)
+    cloud = cloud_of(textures)
+    away = textures[:50] - textures.mean(axis=0)
+    exact = np.sqrt(np.einsum("ij,jk,ik->i", away, np.linalg.inv(np.cov(textures.T)), away) / SIZE)
+    np.testing.assert_allclose(cloud.distance(textures[:50]), exact, rtol=0.1)  # the shrinkage
 
 
-def test_more_features_than_tiles_still_give_a_distance() -> None:
+def test_more_numbers_than_slides_still_give_a_distance() -> None:
     rng = np.random.default_rng(1)
     cloud = cloud_of(rng.normal(size=(10, 300)).astype(np.float32))
     assert len(cloud.directions) == foreign.DIRECTIONS
@@ -58,28 +103,33 @@ def test_more_features_than_tiles_still_give_a_distance() -> None:
     assert np.isfinite(flat.distance(np.zeros((1, 8)))).all()
 
 
-def test_limits_come_from_slides_that_taught_nothing_when_there_are_enough() -> None:
+def test_the_limit_comes_from_slides_that_taught_nothing_when_there_are_enough() -> None:
     """Slides that the network learnt from lie nearer together than any new slide will."""
     slides = some_slides(12, learnt=8)
-    slides = [SlideFeatures(s.patient, s.features / 20 if s.learnt else s.features, s.stain, s.learnt) for s in slides]
+    slides = [SlideTexture(s.patient, s.texture / (20 if s.learnt else 1), s.stain, s.learnt) for s in slides]
     reference, _ = fit(slides)
     assert reference.held_out_slides == 4
     assert "learnt" not in reference.fitted_on
-    reference, _ = fit(some_slides(6, learnt=5))
-    assert reference.held_out_slides == 6
-    assert "learnt from some" in reference.fitted_on
-    assert reference.stain == {"red": (0.2, 0.25), "blue": (0.3, 0.3), "density": (1.5, 1.5)}
+    mixed, _ = fit([SlideTexture(s.patient, s.texture, s.stain, s.patient not in ("p0", "p1")) for s in slides])
+    assert mixed.held_out_slides == 12
+    assert "learnt from some" in mixed.fitted_on
+    assert min(mixed.held_out_distances) < min(reference.held_out_distances)
+    assert reference.stain == {"red": (0.2, 0.31), "blue": (0.3, 0.3), "density": (1.5, 1.5)}
+
+
+def test_a_small_reference_says_that_it_finds_little() -> None:
+    assert "hardly any" in fit(some_slides(49))[0].fitted_on
+    assert "hardly any" not in fit(some_slides(50))[0].fitted_on
+
+
+def test_slides_that_are_all_alike_are_a_reference() -> None:
+    alike = [SlideTexture(f"p{k}", np.ones(SIZE), {}) for k in range(4)]
+    assert fit(alike)[0].limit == 0
 
 
 def test_two_patients_are_no_reference() -> None:
     with pytest.raises(UsageError, match="2 patients"):
         fit(some_slides(2))
-
-
-def test_too_few_tiles_cannot_be_judged() -> None:
-    reference, arrays = fit(some_slides(5))
-    assert strange_share(Cloud(**arrays), reference, np.zeros((2, SIZE), np.float32)) is None
-    assert foreign_reasons(None, reference) == ()
 
 
 @pytest.fixture
@@ -101,6 +151,15 @@ def test_a_bundle_carries_its_reference_and_keeps_it_when_saved_again(with_refer
     np.testing.assert_array_equal(again.cloud.mean, model.cloud.mean)
 
 
+def test_a_reference_of_an_earlier_version_is_refused_in_one_sentence(with_reference: Path) -> None:
+    card = with_reference / "card.json"
+    tree = json.loads(card.read_text())
+    del tree["reference"]["version"]
+    card.write_text(json.dumps(tree))
+    with pytest.raises(ModelError, match="version 1 and this histo compares by version 2; train the model again"):
+        load_bundle(with_reference)
+
+
 @pytest.mark.parametrize("damage", ["gone", "another", "edited"])
 def test_a_reference_that_is_not_the_card_s_is_refused(damage: str, with_reference: Path) -> None:
     file, card = with_reference / foreign.FILE, with_reference / "card.json"
@@ -110,7 +169,7 @@ def test_a_reference_that_is_not_the_card_s_is_refused(damage: str, with_referen
         file.write_bytes(file.read_bytes()[:-4] + b"\0\0\1\1")
     else:
         changed = json.loads(card.read_text())
-        changed["reference"]["slide_limit"] = 0.94
+        changed["reference"]["limit"] = 94.0
         card.write_text(json.dumps(changed))
     with pytest.raises(ModelError, match={"gone": "copy it too", "another": "SHA-256", "edited": "edited"}[damage]):
         load_bundle(with_reference)
