@@ -24,9 +24,8 @@ def foreign(cohort: Cohort) -> dict[str, Any]:
     verdict.
     """
     checks = [c.result.checks for c in cohort.cases if c.result and c.result.checks]
-    known = [
-        (k.foreign_distance, k.foreign_limit) for k in checks if k.foreign_distance is not None and k.foreign_limit
-    ]
+    far = [(k.foreign_distance, k.foreign_limit) for k in checks]
+    known = [(distance, limit) for distance, limit in far if distance is not None and limit is not None]
     return {
         "distances": [distance for distance, _ in known],
         "over_limit": share(sum(distance > limit for distance, limit in known), len(known)),

@@ -184,7 +184,8 @@ def foreign_reasons(distance: float | None, reference: Reference) -> tuple[Reaso
         return ()
     text = (
         f"The tissue as a whole is unlike that of the {reference.slides} slides that the model knows: it lies "
-        f"{distance:.3f} from their middle, where 1 is usual, and slides like them seldom beyond {reference.limit:.3f}."
+        f"{distance:.3f} times as far from their middle as is usual, and slides like them seldom more than "
+        f"{reference.limit:.3f} times."
     )
     return (Reason("foreign_tissue", text),)
 
