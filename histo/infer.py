@@ -259,8 +259,8 @@ def _examine(
     )
     stitcher = scored.stitcher
     if screening:
-        with timings.stage("reading for the judge"):
-            judge.read_missing(slide, opened.tiles)
+        with timings.stage("looking for the judge"):
+            judge.read_missing(slide, opened.tiles, scored.engine, opened.stain_norm.apply)
         opened.tiles = screening.windows.some(screening.shown)
     with timings.stage("waiting for the hash"):
         made_by = _made_by(empty.provenance, scored.engine, scored.fast)

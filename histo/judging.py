@@ -1,5 +1,6 @@
 """Whether a slide may be judged at all: gathers its evidence while its tiles pass, and says what speaks against it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,9 +15,12 @@ from histo.data.tile_sample import THREADS, TileSample, fullest
 from histo.data.tiles import TileBatch, TileDataset, stream_batches
 from histo.geometry import TileGrid, tile_means
 from histo.models.bundle import Model
-from histo.models.engine import Seen
+from histo.models.engine import Engine, Seen, Tiles, scored
 from histo.models.foreign import Gathered, distance_of, foreign_reasons
 from histo.results import Checks, Overview, Reason
+from histo.timing import Timings
+
+SHOWN = 8  # tiles whose texture is looked at where a screen passes most of the slide over
 
 
 @dataclass(eq=False)
@@ -48,13 +52,23 @@ class Judge:
         self.sample.take(batch.indices, batch.rgb)
         self._gathered.take(seen.texture, self.counted[batch.indices])
 
-    def read_missing(self, slide: Slide, tiles: TileGrid) -> None:
-        """Read those of a slide's tiles that are to be judged and did not pass by: a screen shows others, or none."""
+    def read_missing(self, slide: Slide, tiles: TileGrid, engine: Engine, prepare: Callable[[Tiles], Tiles]) -> None:
+        """Read those of a slide's tiles that are to be judged and did not pass by: a screen shows others, or none.
+
+        A few of them, from all over the slide, are shown to the engine for their texture, as `prepare` makes them.
+        """
         numbers = np.array(self.sample.missing, np.int64)
+        shown = np.isin(np.arange(len(numbers)), np.linspace(0, len(numbers) - 1, SHOWN).astype(int))
         fast = open_blocks(slide, tiles.some(numbers))
         try:
-            for batch in stream_batches(TileDataset.of(fast or slide, tiles), 1, THREADS, numbers=numbers):
+            data = TileDataset.of(fast or slide, tiles)
+            for batch in stream_batches(data, 1, THREADS, numbers=numbers[~shown]):
                 self.sample.take(batch.indices, batch.rgb)
+            for batch, seen in scored(
+                stream_batches(data, 1, THREADS, numbers=numbers[shown]), engine, Timings(), prepare
+            ):
+                if seen is not None:
+                    self.take(batch, seen)
         finally:
             if fast is not None:
                 fast.close()

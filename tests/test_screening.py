@@ -9,11 +9,13 @@ import pytest
 
 from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
+from histo.data.records import SlideRecord
 from histo.errors import UsageError
 from histo.infer import load_model, predict_slide
 from histo.models.bundle import Model, load_bundle
 from histo.models.stitching import Stitcher
 from histo.opening import open_for
+from histo.reference import fit_reference, put
 from histo.screening import Screening
 
 
@@ -139,6 +141,30 @@ def test_focus_and_stain_are_judged_on_the_same_tiles_as_in_full_mode(write_tiff
     full, coarse = (predict_slide(path, screened, mode=mode).result for mode in ("full", "screen"))
     assert 0.2 < full.checks.unexplained_share < 0.8
     assert replace(coarse.checks, foreign_distance=None) == replace(full.checks, foreign_distance=None)
+
+
+def test_foreign_tissue_is_told_where_the_network_is_shown_nothing(write_tiff, tmp_path, screened):
+    """Regression: in screen mode it was not judged."""
+
+    def plain(name: str, colour: tuple[int, int, int]) -> Path:
+        image = np.full((1536, 2048, 3), (244, 243, 245), np.uint8)
+        image[40:1500, 40:2010] = colour
+        return write_tiff(tmp_path / name, [image])
+
+    records = [
+        SlideRecord(f"s{k}", plain(f"s{k}.svs", (220 + 3 * k, 172 - k, 198 - 2 * k)), f"p{k}", "normal")
+        for k in range(5)
+    ]
+    put(tmp_path / "bundle", screened, *fit_reference(screened, records))
+    model = load_bundle(tmp_path / "bundle")
+    like, other = (
+        predict_slide(plain("new.svs", colour), model, mode="screen").result
+        for colour in ((226, 170, 194), (225, 195, 165))
+    )
+    assert like.areas.scored_mm2 == other.areas.scored_mm2 == 0
+    # Eight tiles say less of such a small reference's middle than all of a slide do.
+    assert like.checks.foreign_distance < 0.2 * other.checks.foreign_distance
+    assert "foreign_tissue" in [r.code for r in other.reasons]
 
 
 def test_a_lesion_is_followed_beyond_what_cannot_be_read(painted, screened):

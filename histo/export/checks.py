@@ -11,9 +11,7 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
     if checks is None:
         return []
     foreign = "cannot be judged: this model's card holds no reference slides"
-    if result.provenance.settings.get("mode") == "screen":
-        foreign = "not judged in screen mode, which shows the network too little of the slide"
-    elif checks.foreign_limit is not None:
+    if checks.foreign_limit is not None:
         distance = NOT_MEASURED if checks.foreign_distance is None else f"{checks.foreign_distance:.3f} times the usual"
         foreign = f"{distance}; review above {checks.foreign_limit:.3f}"
     nuclei = f"{checks.nucleus_um:.1f} µm ({checks.nuclei} measured)" if checks.nucleus_um else NOT_MEASURED

@@ -39,7 +39,16 @@ def test_what_the_stain_was_multiplied_by_is_said(result, gains, words):
     assert rows["Optical density multiplied before the network saw it"] == words
 
 
-def test_a_screened_slide_is_not_judged_by_what_few_tiles_look_like(result):
-    provenance = replace(result.provenance, settings={"mode": "screen"})
-    rows = dict(check_rows(replace(result, provenance=provenance, checks=Checks(foreign_limit=0.4))))
-    assert "not judged in screen mode" in rows["Distance of the tissue from the model's reference slides"]
+@pytest.mark.parametrize(
+    ("checks", "words"),
+    [
+        (Checks(), "cannot be judged: this model's card holds no reference slides"),
+        (Checks(foreign_limit=1.2), "could not be measured; review above 1.200"),
+        (Checks(foreign_limit=1.2, foreign_distance=0.81), "0.810 times the usual; review above 1.200"),
+    ],
+)
+def test_how_far_the_tissue_lies_from_the_reference_is_said(result, checks, words):
+    assert (
+        dict(check_rows(replace(result, checks=checks)))["Distance of the tissue from the model's reference slides"]
+        == words
+    )
