@@ -1,4 +1,4 @@
-"""Commands that make and judge models: train, screen, calibrate, evaluate, stress."""
+"""Commands that make and judge models: train, screen, reference, calibrate, evaluate, stress."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -45,6 +45,19 @@ def screen(
 
     screen_bundle(bundle, manifest, out, steps, lambda line: say(line))
     say(f"The model is in {out}; use it with: histo infer SLIDE --model {out} --mode screen")
+
+
+def reference(
+    bundle: Annotated[Path, typer.Argument(help="A model bundle.")],
+    manifest: Annotated[Path, typer.Argument(help="Slides of the kind that the model is used on, 50 or more.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle with its new reference.")],
+    device: Device = "auto",
+) -> None:
+    """Fit on slides of your own what a model tells foreign tissue by; write a new bundle."""
+    from histo.reference import refit
+
+    refit(bundle, manifest, out, device, say)
+    say(f"The model is in {out}; use it with: histo infer SLIDE --model {out} --out OUT")
 
 
 def calibrate(
@@ -172,4 +185,4 @@ def stress(
         run_stress(bundle, out, wanted, start("stress"), say)
 
 
-COMMANDS = (train, screen, calibrate, evaluate, stress)
+COMMANDS = (train, screen, reference, calibrate, evaluate, stress)

@@ -76,4 +76,6 @@ def _model() -> str:
 
     model = load_model()
     screen = "with" if model.card.screen else "without"
-    return f"{model.card.name}, digest {model.digest[:12]}, {model.card.tile.mpp:g} µm per pixel, {screen} a screen"
+    reference = f"{model.card.reference.slides} reference slides" if model.card.reference else "no reference slides"
+    parts = f"{screen} a screen, {reference}"
+    return f"{model.card.name}, digest {model.digest[:12]}, {model.card.tile.mpp:g} µm per pixel, {parts}"

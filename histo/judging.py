@@ -82,5 +82,7 @@ class Judge:
         if reference is None or cloud is None:
             return checks, reasons
         distance = distance_of(cloud, self._gathered)
-        checks = replace(checks, foreign_distance=distance, foreign_limit=reference.limit)
+        checks = replace(
+            checks, foreign_distance=distance, foreign_limit=reference.limit, reference_slides=reference.slides
+        )
         return checks, reasons + foreign_reasons(distance, reference)

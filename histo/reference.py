@@ -1,4 +1,4 @@
-"""Fitting the reference by which a model tells foreign tissue, from slides that it may be used on."""
+"""The reference by which a model tells foreign tissue, fitted on slides that it may be used on: `histo reference`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.data.glass import glass_of
+from histo.data.identities import LEARNT_FROM, STARTED_FROM, hashed_patient, merged, seen
+from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
+from histo.data.slide_file import sha256_of
 from histo.data.stain_check import measure_stain
 from histo.data.tile_sample import TileSample, fullest, stacked
 from histo.data.tiles import TileDataset
+from histo.errors import UsageError
 from histo.geometry import tile_means
-from histo.models.bundle import Model, bring_parts, save_bundle
+from histo.models.bundle import CARD, Model, bring_parts, load_bundle, save_bundle
 from histo.models.engine import Engines, Seen
 from histo.models.foreign import LEAST_TILES, Arrays, Gathered, Reference, SlideTexture, fit
 from histo.opening import open_for
+
+Say = Callable[[str], None]
 
 TILES_A_SLIDE = 64  # more change the mean of a slide little
 
@@ -35,7 +41,7 @@ def fit_reference(
     slides: Sequence[SlideRecord],
     learnt: Sequence[SlideRecord] = (),
     device: str = "auto",
-    say: Callable[[str], None] | None = None,
+    say: Say = lambda line: None,
 ) -> tuple[Reference, Arrays]:
     """Fit a reference on slides; of these the network has seen `learnt` in training. Put it in a card with `put`.
 
@@ -50,8 +56,7 @@ def fit_reference(
         if sampled is not None:
             gathered.take(sampled.seen.texture, sampled.tissue)
         if sampled is None or gathered.texture is None:
-            if say is not None:
-                say(f"{record.slide} is left out of the reference: fewer than {LEAST_TILES} of its tiles can be read")
+            say(f"{record.slide} is left out of the reference: fewer than {LEAST_TILES} of its tiles can be read")
         else:
             found.append(SlideTexture(record.patient, gathered.texture, sampled.stain, is_learnt))
     return fit(found)
@@ -73,11 +78,11 @@ def sample_of(model: Model, engines: Engines, record: SlideRecord) -> Sampled | 
         if not tiles:
             return None
         engine = engines.pick(lambda: stacked(list(tiles.values())[:1]))
-        seen = [engine.see(opened.stain_norm.apply(tile[None])) for tile in tiles.values()]
+        found = [engine.see(opened.stain_norm.apply(tile[None])) for tile in tiles.values()]
         sample = TileSample.of(shares).chosen & set(tiles) or set(tiles)
         signs = measure_stain(stacked(tiles[i] for i in sorted(sample)), glass_of(opened.overview))
     stain = {name: value for name in ("red", "blue", "density") if (value := getattr(signs, name)) is not None}
-    return Sampled(Seen(*(np.concatenate(parts) for parts in zip(*seen, strict=True))), shares[list(tiles)], stain)
+    return Sampled(Seen(*(np.concatenate(parts) for parts in zip(*found, strict=True))), shares[list(tiles)], stain)
 
 
 def put(folder: Path, model: Model, reference: Reference, arrays: Arrays) -> None:
@@ -85,3 +90,27 @@ def put(folder: Path, model: Model, reference: Reference, arrays: Arrays) -> Non
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
     bring_parts(model, folder)
     save_bundle(folder, card | {"reference": reference.model_dump(mode="json")}, model.network, reference=arrays)
+
+
+def refit(bundle: Path, manifest: Path, out: Path, device: str = "auto", say: Say = lambda line: None) -> None:
+    """Write the model in `bundle` to `out` with a reference fitted on the slides of a manifest.
+
+    Slides that are marked test are left out. Those of patients that the card says the network learnt from are used, and
+    the limit is taken from the others. Raises `UsageError` for a wrong manifest, an `out` that holds a model and fewer
+    than three patients; `ModelError`.
+    """
+    if (out / CARD).exists():
+        raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
+    model = load_bundle(bundle)
+    records = [r for r in read_manifest(manifest, model.card.classes.labels) if r.split != "test"]
+    kept = merged(model.card.training, (LEARNT_FROM, STARTED_FROM))
+    patients = sorted({r.patient for r in records})
+    learnt = set(seen(patients, [hashed_patient(p) for p in patients], kept))
+    sides: tuple[list[SlideRecord], list[SlideRecord]] = ([], [])
+    for record in records:
+        known = record.patient in learnt or bool(seen([record.slide], [sha256_of(record.path)], kept))
+        sides[known].append(record)
+    say(f"{len(sides[0])} slides that the network did not learn from, {len(sides[1])} that it did")
+    reference, arrays = fit_reference(model, *sides, device, say)
+    put(out, model, reference, arrays)
+    say(f"foreign tissue is told by {reference.fitted_on}")

@@ -19,6 +19,7 @@ from histo.geometry import MapGrid, Pyramid
 from histo.outlines import Outline
 
 SCHEMA = 3  # 2: evidence of the strongest cells (docs/adr/0008); 3: `foreign_distance`
+ENOUGH_REFERENCE_SLIDES = 50  # with fewer the limit is so wide that hardly anything is foreign (docs/adr/0011)
 RESEARCH_USE = "Research use only. Not a medical device. A pathologist decides."
 
 Status = Literal["done", "review", "refused", "failed"]
@@ -139,6 +140,7 @@ class Checks:
     gives, `colourless_share` has none, `out_of_focus_share` is blurred. `nucleus_um` is the middle width of `nuclei`
     found, `black_share` of all tissue is dark without colour. `foreign_distance` is how far what the tissue is made of
     lies from the middle of the model's reference slides (about 1 for these); beyond `foreign_limit` it is foreign.
+    Of `reference_slides` a few tell little.
     """
 
     unexplained_share: float | None = None
@@ -148,6 +150,7 @@ class Checks:
     nuclei: int = 0
     foreign_distance: float | None = None
     foreign_limit: float | None = None
+    reference_slides: int | None = None
     black_share: float | None = None
 
 

@@ -33,6 +33,7 @@ def test_help_is_instant():
         "train",
         "calibrate",
         "screen",
+        "reference",
         "evaluate",
         "stress",
         "phantom",
@@ -53,6 +54,7 @@ def test_version():
         (["infer", "x.svs", "--out", "o", "--device", "abacus"], 2, "is not a device; use auto, cpu or cuda"),
         (["infer", "x.svs", "--out", "o", "--mpp", "40"], 2, "give µm per pixel from 0.05 to 5"),
         (["infer", "x.svs", "--out", "o", "--mode", "fast"], 2, "'fast' is not a mode; use full or screen"),
+        (["reference", "nowhere", "slides.csv", "--out", "o"], 2, "nowhere does not exist; a model is a folder"),
         (["screen", "nowhere", "slides.csv", "--out", "o"], 2, "nowhere does not exist; a model is a folder"),
         (["train", "nowhere.yaml"], 2, "nowhere.yaml cannot be read"),
         (["calibrate", "nowhere", "slides.csv", "--out", "o"], 2, "nowhere does not exist; a model is a folder"),
@@ -159,7 +161,7 @@ def test_doctor_finds_what_it_needs():
     assert done.returncode == 0, done.stdout
     assert "nms kept 1 of 1 box" in done.stdout
     assert "shipped model: phantom-" in done.stdout
-    assert ", with a screen" in done.stdout
+    assert ", with a screen, 560 reference slides" in done.stdout
 
 
 def test_debug_shows_the_traceback_and_keeps_the_exit_code():

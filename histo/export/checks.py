@@ -1,6 +1,6 @@
 """What was measured of a slide's fitness for a verdict, in words for the report."""
 
-from histo.results import SlideResult, StainGains
+from histo.results import ENOUGH_REFERENCE_SLIDES, SlideResult, StainGains
 
 NOT_MEASURED = "could not be measured"
 
@@ -12,8 +12,7 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
         return []
     foreign = "cannot be judged: this model's card holds no reference slides"
     if checks.foreign_limit is not None:
-        distance = NOT_MEASURED if checks.foreign_distance is None else f"{checks.foreign_distance:.3f} times the usual"
-        foreign = f"{distance}; review above {checks.foreign_limit:.3f}"
+        foreign = _foreign(checks.foreign_distance, checks.foreign_limit, checks.reference_slides or 0)
     nuclei = f"{checks.nucleus_um:.1f} µm ({checks.nuclei} measured)" if checks.nucleus_um else NOT_MEASURED
     return [
         ("Stained tissue in a colour that is not H&E", _share(checks.unexplained_share)),
@@ -32,6 +31,14 @@ def gains_in_words(gains: StainGains | None) -> str:
         return "nothing; pixels stay as they are"
     channels = "red {:.2f}, green {:.2f}, blue {:.2f}".format(*gains.channels)
     return channels if gains.haematoxylin is None else f"{channels}; then haematoxylin {gains.haematoxylin:.2f}"
+
+
+def _foreign(distance: float | None, limit: float, slides: int) -> str:
+    found = (
+        NOT_MEASURED if distance is None else f"{distance / limit:.0%} of the limit, review above it".replace("%", " %")
+    )
+    few = "" if slides >= ENOUGH_REFERENCE_SLIDES else ", too few to find much"
+    return f"{found}; {slides} reference slides{few}"
 
 
 def _share(value: float | None) -> str:

@@ -75,6 +75,7 @@ def _slide_columns(labels: Sequence[str], classes: Sequence[str]) -> list[str]:
         *(f"count_{name}" for name in classes),
         *(f"prob_any_{name}" for name in classes),
         *("tissue_mm2", "scored_mm2", "unreadable_mm2", "excluded_mm2", "screened_mm2"),
+        *("foreign_distance", "foreign_limit"),
         *("mpp_x", "mpp_y", "scale_source", "mode", "seconds", "sha256"),
         *("model", "model_digest", "research_use"),
     ]
@@ -109,6 +110,9 @@ def _slide_row(
         row |= {"tissue_mm2": areas.tissue_mm2, "scored_mm2": areas.scored_mm2}
         row |= {"unreadable_mm2": areas.unreadable_mm2, "excluded_mm2": areas.excluded_mm2}
         row |= {"screened_mm2": areas.screened_mm2}
+    if result.checks:
+        checks = result.checks
+        row |= {"foreign_distance": checks.foreign_distance, "foreign_limit": checks.foreign_limit}
     if result.pyramid:
         pyramid = result.pyramid
         row |= {"mpp_x": pyramid.mpp_x, "mpp_y": pyramid.mpp_y, "scale_source": pyramid.scale_source}

@@ -20,14 +20,13 @@ from safetensors.numpy import load, save
 
 from histo.errors import ModelError, UsageError
 from histo.files import whole
-from histo.results import Reason
+from histo.results import ENOUGH_REFERENCE_SLIDES, Reason
 from histo.schema import Strict
 
 FILE = "reference.safetensors"
 DIRECTIONS = 48
 FOLDS = 5
 LEAST_PATIENTS = 3
-ENOUGH_SLIDES = 50  # with fewer the limit is so wide that hardly anything is foreign (docs/adr/0011)
 LEAST_TILES = 3
 VERSION: Final[Literal[2]] = 2  # of what a slide is and how it is compared; references of another version say nothing
 FALSE_ALARMS = 0.05
@@ -41,7 +40,7 @@ class Reference(Strict):
     version: Literal[2]
     sha256: str = ""
     slides: int = Field(ge=1)
-    limit: float = Field(ge=0)
+    limit: float = Field(gt=0)
     held_out_slides: int = Field(ge=1)
     held_out_distances: tuple[float, ...]
     stain: dict[str, tuple[float, float]]
@@ -155,11 +154,15 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     rank = min(len(distances), math.ceil((len(distances) + 1) * (1 - FALSE_ALARMS)))
     stains = {k: [s.stain[k] for s in slides if k in s.stain] for k in ("red", "blue", "density")}
     of_learnt = "" if is_fresh else ", though the network learnt from some"
-    too_few = "" if len(slides) >= ENOUGH_SLIDES else f" Fewer than {ENOUGH_SLIDES}: hardly any slide will be foreign."
+    too_few = (
+        ""
+        if len(slides) >= ENOUGH_REFERENCE_SLIDES
+        else f" Fewer than {ENOUGH_REFERENCE_SLIDES}: hardly any slide will be foreign."
+    )
     reference = Reference(
         version=VERSION,
         slides=len(slides),
-        limit=round(float(distances[rank - 1]), 4),
+        limit=max(round(float(distances[rank - 1]), 4), 1e-4),
         held_out_slides=len(distances),
         held_out_distances=tuple(distances.round(4).tolist()),
         stain={k: (round(min(v), 4), round(max(v), 4)) for k, v in stains.items() if v},
@@ -183,9 +186,9 @@ def foreign_reasons(distance: float | None, reference: Reference) -> tuple[Reaso
     if distance is None or distance <= reference.limit:
         return ()
     text = (
-        f"The tissue as a whole is unlike that of the {reference.slides} slides that the model knows: it lies "
-        f"{distance:.3f} times as far from their middle as is usual, and slides like them seldom more than "
-        f"{reference.limit:.3f} times."
+        f"The tissue as a whole, its stain or its scan is unlike that of the model's {reference.slides} reference "
+        f"slides: it lies {distance / reference.limit:.2f} times as far from their middle as 19 of 20 of them do at "
+        "most. Probabilities and excluded diagnoses do not hold for such a slide."
     )
     return (Reason("foreign_tissue", text),)
 

@@ -50,7 +50,7 @@ def test_slides_like_the_reference_pass_and_others_do_not() -> None:
     assert min(turned) > reference.limit
     (reason,) = foreign_reasons(turned[0], reference)
     assert reason.code == "foreign_tissue"
-    assert "60 slides" in reason.message
+    assert "60 reference slides" in reason.message
     assert foreign_reasons(min(like), reference) == ()
     assert foreign_reasons(None, reference) == ()
 
@@ -124,7 +124,7 @@ def test_a_small_reference_says_that_it_finds_little() -> None:
 
 def test_slides_that_are_all_alike_are_a_reference() -> None:
     alike = [SlideTexture(f"p{k}", np.ones(SIZE), {}) for k in range(4)]
-    assert fit(alike)[0].limit == 0
+    assert fit(alike)[0].limit > 0
 
 
 def test_two_patients_are_no_reference() -> None:
