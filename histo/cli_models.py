@@ -7,6 +7,8 @@ import typer
 
 from histo.cli_options import Aliases, Device, EngineName, Out, Overrides, say, say_step
 
+OtherPersons = Annotated[bool, typer.Option("--other-persons", help="Patients named as in training are other persons.")]
+
 
 def train(
     config: Annotated[Path, typer.Argument(help="A training configuration, such as configs/phantom.yaml.")],
@@ -52,11 +54,12 @@ def reference(
     manifest: Annotated[Path, typer.Argument(help="Slides of the kind that the model is used on, 50 or more.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle with its new reference.")],
     device: Device = "auto",
+    other_persons: OtherPersons = False,
 ) -> None:
     """Fit on slides of your own what a model tells foreign tissue by; write a new bundle."""
     from histo.reference import refit
 
-    refit(bundle, manifest, out, device, say)
+    refit(bundle, manifest, out, device, other_persons, say)
     say(f"The model is in {out}; use it with: histo infer SLIDE --model {out} --out OUT")
 
 
@@ -70,9 +73,7 @@ def calibrate(
     device: Device = "auto",
     engine: EngineName = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes, each on a slide of its own.")] = 1,
-    other_persons: Annotated[
-        bool, typer.Option("--other-persons", help="Patients named as in training are other persons.")
-    ] = False,
+    other_persons: OtherPersons = False,
 ) -> None:
     """Make a model's slide probabilities mean what they say, on slides kept aside; write a new bundle."""
     from histo.archive.examine import RunOptions

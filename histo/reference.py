@@ -92,19 +92,26 @@ def put(folder: Path, model: Model, reference: Reference, arrays: Arrays) -> Non
     save_bundle(folder, card | {"reference": reference.model_dump(mode="json")}, model.network, reference=arrays)
 
 
-def refit(bundle: Path, manifest: Path, out: Path, device: str = "auto", say: Say = lambda line: None) -> None:
+def refit(
+    bundle: Path,
+    manifest: Path,
+    out: Path,
+    device: str = "auto",
+    other_persons: bool = False,
+    say: Say = lambda line: None,
+) -> None:
     """Write the model in `bundle` to `out` with a reference fitted on the slides of a manifest.
 
     Slides that are marked test are left out. Those of patients that the card says the network learnt from are used, and
-    the limit is taken from the others. Raises `UsageError` for a wrong manifest, an `out` that holds a model and fewer
-    than three patients; `ModelError`.
+    the limit is taken from the others; with `other_persons` only the names are the same. Raises `UsageError` for a
+    wrong manifest, an `out` that holds a model and fewer than three patients; `ModelError`.
     """
     if (out / CARD).exists():
         raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
     model = load_bundle(bundle)
     records = [r for r in read_manifest(manifest, model.card.classes.labels) if r.split != "test"]
     kept = merged(model.card.training, (LEARNT_FROM, STARTED_FROM))
-    patients = sorted({r.patient for r in records})
+    patients = [] if other_persons else sorted({r.patient for r in records})
     learnt = set(seen(patients, [hashed_patient(p) for p in patients], kept))
     sides: tuple[list[SlideRecord], list[SlideRecord]] = ([], [])
     for record in records:
