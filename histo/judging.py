@@ -20,7 +20,7 @@ from histo.models.foreign import Gathered, distance_of, foreign_reasons
 from histo.results import Checks, Overview, Reason
 from histo.timing import Timings
 
-SHOWN = 8  # tiles whose texture is looked at where a screen passes most of the slide over
+SHOWN = 6  # tiles whose texture is looked at where a screen passes most of the slide over
 
 
 @dataclass(eq=False)

@@ -162,7 +162,7 @@ def test_foreign_tissue_is_told_where_the_network_is_shown_nothing(write_tiff, t
         for colour in ((226, 170, 194), (225, 195, 165))
     )
     assert like.areas.scored_mm2 == other.areas.scored_mm2 == 0
-    # Eight tiles say less of such a small reference's middle than all of a slide do.
+    # Six tiles say less of such a small reference's middle than all of a slide do.
     assert like.checks.foreign_distance < 0.2 * other.checks.foreign_distance
     assert "foreign_tissue" in [r.code for r in other.reasons]
 
