@@ -15,7 +15,7 @@ from histo.data.tile_sample import THREADS, TileSample, fullest
 from histo.data.tiles import TileBatch, TileDataset, stream_batches
 from histo.geometry import TileGrid, tile_means
 from histo.models.bundle import Model
-from histo.models.engine import Engine, Seen, Tiles, scored
+from histo.models.engine import Engine, Seen, Tiles, check_finite, scored
 from histo.models.foreign import Gathered, distance_of, foreign_reasons
 from histo.results import Checks, Overview, Reason
 from histo.timing import Timings
@@ -43,8 +43,8 @@ class Judge:
         usable = tissue - excluded if excluded.sum() < 0.5 * tissue.sum() else tissue
         shares = tile_means(tiles, usable)
         black = black_share(overview, tissue - excluded, tiles.map_grid)
-        counted = np.zeros(len(shares))
-        counted[fullest(shares)] = shares[fullest(shares)]
+        counted, full = np.zeros(len(shares)), fullest(shares)
+        counted[full] = shares[full]
         return cls(TileSample.of(shares), counted, glass_of(overview), tiles.spec.mpp, black)
 
     def take(self, batch: TileBatch, seen: Seen) -> None:
@@ -56,6 +56,7 @@ class Judge:
         """Read those of a slide's tiles that are to be judged and did not pass by: a screen shows others, or none.
 
         A few of them, from all over the slide, are shown to the engine for their texture, as `prepare` makes them.
+        Raises `SlideFailed` as scoring does.
         """
         numbers = np.array(self.sample.missing, np.int64)
         shown = np.isin(np.arange(len(numbers)), np.linspace(0, len(numbers) - 1, SHOWN).astype(int))
@@ -68,6 +69,7 @@ class Judge:
                 stream_batches(data, 1, THREADS, numbers=numbers[shown]), engine, Timings(), prepare
             ):
                 if seen is not None:
+                    check_finite(seen, slide.path)
                     self.take(batch, seen)
         finally:
             if fast is not None:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histo.data.glass import glass_of
-from histo.data.identities import LEARNT_FROM, STARTED_FROM, hashed_patient, merged, seen
+from histo.data.identities import LEARNT_FROM, REFERENCE_OF, STARTED_FROM, hashed_patient, identities, merged, seen
 from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
@@ -25,6 +26,7 @@ from histo.opening import open_for
 Say = Callable[[str], None]
 
 TILES_A_SLIDE = 64  # more change the mean of a slide little
+TOLD_EVERY = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +52,19 @@ def fit_reference(
     # Fitting follows training, where torch is at hand: no other engine need be made and compared for it.
     engines = Engines(model, "torch", device)
     found = []
-    for is_learnt, record in [*((True, r) for r in learnt), *((False, r) for r in slides)]:
+    records = [*((True, r) for r in learnt), *((False, r) for r in slides)]
+    for number, (is_learnt, record) in enumerate(records, start=1):
         sampled = sample_of(model, engines, record)
         gathered = Gathered()
         if sampled is not None:
             gathered.take(sampled.seen.texture, sampled.tissue)
         if sampled is None or gathered.texture is None:
-            say(f"{record.slide} is left out of the reference: fewer than {LEAST_TILES} of its tiles can be read")
+            why = f"it cannot be read, has no scale or fewer than {LEAST_TILES} tiles; see histo inspect"
+            say(f"{record.slide} is left out of the reference: {why}")
         else:
             found.append(SlideTexture(record.patient, gathered.texture, sampled.stain, is_learnt))
+        if number % TOLD_EVERY == 0:
+            say(f"{number} of {len(records)} slides looked at")
     return fit(found)
 
 
@@ -85,9 +91,12 @@ def sample_of(model: Model, engines: Engines, record: SlideRecord) -> Sampled | 
     return Sampled(Seen(*(np.concatenate(parts) for parts in zip(*found, strict=True))), shares[list(tiles)], stain)
 
 
-def put(folder: Path, model: Model, reference: Reference, arrays: Arrays) -> None:
-    """Write a bundle again with a reference in its card."""
+def put(
+    folder: Path, model: Model, reference: Reference, arrays: Arrays, training: Mapping[str, Any] | None = None
+) -> None:
+    """Write a bundle again with a reference in its card; `training` is added to what that says of how it was made."""
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
+    card["training"] |= training or {}
     bring_parts(model, folder)
     save_bundle(folder, card | {"reference": reference.model_dump(mode="json")}, model.network, reference=arrays)
 
@@ -109,15 +118,30 @@ def refit(
     if (out / CARD).exists():
         raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
     model = load_bundle(bundle)
-    records = [r for r in read_manifest(manifest, model.card.classes.labels) if r.split != "test"]
-    kept = merged(model.card.training, (LEARNT_FROM, STARTED_FROM))
-    patients = [] if other_persons else sorted({r.patient for r in records})
-    learnt = set(seen(patients, [hashed_patient(p) for p in patients], kept))
-    sides: tuple[list[SlideRecord], list[SlideRecord]] = ([], [])
-    for record in records:
-        known = record.patient in learnt or bool(seen([record.slide], [sha256_of(record.path)], kept))
-        sides[known].append(record)
-    say(f"{len(sides[0])} slides that the network did not learn from, {len(sides[1])} that it did")
-    reference, arrays = fit_reference(model, *sides, device, say)
-    put(out, model, reference, arrays)
+    listed = read_manifest(manifest, model.card.classes.labels)
+    records = [r for r in listed if r.split != "test"]
+    say(f"{len(records)} slides to fit on; {len(listed) - len(records)} marked test are left out")
+    hashes = [sha256_of(r.path) for r in records]
+    learnt = _learnt(model, records, hashes, other_persons, say)
+    sides = {
+        wanted: [r for r, known in zip(records, learnt, strict=True) if known is wanted] for wanted in (False, True)
+    }
+    reference, arrays = fit_reference(model, sides[False], sides[True], device, say)
+    put(out, model, reference, arrays, {REFERENCE_OF: identities(hashes, [r.patient for r in records])})
     say(f"foreign tissue is told by {reference.fitted_on}")
+
+
+def _learnt(
+    model: Model, records: Sequence[SlideRecord], hashes: Sequence[str], other_persons: bool, say: Say
+) -> list[bool]:
+    """Return of every slide whether the card says that the network learnt from it or from its patient."""
+    kept = merged(model.card.training, (LEARNT_FROM, STARTED_FROM))
+    if not kept:
+        say("the card does not say which slides the model was trained on; all of these are taken as others")
+    patients = [] if other_persons else [r.patient for r in records]
+    persons = set(seen(patients, [hashed_patient(p) for p in patients], kept))
+    slides = set(seen(list(hashes), hashes, kept))
+    learnt = [r.patient in persons or sha256 in slides for r, sha256 in zip(records, hashes, strict=True)]
+    if kept:
+        say(f"the network learnt from {sum(learnt)} of them or from their patients; the limit comes from the others")
+    return learnt

@@ -139,8 +139,8 @@ class Checks:
     Shares of the sampled tissue: `unexplained_share` of what is stained has a colour that no haematoxylin and eosin
     gives, `colourless_share` has none, `out_of_focus_share` is blurred. `nucleus_um` is the middle width of `nuclei`
     found, `black_share` of all tissue is dark without colour. `foreign_distance` is how far what the tissue is made of
-    lies from the middle of the model's reference slides (about 1 for these); beyond `foreign_limit` it is foreign.
-    Of `reference_slides` a few tell little.
+    lies from the middle of the model's reference slides, on a scale of that model; beyond `foreign_limit` it is
+    foreign. Few `reference_slides` tell little.
     """
 
     unexplained_share: float | None = None

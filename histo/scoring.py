@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.data.slide import Slide
 from histo.data.tiff_blocks import open_blocks
 from histo.data.tiles import TileBatch, TileDataset, sample_tiles, stream_batches
-from histo.errors import SlideFailed
 from histo.geometry import TileGrid
-from histo.models.engine import Engine, Engines, Seen, scored
+from histo.models.engine import Engine, Engines, Seen, check_finite, scored
 from histo.models.stitching import Stitcher
 from histo.opening import Opened
 from histo.timing import Progress, Timings
@@ -68,7 +66,7 @@ def score_tiles(
             for batch, seen in scored(batches, engine, timings, opened.stain_norm.apply):
                 with timings.stage("stitching"):
                     if seen is not None:
-                        _check(seen, slide)
+                        check_finite(seen, slide.path)
                         stitcher.add(batch.indices, seen.probability)
                         if take:
                             take(batch, seen)
@@ -80,13 +78,3 @@ def score_tiles(
         if fast is not None:
             fast.close()
     return Scored(stitcher, engine, fast is not None)
-
-
-def _check(seen: Seen, slide: Slide) -> None:
-    """Raise `SlideFailed` where a network answers with what is no number: no threshold would ever see it."""
-    if not all(np.isfinite(part).all() for part in seen):
-        raise SlideFailed(
-            "not_finite",
-            f"{slide.path}: the network's scores are no numbers; run it with --device cpu, and if that gives the same "
-            "the model is broken",
-        )

@@ -1,12 +1,12 @@
 """`histo reference`: what a model tells foreign tissue by, fitted on slides of one's own."""
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
 
-from histo.data.identities import LEARNT_FROM, identities
+from histo.data.identities import LEARNT_FROM, REFERENCE_OF, identities
+from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.reference import refit
@@ -15,6 +15,13 @@ from histo.reference import refit
 def rows_of(manifest: Path) -> list[dict[str, str]]:
     with manifest.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def reference_of(bundle: Path) -> tuple[int, int]:
+    """Slides of a bundle's reference, and those that its limit comes from."""
+    reference = load_bundle(bundle).card.reference
+    assert reference is not None
+    return reference.slides, reference.held_out_slides
 
 
 def marked_test(manifest: Path, count: int, folder: Path) -> Path:
@@ -40,12 +47,14 @@ def test_a_reference_is_fitted_on_a_manifest_and_nothing_else_changes(
     assert old.card.reference is None
     assert new.card.reference is not None
     assert new.card.reference.slides == 7
-    assert said[0] == "7 slides that the network did not learn from, 0 that it did"
+    assert said[:2] == [
+        "7 slides to fit on; 2 marked test are left out",
+        "the card does not say which slides the model was trained on; all of these are taken as others",
+    ]
     assert "Fewer than 50" in said[-1]
-    assert new.card.weights_sha256 != ""
-    assert new.card.model_copy(update={"reference": None, "weights_sha256": ""}) == old.card.model_copy(
-        update={"weights_sha256": ""}
-    )
+    assert len(new.card.training[REFERENCE_OF]["slides_sha256"]) == 7
+    same = {"reference": None, "weights_sha256": "", "training": {}}
+    assert new.card.model_copy(update=same) == old.card.model_copy(update=same)
 
 
 def test_the_limit_comes_from_patients_that_the_network_did_not_learn_from(
@@ -56,8 +65,20 @@ def test_the_limit_comes_from_patients_that_the_network_did_not_learn_from(
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
     save_bundle(tmp_path / "knows", card | {"training": {LEARNT_FROM: identities([], patients[:5])}}, model.network)
     refit(tmp_path / "knows", painted_cohort, tmp_path / "new")
-    reference = json.loads((tmp_path / "new" / "card.json").read_text(encoding="utf-8"))["reference"]
-    assert (reference["slides"], reference["held_out_slides"]) == (9, 4)
+    assert reference_of(tmp_path / "new") == (9, 4)
+    refit(tmp_path / "knows", painted_cohort, tmp_path / "others", other_persons=True)
+    assert reference_of(tmp_path / "others") == (9, 9)
+
+
+def test_a_file_that_the_network_learnt_from_is_known_whatever_its_patient_is_called(
+    colour_bundle: Path, painted_cohort: Path, tmp_path: Path
+) -> None:
+    model = load_bundle(colour_bundle)
+    files = [sha256_of(painted_cohort.parent / row["path"]) for row in rows_of(painted_cohort)[:2]]
+    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
+    save_bundle(tmp_path / "knows", card | {"training": {LEARNT_FROM: identities(files, [])}}, model.network)
+    refit(tmp_path / "knows", painted_cohort, tmp_path / "new", other_persons=True)
+    assert reference_of(tmp_path / "new") == (9, 7)
 
 
 def test_a_model_is_not_overwritten(colour_bundle: Path, painted_cohort: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
 from histo.data.records import SlideRecord
-from histo.errors import UsageError
+from histo.errors import SlideFailed, UsageError
 from histo.infer import load_model, predict_slide
+from histo.judging import Judge
 from histo.models.bundle import Model, load_bundle
+from histo.models.engine import Seen
 from histo.models.stitching import Stitcher
 from histo.opening import open_for
 from histo.reference import fit_reference, put
@@ -140,7 +142,7 @@ def test_focus_and_stain_are_judged_on_the_same_tiles_as_in_full_mode(write_tiff
     path = write_tiff(tmp_path / "half.svs", [image])
     full, coarse = (predict_slide(path, screened, mode=mode).result for mode in ("full", "screen"))
     assert 0.2 < full.checks.unexplained_share < 0.8
-    assert replace(coarse.checks, foreign_distance=None) == replace(full.checks, foreign_distance=None)
+    assert coarse.checks == full.checks
 
 
 def test_foreign_tissue_is_told_where_the_network_is_shown_nothing(write_tiff, tmp_path, screened):
@@ -165,6 +167,29 @@ def test_foreign_tissue_is_told_where_the_network_is_shown_nothing(write_tiff, t
     # Six tiles say less of such a small reference's middle than all of a slide do.
     assert like.checks.foreign_distance < 0.2 * other.checks.foreign_distance
     assert "foreign_tissue" in [r.code for r in other.reasons]
+
+
+def test_six_tiles_from_all_over_the_slide_are_shown_for_their_texture(write_tiff, tmp_path, screened):
+    image = np.full((4096, 2048, 3), (225, 170, 195), np.uint8)
+    opened = open_for(write_tiff(tmp_path / "long.svs", [image]), screened)
+    judge = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
+    seen = []
+
+    class Counting:
+        lanes = 1
+
+        def see(self, tiles):
+            seen.append(tiles)
+            number = np.float32(np.nan if len(seen) > 6 else len(seen))
+            return Seen(*(np.full((len(tiles), 2), number) for _ in Seen._fields))
+
+    judge.read_missing(opened.slide, opened.tiles, Counting(), lambda tiles: tiles)
+    assert len(seen) == 6
+    assert len(judge.sample.tiles) > 6
+    assert judge._gathered.texture == pytest.approx([3.5, 3.5], abs=0.3)
+    again = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
+    with pytest.raises(SlideFailed, match="no numbers"):
+        again.read_missing(opened.slide, opened.tiles, Counting(), lambda tiles: tiles)
 
 
 def test_a_lesion_is_followed_beyond_what_cannot_be_read(painted, screened):

@@ -8,6 +8,7 @@ from typing import Any
 # Keys of a card's training section.
 LEARNT_FROM = "learnt_from"
 CALIBRATED_ON = "calibrated_on"
+REFERENCE_OF = "reference_of"  # what foreign tissue is told by
 STARTED_FROM = "start_learnt_from"  # what the weights that training started from had learnt from
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, hashed_patient
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, REFERENCE_OF, STARTED_FROM, hashed_patient
 from histo.data.splits import HELD_OUT
 from histo.evaluation.cases import Case
 
 # Sections of a card's `training` that list SHA-256 of slides and of patients' names, and what they were used for.
-_OF_CARD = {LEARNT_FROM: "train", CALIBRATED_ON: "calibration", STARTED_FROM: "start"}
+_OF_CARD = {LEARNT_FROM: "train", CALIBRATED_ON: "calibration", REFERENCE_OF: "reference", STARTED_FROM: "start"}
 
 
 @dataclass(frozen=True)

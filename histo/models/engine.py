@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.errors import UsageError
+from histo.errors import SlideFailed, UsageError
 from histo.models.bundle import Model
 from histo.timing import Timings
 
@@ -41,6 +41,16 @@ class Seen(NamedTuple):
     probability: NDArray[np.float32]
     features: NDArray[np.float32]
     texture: NDArray[np.float32]
+
+
+def check_finite(seen: Seen, path: object) -> None:
+    """Raise `SlideFailed` where a network answers with what is no number: no threshold would ever see it."""
+    if not all(np.isfinite(part).all() for part in seen):
+        raise SlideFailed(
+            "not_finite",
+            f"{path}: the network's scores are no numbers; run it with --device cpu, and if that gives the same the "
+            "model is broken",
+        )
 
 
 class Engine(Protocol):

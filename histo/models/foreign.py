@@ -125,7 +125,7 @@ class Gathered:
 
     @property
     def texture(self) -> NDArray[np.float64] | None:
-        """The slide's texture (T,); None for fewer than three tiles."""
+        """The slide's texture (T,); None for fewer than `LEAST_TILES` tiles with tissue."""
         return self._sum / self._tissue if self._tiles >= LEAST_TILES else None
 
 
@@ -177,7 +177,7 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
 def distance_of(cloud: Cloud, gathered: Gathered) -> float | None:
     """Return how far a slide lies out, None where too few tiles tell."""
     texture = gathered.texture
-    # Rounded: engines differ in the last digits, and what is written is what is compared.
+    # Rounded, so that what is written is what is compared.
     return None if texture is None else round(float(cloud.distance(texture[None])[0]), 4)
 
 
@@ -187,8 +187,8 @@ def foreign_reasons(distance: float | None, reference: Reference) -> tuple[Reaso
         return ()
     text = (
         f"The tissue as a whole, its stain or its scan is unlike that of the model's {reference.slides} reference "
-        f"slides: it lies {distance / reference.limit:.2f} times as far from their middle as 19 of 20 of them do at "
-        "most. Probabilities and excluded diagnoses do not hold for such a slide."
+        f"slides: it lies {distance / reference.limit:.2f} times as far from their middle as the limit, which 19 of 20 "
+        "slides like them should keep. Probabilities and excluded diagnoses do not hold for such a slide."
     )
     return (Reason("foreign_tissue", text),)
 

@@ -13,7 +13,7 @@ def figure(value, half):
 
 @pytest.fixture
 def report():
-    def make(value, manifest, shares, digest="ab"):
+    def make(value, manifest, distances, digest="ab"):
         return {
             "freeze": {"digest": digest},
             "flow": {"slides": 10},
@@ -22,7 +22,7 @@ def report():
             "ranking": {"classes": {"bone": {"auroc": figure(0.9, 0.03)}}},
             "localisation": {"classes": {"bone": {"dice": {"value": None, "patient_low": None, "patient_high": None}}}},
             "abstention": {"decided": figure(0.5, 0.1), "accuracy_on_decided": figure(0.9, 0.05)},
-            "foreign": {"distances": shares, "over_limit": figure(0.0, 0.1) | {"hits": 0, "n": len(shares)}},
+            "foreign": {"distances": distances, "over_limit": figure(0.0, 0.1) | {"hits": 0, "n": len(distances)}},
         }
 
     return make
@@ -57,8 +57,8 @@ def test_an_interval_that_is_a_point_is_not_taken_for_certainty():
     ],
 )
 def test_what_cannot_stand_beside_it_is_refused(report, tmp_path, other, said):
-    manifest, shares, digest = other
-    (tmp_path / "report.json").write_text(json.dumps(report(0.9, manifest, shares, digest)))
+    manifest, distances, digest = other
+    (tmp_path / "report.json").write_text(json.dumps(report(0.9, manifest, distances, digest)))
     with pytest.raises(UsageError, match=said):
         robustness(report(0.7, "away", [0.1]), tmp_path, None)
 

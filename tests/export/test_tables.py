@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from histo.export.tables import BLOCK_CELLS, write_slides, write_tiles
-from histo.results import RESEARCH_USE, Reason
+from histo.results import RESEARCH_USE, Checks, Reason
 
 NAMES = ("normal", "bone", "calcification")
 
@@ -78,6 +78,15 @@ def test_every_slide_has_a_row_whatever_its_status(make, tmp_path):
         assert row["research_use"] == RESEARCH_USE
         assert row["model_digest"] == results[0].model.digest
         assert not {"nan", "inf", "None"} & set(row.values())
+
+
+def test_how_far_a_slide_lies_from_the_reference_has_its_columns(make, tmp_path):
+    far = replace(make().result, checks=Checks(foreign_distance=1.31, foreign_limit=1.17))
+    write_slides([far, replace(far, checks=None)], tmp_path / "s.csv", {})
+    assert [(r["foreign_distance"], r["foreign_limit"]) for r in _rows(tmp_path / "s.csv")] == [
+        ("1.31", "1.17"),
+        ("", ""),
+    ]
 
 
 def test_columns_stay_the_same_when_no_slide_was_done(make, tmp_path):
