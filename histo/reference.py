@@ -26,7 +26,7 @@ from histo.opening import open_for
 Say = Callable[[str], None]
 
 TILES_A_SLIDE = 64  # more change the mean of a slide little
-TOLD_EVERY = 20
+TOLD_EVERY = 20  # slides
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,10 +123,8 @@ def refit(
     say(f"{len(records)} slides to fit on; {len(listed) - len(records)} marked test are left out")
     hashes = [sha256_of(r.path) for r in records]
     learnt = _learnt(model, records, hashes, other_persons, say)
-    sides = {
-        wanted: [r for r, known in zip(records, learnt, strict=True) if known is wanted] for wanted in (False, True)
-    }
-    reference, arrays = fit_reference(model, sides[False], sides[True], device, say)
+    others, known = ([r for r, is_known in zip(records, learnt, strict=True) if is_known is k] for k in (False, True))
+    reference, arrays = fit_reference(model, others, known, device, say)
     put(out, model, reference, arrays, {REFERENCE_OF: identities(hashes, [r.patient for r in records])})
     say(f"foreign tissue is told by {reference.fitted_on}")
 

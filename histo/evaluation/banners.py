@@ -42,7 +42,7 @@ def banners_of(cohort: Cohort, sides: Sequence[Side] | None, training: dict[str,
         *_scales(cohort),
         *_rest(cohort),
     ]
-    if sides is None:
+    if not any(side.name == "train" for side in sides or ()):
         stated = (
             f" (its card says {training['train_slides']} slides)" if training and "train_slides" in training else ""
         )
@@ -82,6 +82,7 @@ def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
     made_with = {
         "train": ("trained_on", "trained on"),
         "start": ("trained_on", "seen by the model that it started from"),
+        "reference": ("tuned_on_test", "used to tell foreign tissue by"),
     }
     for side in sides or ():
         same = sum(side.has_slide(c) for c in cohort.cases)

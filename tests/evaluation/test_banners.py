@@ -89,7 +89,12 @@ def test_a_card_that_lists_its_slides_is_believed(make_cohort, made):
     known = {"slides_sha256": [cohort.cases[0].result.sha256], "patients_sha256": []}
     assert "trained_on" in codes(cohort, sides_of(None, {"learnt_from": known}))
     assert "trained_on" in codes(cohort, sides_of(None, {"start_learnt_from": known}))
-    assert "tuned_on_test" in codes(cohort, sides_of(None, {"calibrated_on": known}))
+    assert "training_slides_unknown" not in codes(cohort, sides_of(None, {"learnt_from": known}))
+    for tuned in ("calibrated_on", "reference_of"):
+        found = codes(cohort, sides_of(None, {tuned: known}))
+        assert "tuned_on_test" in found
+        # Regression: a list of what else was done with slides passed for that of the training.
+        assert "training_slides_unknown" in found
     others = {"slides_sha256": ["00"], "patients_sha256": [hashed_patient("p1")]}
     found = codes(cohort, sides_of(None, {"learnt_from": others}))
     assert "patient_in_training" in found
