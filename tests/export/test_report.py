@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from histo.export.report import MOST_LESIONS, write_report
-from histo.results import RESEARCH_USE
+from histo.results import RESEARCH_USE, Reason
 
 XSS = "<img src=x onerror=alert(1)>"
 
@@ -169,6 +169,17 @@ def test_the_set_of_diagnoses_is_said_with_its_level_and_may_be_empty(make, tmp_
         result = replace(prediction.result, verdict=replace(verdict, not_excluded=left, level=0.95))
         text = " ".join(_page(replace(prediction, result=result), tmp_path).text.split())
         assert words in text
+
+
+def test_nothing_is_excluded_where_the_tissue_is_foreign(make, tmp_path):
+    """The report said that no other diagnosis remained open, under a reason that said exclusions do not hold."""
+    result = make().result
+    verdict = replace(result.verdict, not_excluded=(result.verdict.label,), level=0.95)
+    strange = Reason("foreign_tissue", "The tissue is unlike that of the reference slides.")
+    result = replace(result, verdict=verdict, status="review", reasons=(strange,))
+    text = " ".join(_page(replace(make(), result=result), tmp_path).text.split())
+    assert "No other diagnosis is excluded for tissue that the model does not know." in text
+    assert "remains open" not in text
 
 
 def test_lesions_of_results_from_before_contributions_are_shown_too(make, tmp_path):
