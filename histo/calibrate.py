@@ -8,7 +8,7 @@ from pathlib import Path
 
 from histo.archive.examine import RunOptions
 from histo.archive.local import Step, run_slides
-from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, hashed_patient, identities, merged, seen
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, Known, identities
 from histo.data.manifest import SlideRecord, read_manifest
 from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
@@ -103,17 +103,16 @@ def _not_for_testing(manifest: Path, records: Sequence[SlideRecord], say: Say) -
 
 def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: bool) -> str:
     """Return a sentence on what was checked; raise `UsageError` for slides or patients that the model learnt from."""
-    kept = merged(model.card.training, (LEARNT_FROM, STARTED_FROM))
+    kept = Known.by(model.card.training, LEARNT_FROM, STARTED_FROM)
     if not kept:
         return "the card does not say which slides the model was trained on, so that they are others is not checked"
-    patients = sorted({r.patient for r in records})
-    known = [] if other_persons else seen(patients, [hashed_patient(p) for p in patients], kept)
-    if known:
+    known = sorted({r.patient for r in records if kept.has_patient(r.patient)})
+    if known and not other_persons:
         raise UsageError(
             f"{_some(known)} of the manifest {'was' if len(known) == 1 else 'were'} in the training of this model; "
             "calibrate on other patients, or say --other-persons where only the names are the same"
         )
-    slides = seen([r.slide for r in records], [sha256_of(r.path) for r in records], kept)
+    slides = [r.slide for r in records if kept.has_slide(sha256_of(r.path))]
     if slides:
         raise UsageError(f"{_some(slides)} of the manifest: the model was trained on the same file; leave it out")
     return f"none of the {'slides' if other_persons else 'slides and patients'} was in the training"

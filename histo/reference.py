@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.data.glass import glass_of
-from histo.data.identities import LEARNT_FROM, REFERENCE_OF, STARTED_FROM, hashed_patient, identities, merged, seen
+from histo.data.identities import LEARNT_FROM, REFERENCE_OF, STARTED_FROM, Known, identities
 from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
@@ -133,13 +133,13 @@ def _learnt(
     model: Model, records: Sequence[SlideRecord], hashes: Sequence[str], other_persons: bool, say: Say
 ) -> list[bool]:
     """Return of every slide whether the card says that the network learnt from it or from its patient."""
-    kept = merged(model.card.training, (LEARNT_FROM, STARTED_FROM))
-    if not kept:
+    known = Known.by(model.card.training, LEARNT_FROM, STARTED_FROM)
+    if not known:
         say("the card does not say which slides the model was trained on; all of these are taken as others")
-    patients = [] if other_persons else [r.patient for r in records]
-    persons = set(seen(patients, [hashed_patient(p) for p in patients], kept))
-    slides = set(seen(list(hashes), hashes, kept))
-    learnt = [r.patient in persons or sha256 in slides for r, sha256 in zip(records, hashes, strict=True)]
-    if kept:
+    learnt = [
+        known.has_slide(sha256) or (not other_persons and known.has_patient(record.patient))
+        for record, sha256 in zip(records, hashes, strict=True)
+    ]
+    if known:
         say(f"the network learnt from {sum(learnt)} of them or from their patients; the limit comes from the others")
     return learnt

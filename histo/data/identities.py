@@ -2,8 +2,9 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 # Keys of a card's training section.
 LEARNT_FROM = "learnt_from"
@@ -37,30 +38,42 @@ def identities(slides_sha256: Iterable[str], patients: Iterable[str]) -> dict[st
     }
 
 
-def merged(training: Mapping[str, Any], keys: Iterable[str]) -> dict[str, list[str]]:
-    """Return the lists that a card's training section has under any of the keys as one; empty where it has none.
+@dataclass(frozen=True)
+class Known:
+    """The slides and patients that a card's training section lists under some keys; false where it has no such list.
 
-    >>> merged({"a": {"slides_sha256": ["00"]}, "b": {"slides_sha256": ["11", "00"]}}, ["a", "b", "c"])
-    {'slides_sha256': ['00', '11'], 'patients_sha256': []}
+    >>> known = Known.by({"a": {"slides_sha256": ["00"]}, "b": {"slides_sha256": ["11"]}}, "a", "b", "c")
+    >>> known.has_slide("11"), known.has_patient("p01"), bool(known), bool(Known.by({}, "a"))
+    (True, False, True, False)
     """
-    lists = [kept for key in keys if isinstance(kept := training.get(key), Mapping)]
-    if not lists:
-        return {}
-    names = ("slides_sha256", "patients_sha256")
-    return {name: sorted({digest for kept in lists for digest in kept.get(name) or ()}) for name in names}
 
+    slides_sha256: frozenset[str]
+    patients_sha256: frozenset[str]
+    is_listed: bool
 
-def known_to_start(training: Mapping[str, Any], patients: Iterable[str]) -> list[str]:
-    """Return those patients that the start of a training had learnt from, by the card's training section."""
-    names = sorted(set(patients))
-    return seen(names, [hashed_patient(p) for p in names], merged(training, (STARTED_FROM,)))
+    @classmethod
+    def by(cls, training: Mapping[str, Any], *keys: str) -> Self:
+        """Return what stands under any of the keys."""
+        lists = [kept for key in keys if isinstance(kept := training.get(key), Mapping)]
+        slides, patients = (
+            frozenset(digest for kept in lists for digest in kept.get(name) or ())
+            for name in ("slides_sha256", "patients_sha256")
+        )
+        return cls(slides, patients, bool(lists))
 
+    def __bool__(self) -> bool:
+        return self.is_listed
 
-def seen(names: Sequence[str], sha256: Sequence[str], kept: Mapping[str, Any]) -> list[str]:
-    """Return those `names` whose SHA-256, at the same place, is in a list that a card kept under one key.
+    def has_slide(self, sha256: str) -> bool:
+        """Tell whether the slide of this content is listed."""
+        return sha256 in self.slides_sha256
 
-    >>> seen(["a", "b"], ["00", "11"], {"slides_sha256": ["11"]})
-    ['b']
-    """
-    known = {digest for some in kept.values() for digest in some}
-    return [name for name, digest in zip(names, sha256, strict=True) if digest in known]
+    def has_patient(self, patient: str) -> bool:
+        """Tell whether a patient of this name is listed."""
+        return hashed_patient(patient) in self.patients_sha256
+
+    def for_card(self) -> dict[str, list[str]]:
+        """Return both lists as one entry of a card; empty where nothing was listed."""
+        if not self:
+            return {}
+        return {"slides_sha256": sorted(self.slides_sha256), "patients_sha256": sorted(self.patients_sha256)}

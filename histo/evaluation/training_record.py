@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, REFERENCE_OF, STARTED_FROM, hashed_patient
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, REFERENCE_OF, STARTED_FROM, Known, hashed_patient
 from histo.data.splits import HELD_OUT
 from histo.evaluation.cases import Case
 
@@ -41,13 +41,8 @@ def sides_of(bundle: Path | None, training: Mapping[str, Any] | None) -> list[Si
 
 
 def _of_card(training: Mapping[str, Any]) -> list[Side]:
-    sides = []
-    for key, name in _OF_CARD.items():
-        kept = training.get(key)
-        if isinstance(kept, Mapping):
-            slides, patients = (frozenset(kept.get(k) or ()) for k in ("slides_sha256", "patients_sha256"))
-            sides.append(Side(name, frozenset(), slides, patients))
-    return sides
+    listed = [(name, Known.by(training, key)) for key, name in _OF_CARD.items()]
+    return [Side(name, frozenset(), kept.slides_sha256, kept.patients_sha256) for name, kept in listed if kept]
 
 
 def _of_file(path: Path) -> Sequence[Side]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import histo
 from histo.config import TrainConfig
-from histo.data.identities import known_to_start
+from histo.data.identities import STARTED_FROM, Known
 from histo.data.manifest import split_by_patient
 from histo.data.sampling import LabelledSlide
 from histo.data.splits import HELD_OUT
@@ -109,9 +109,10 @@ def conclude(
     slides = [*trained, *validation]
     found = audit([s.record for s in slides], [s.traits for s in slides], config.seed)
     card = load_model(bundle).card
-    judged = [h.patient for h in held]
+    taught = Known.by(card.training, STARTED_FROM)
+    known = sorted({h.patient for h in held if taught.has_patient(h.patient)})
     no_gain = [NO_GAIN] if card.training["best_epoch"] == 0 else []
-    flattered = _flattered(known_to_start(card.training, judged), bool(out_of_fold))
+    flattered = _flattered(known, bool(out_of_fold))
     warnings = [*no_gain, *found.warnings, *flattered]
     for warning in warnings:
         say(f"warning: {warning}")

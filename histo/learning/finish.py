@@ -91,7 +91,7 @@ def card_of(
         "network": config.network.for_card(),
         "rule": config.rule.model_dump(),
         "calibration": calibration.model_dump(mode="json"),
-        "training": {**training, **how, STARTED_FROM: start.has_seen},
+        "training": {**training, **how, STARTED_FROM: start.has_seen.for_card()},
     }
 
 

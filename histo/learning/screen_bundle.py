@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from histo.config import TrainConfig
-from histo.data.identities import LEARNT_FROM, identities, merged
+from histo.data.identities import LEARNT_FROM, Known, identities
 from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
 from histo.data.sampling import open_labelled
 from histo.data.slide_file import sha256_of
@@ -44,7 +44,7 @@ def _that_learnt_from(model: Model, records: Sequence[SlideRecord]) -> Model:
     """Return the model with slides among those that its card says it learnt from: nobody may judge it by them."""
     own = identities([sha256_of(r.path) for r in records], [r.patient for r in records])
     training = model.card.training
-    known = {LEARNT_FROM: merged({**training, "screen": own}, (LEARNT_FROM, "screen"))}
+    known = {LEARNT_FROM: Known.by({**training, "screen": own}, LEARNT_FROM, "screen").for_card()}
     return replace(model, card=model.card.model_copy(update={"training": {**training, **known}}))
 
 

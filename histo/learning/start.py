@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import SqueezeExcitation
 
 from histo.config import TrainConfig
-from histo.data.identities import LEARNT_FROM, STARTED_FROM, merged, seen
+from histo.data.identities import LEARNT_FROM, STARTED_FROM, Known
 from histo.data.sampling import LabelledSlide
 from histo.data.slide_file import sha256_of
 from histo.errors import ModelError, UsageError
@@ -34,15 +34,14 @@ class Start:
     knows_classes: bool = False
 
     @property
-    def has_seen(self) -> dict[str, list[str]]:
-        """What a card keeps of all slides and patients that the weights of the model and its own starts learnt from."""
-        training = self.model.card.training if self.model is not None else {}
-        return merged(training, (LEARNT_FROM, STARTED_FROM))
+    def has_seen(self) -> Known:
+        """All slides and patients that the weights of the model and its own starts learnt from."""
+        return Known.by(self.model.card.training if self.model is not None else {}, LEARNT_FROM, STARTED_FROM)
 
-    def knows(self, paths: Sequence[Path]) -> list[str]:
+    def knows(self, paths: Sequence[Path]) -> list[Path]:
         """Return those of the slides that the model learnt from, by their content."""
-        kept = self.has_seen
-        return seen([str(path) for path in paths], [sha256_of(path) for path in paths], kept) if kept else []
+        known = self.has_seen
+        return [path for path in paths if known.has_slide(sha256_of(path))] if known else []
 
 
 def build_network(config: TrainConfig) -> Start:

@@ -5,17 +5,16 @@ from unicodedata import normalize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histo.data.identities import LEARNT_FROM, STARTED_FROM, hashed_patient, identities, known_to_start, seen
+from histo.data.identities import LEARNT_FROM, STARTED_FROM, Known, hashed_patient, identities
 
 NAMES = st.lists(st.text(min_size=1, max_size=8), max_size=6)
 
 
 @given(NAMES, NAMES)
 def test_exactly_the_known_patients_are_seen(trained: list[str], asked: list[str]) -> None:
-    kept = identities([], trained)
-    known = {normalize("NFC", p).casefold() for p in trained}
-    wanted = [p for p in asked if normalize("NFC", p).casefold() in known]
-    assert seen(asked, [hashed_patient(p) for p in asked], kept) == wanted
+    known = Known.by({LEARNT_FROM: identities([], trained)}, LEARNT_FROM)
+    names = {normalize("NFC", p).casefold() for p in trained}
+    assert [known.has_patient(p) for p in asked] == [normalize("NFC", p).casefold() in names for p in asked]
 
 
 def test_spelling_makes_no_other_patient() -> None:
@@ -24,10 +23,14 @@ def test_spelling_makes_no_other_patient() -> None:
     assert hashed_patient(normalize("NFD", "Müller")) == hashed_patient("Müller")
 
 
-def test_patients_whom_the_start_has_seen_are_told() -> None:
-    training = {STARTED_FROM: identities([], ["p01", "p02"]), LEARNT_FROM: identities([], ["p03"])}
-    assert known_to_start(training, ["p03", "P02", "p04", "P02"]) == ["P02"]
-    assert known_to_start({}, ["p01"]) == []
+def test_lists_under_several_keys_are_read_as_one_and_none_is_no_empty_one() -> None:
+    training = {STARTED_FROM: identities(["aa"], ["p01"]), LEARNT_FROM: identities(["aa", "bb"], []), "seed": 1}
+    known = Known.by(training, STARTED_FROM, LEARNT_FROM)
+    assert known.for_card() == identities(["aa", "bb"], ["p01"])
+    assert not Known.by(training, LEARNT_FROM).has_patient("p01")
+    assert Known.by({LEARNT_FROM: identities([], [])}, LEARNT_FROM)
+    assert not Known.by(training, "reference_of")
+    assert Known.by(training, "reference_of").for_card() == {}
 
 
 def test_nothing_is_kept_twice_or_by_name() -> None:
@@ -40,4 +43,4 @@ def test_nothing_is_kept_twice_or_by_name() -> None:
 def test_a_patient_s_hash_is_no_slide_s() -> None:
     """The name of a patient may be the SHA-256 of a slide; it is hashed with a word before it."""
     digest = "ab" * 32
-    assert seen([digest], [hashed_patient(digest)], identities([digest], [])) == []
+    assert not Known.by({LEARNT_FROM: identities([digest], [])}, LEARNT_FROM).has_patient(digest)

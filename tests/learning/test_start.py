@@ -28,7 +28,7 @@ def test_other_classes_take_the_trunk_alone(shipped_config):
     start = build_network(shipped_config(lesions))
     network, told = start.network, start.told
     assert not start.knows_classes
-    assert start.has_seen["slides_sha256"]  # the trunk has seen them
+    assert start.has_seen.slides_sha256  # the trunk has seen them
     assert network.head.out_channels == 2
     assert "the trunk of" in told
 
