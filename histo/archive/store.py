@@ -1,0 +1,119 @@
+"""What an output folder holds of every slide: its folder, its row in the ledger, its line in the tables."""
+
+import hashlib
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from histo.archive.examine import RunOptions
+from histo.archive.ledger import Entry, Ledger
+from histo.archive.listing import RESULTS, absolute
+from histo.data.slide import companions_of
+from histo.errors import ArchiveError, UsageError
+from histo.export.index import write_index
+from histo.export.tables import write_slides
+from histo.files import sync
+from histo.infer import digest_of, settings_of
+from histo.models.bundle import Model
+from histo.results import SlideResult, load_result
+
+TEMPORARY = ".tmp-"
+FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk or a network may have been the cause
+
+
+class Store:
+    """The results of one model in an output folder; the folder is held by this process alone."""
+
+    def __init__(self, out: Path, model: Model, ledger: Ledger) -> None:
+        self._out, self._model, self._ledger = out, model, ledger
+        self.slides = out / RESULTS
+        self.slides.mkdir(exist_ok=True)
+        for left_over in self.slides.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(left_over)
+
+    def known(self) -> dict[str, Entry]:
+        """Return the rows of the slides that were examined before, whatever model did it, by path."""
+        return {e.path: e for e in self._ledger.entries()}
+
+    def temporary(self, slide_id: str) -> Path:
+        """Return where a slide's files are written until all are there."""
+        return self.slides / f"{TEMPORARY}{slide_id}"
+
+    def kept(self, path: Path, entry: Entry, sha256: str | None, options: RunOptions) -> SlideResult | None:
+        """Return the result of an earlier run if content, model and settings are what they were."""
+        if entry.status not in FINAL:
+            return None
+        for either in options.either():
+            key = self._key(path, sha256, digest_of(settings_of(either.mpp, either.device, either.mode)))
+            stored = self._stored(entry) if key and entry.key == key else None
+            # What could not be read may be readable now: a disk or a network may have been the cause.
+            if stored and not (stored.areas and stored.areas.unreadable_mm2 > 0) and options.would_be(stored):
+                return stored
+        return None
+
+    def enter(self, path: Path, slide_id: str, result: SlideResult, seconds: float) -> None:
+        """Put a finished slide's temporary folder in its place, then its row into the ledger."""
+        temporary = self.temporary(slide_id)
+        digest = hashlib.sha256((temporary / "result.json").read_bytes()).hexdigest()
+        self._swap_in(temporary, slide_id)
+        key = self._key(path, result.sha256, result.provenance.settings_digest)
+        self._ledger.record(
+            Entry(slide_id, absolute(path), key, self._model.digest, result.status, digest, round(seconds, 2))
+        )
+
+    def tabulate(self) -> list[str]:
+        """Write the tables over all slides that this model examined, and return what they leave out, in sentences.
+
+        Results of two models are never mixed.
+        """
+        entries = self._ledger.entries()
+        rows = [e for e in entries if e.model == self._model.digest]
+        results = [replace(r, lesions=()) for e in rows if (r := self._stored(e)) is not None]
+        write_slides(results, self._out / "slides.csv", {e.slide_id: e.seconds for e in rows})
+        write_index(results, self._out / "index.html", "histo results")
+        told = []
+        if others := len(entries) - len(rows):
+            told.append(
+                f"{others} results in {self._out} are another model's and in no table; give each model its own --out"
+            )
+        if lost := len(rows) - len(results):
+            told.append(f"{lost} results in {self._out} are gone, changed or of an older histo, and in no table")
+        return told
+
+    def _key(self, path: Path, sha256: str | None, settings_digest: str) -> str:
+        """Return what a result hangs on: content, model, settings; a slide that cannot be read has no key."""
+        if sha256 is None:
+            return ""
+        try:
+            content = f"{sha256}/{companions_of(path)}"
+        except OSError:
+            return ""
+        return hashlib.sha256(f"{content}/{self._model.digest}/{settings_digest}".encode()).hexdigest()
+
+    def _stored(self, entry: Entry) -> SlideResult | None:
+        """Return the result of a row, if the file is the very one that the row was written for."""
+        path = self.slides / entry.slide_id / "result.json"
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.result_sha256:
+            return None
+        try:
+            return load_result(path)
+        except UsageError:  # of an older schema; computed anew when it is named
+            return None
+
+    def _swap_in(self, temporary: Path, slide_id: str) -> None:
+        """Put the new folder where the old one was; a reader sees the old result, the new one, or none."""
+        for file in temporary.iterdir():
+            sync(file)
+        sync(temporary)
+        final = self.slides / slide_id
+        if final.exists() and not any((final / name).exists() for name in ("result.json", "report.html")):
+            raise ArchiveError(f"{final} is no result of histo and is left alone; give another --out")
+        if final.exists():
+            old = self.slides / f"{TEMPORARY}old-{slide_id}"
+            os.rename(final, old)
+            os.rename(temporary, final)
+            shutil.rmtree(old)
+        else:
+            os.rename(temporary, final)
+        sync(self.slides)
