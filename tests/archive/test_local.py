@@ -1,8 +1,4 @@
-import csv
 import errno
-import fcntl
-import hashlib
-import json
 import os
 import random
 import shutil
@@ -17,36 +13,12 @@ import cv2
 import pytest
 
 from histo.archive import examine as examine_module
-from histo.archive.examine import RunOptions
-from histo.archive.ledger import Ledger
 from histo.archive.listing import list_slides
-from histo.archive.local import run_slides
 from histo.errors import ArchiveError, UsageError
-from histo.models.bundle import load_bundle, save_bundle
-from histo.results import SCHEMA, load_result
+from histo.results import load_result
 
 
-@pytest.fixture
-def slides(painted, tmp_path) -> Path:
-    folder = tmp_path / "slides"
-    folder.mkdir()
-    for name in ("a.svs", "b.svs", "c.svs"):
-        shutil.copy(painted, folder / name)
-    return folder
-
-
-def rows(out: Path) -> dict[str, dict[str, str]]:
-    with open(out / "slides.csv", encoding="utf-8", newline="") as file:
-        return {row["slide_id"]: row for row in csv.DictReader(file)}
-
-
-def run(paths, out, model, **options):
-    steps = []
-    results = run_slides(paths, out, model, RunOptions(**options), on_step=steps.append)
-    return results, steps
-
-
-def test_every_slide_gets_a_row_and_a_result_whatever_happens(slides, tmp_path, colour_model):
+def test_every_slide_gets_a_row_and_a_result_whatever_happens(slides, tmp_path, colour_model, run, rows):
     (slides / "text.svs").write_text("not a slide")
     (slides / "empty.svs").touch()
     (slides / "folder.svs").mkdir()
@@ -68,19 +40,7 @@ def test_every_slide_gets_a_row_and_a_result_whatever_happens(slides, tmp_path, 
     assert len({r.reasons[0].message for r in results if r.status == "failed"}) == 5
 
 
-def test_done_slides_are_kept_and_changed_ones_computed_again(slides, tmp_path, colour_model, write_tiff, paint_slide):
-    out = tmp_path / "out"
-    run([slides], out, colour_model)
-    _, steps = run([slides], out, colour_model)
-    assert [s.kept for s in steps] == [True, True, True]
-    write_tiff(slides / "b.svs", [paint_slide(1600, 1200)])
-    _, steps = run([slides], out, colour_model)
-    assert {s.result.slide_id: s.kept for s in steps} == {"a": True, "b": False, "c": True}
-    _, steps = run([slides], out, colour_model, mpp=0.4)
-    assert not any(s.kept for s in steps)
-
-
-def test_outlines_are_left_on_the_disk(slides, tmp_path, colour_model):
+def test_outlines_are_left_on_the_disk(slides, tmp_path, colour_model, run):
     """Regression: a run kept the outlines of all its slides in memory, megabytes for a slide full of bone."""
     results, steps = run([slides], tmp_path / "out", colour_model)
     assert [len(r.lesions) for r in results] == [0, 0, 0]
@@ -89,42 +49,7 @@ def test_outlines_are_left_on_the_disk(slides, tmp_path, colour_model):
         assert stored.lesions == step.result.lesions != ()
 
 
-def test_a_result_file_that_was_touched_is_computed_again(slides, tmp_path, colour_model):
-    out = tmp_path / "out"
-    run([slides], out, colour_model)
-    path = out / "slides" / "a" / "result.json"
-    path.write_text(path.read_text()[:-40])
-    shutil.rmtree(out / "slides" / "b")
-    _, steps = run([slides], out, colour_model)
-    assert {s.result.slide_id: s.kept for s in steps} == {"a": False, "b": False, "c": True}
-
-
-def test_another_model_computes_all_again_and_results_are_never_mixed(slides, tmp_path, colour_model, colour_bundle):
-    out = tmp_path / "out"
-    run([slides], out, colour_model)
-    card = json.loads((colour_bundle / "card.json").read_text()) | {"name": "other"}
-    for key in ("golden", "weights_sha256", "schema_version"):
-        del card[key]
-    save_bundle(tmp_path / "other", card, colour_model.network)
-    other = load_bundle(tmp_path / "other")
-    _, steps = run([slides / "a.svs"], out, other)
-    assert not steps[0].kept
-    assert {(k, r["model"]) for k, r in rows(out).items()} == {("a", "other")}
-    assert (out / "slides" / "b" / "result.json").is_file()
-
-
-def test_failed_slides_are_tried_again(slides, tmp_path, colour_model, painted):
-    out = tmp_path / "out"
-    late = slides / "late.svs"
-    results, _ = run([late], out, colour_model)
-    assert results[0].status == "failed"
-    shutil.copy(painted, late)
-    results, _ = run([late], out, colour_model)
-    assert results[0].status in ("done", "review")
-    assert rows(out)["late"]["status"] == results[0].status
-
-
-def test_equal_stems_get_two_results(painted, tmp_path, colour_model):
+def test_equal_stems_get_two_results(painted, tmp_path, colour_model, run):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         shutil.copy(painted, tmp_path / name / "Slide.svs")
@@ -138,7 +63,7 @@ def test_equal_stems_get_two_results(painted, tmp_path, colour_model):
     assert all(s.kept for s in steps)
 
 
-def test_an_unexpected_error_costs_one_slide(slides, tmp_path, colour_model, monkeypatch):
+def test_an_unexpected_error_costs_one_slide(slides, tmp_path, colour_model, monkeypatch, run):
     original = examine_module.predict_slide
 
     def fragile(path, *args, **kwargs):
@@ -153,7 +78,7 @@ def test_an_unexpected_error_costs_one_slide(slides, tmp_path, colour_model, mon
     assert "planted" in results[1].reasons[0].message
 
 
-def test_a_writer_that_breaks_costs_one_slide(slides, tmp_path, colour_model, monkeypatch):
+def test_a_writer_that_breaks_costs_one_slide(slides, tmp_path, colour_model, monkeypatch, run):
     original = examine_module.write_outputs
 
     def fragile(prediction, folder, timings=None):
@@ -170,7 +95,7 @@ def test_a_writer_that_breaks_costs_one_slide(slides, tmp_path, colour_model, mo
     assert {p.name for p in (out / "slides" / "b").iterdir()} == {"result.json", "report.html"}
 
 
-def test_a_full_disk_stops_the_run_and_keeps_what_is_done(slides, tmp_path, colour_model, monkeypatch):
+def test_a_full_disk_stops_the_run_and_keeps_what_is_done(slides, tmp_path, colour_model, monkeypatch, run, rows):
     original = examine_module.write_outputs
     out = tmp_path / "out"
 
@@ -191,19 +116,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(slides, tmp_path, colo
     assert sorted(p.name for p in (out / "slides").iterdir()) == ["a", "b", "c"]
 
 
-def test_a_second_run_is_refused_with_the_owner(slides, tmp_path, colour_model):
-    out = tmp_path / "out"
-    out.mkdir()
-    with open(out / ".lock", "w") as lock:
-        lock.write("process 4242 on elsewhere")
-        lock.flush()
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ArchiveError, match="process 4242 on elsewhere"):
-            run([slides], out, colour_model)
-    run([slides / "a.svs"], out, colour_model)
-
-
-def test_a_damaged_ledger_is_refused(slides, tmp_path, colour_model):
+def test_a_damaged_ledger_is_refused(slides, tmp_path, colour_model, run):
     out = tmp_path / "out"
     run([slides / "a.svs"], out, colour_model)
     ledger = out / "ledger.sqlite"
@@ -212,13 +125,7 @@ def test_a_damaged_ledger_is_refused(slides, tmp_path, colour_model):
         run([slides / "a.svs"], out, colour_model)
 
 
-def test_an_output_folder_that_cannot_be_made_is_refused(slides, tmp_path, colour_model):
-    (tmp_path / "file").touch()
-    with pytest.raises(ArchiveError, match="cannot be written"):
-        run([slides], tmp_path / "file" / "out", colour_model)
-
-
-def test_a_name_that_is_not_utf8_is_kept(painted, tmp_path, colour_model):
+def test_a_name_that_is_not_utf8_is_kept(painted, tmp_path, colour_model, run):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff\xfe<img>.svs"))
     shutil.copy(painted, path)
     out = tmp_path / "out"
@@ -259,7 +166,7 @@ def _is_whole(out: Path) -> None:
         assert {p.name for p in folder.iterdir()} == {*result.files.values(), "result.json"}
 
 
-def test_killed_at_any_moment_it_goes_on_with_the_unfinished_slides(slides, tmp_path, colour_bundle, colour_model):
+def test_killed_at_any_moment_it_goes_on_with_the_unfinished_slides(slides, tmp_path, colour_bundle, colour_model, run):
     """Faults 29: eight SIGKILLs at random moments, then one run to the end; results equal an unbroken run's."""
     out = tmp_path / "out"
     moments = random.Random(3)
@@ -284,17 +191,7 @@ def test_killed_at_any_moment_it_goes_on_with_the_unfinished_slides(slides, tmp_
     assert not list((out / "slides").glob(".*"))
 
 
-def test_a_folder_that_is_no_result_is_not_replaced(painted, tmp_path, colour_model):
-    """Regression: the folder of an MRXS slide's pixels was taken for an old result of it, and removed."""
-    kept = tmp_path / "out" / "slides" / painted.stem / "Data0001.dat"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"pixels")
-    with pytest.raises(ArchiveError, match="is no result of histo"):
-        run([painted], tmp_path / "out", colour_model)
-    assert kept.read_bytes() == b"pixels"
-
-
-def test_slides_beside_an_old_ledger_are_found(slides, tmp_path, colour_model):
+def test_slides_beside_an_old_ledger_are_found(slides, tmp_path, colour_model, run):
     """Regression: what lay in a folder that had once been an --out was passed over without a word."""
     run([slides], tmp_path / "out", colour_model)
     shutil.copy(tmp_path / "out" / "ledger.sqlite", slides)
@@ -302,7 +199,7 @@ def test_slides_beside_an_old_ledger_are_found(slides, tmp_path, colour_model):
     assert [p.name for p in list_slides([slides])] == ["a.svs", "b.svs", "c.svs"]
 
 
-def test_the_folder_of_the_slides_is_no_place_for_results(slides, colour_model):
+def test_the_folder_of_the_slides_is_no_place_for_results(slides, colour_model, run):
     above, below = slides.parent, slides / "below"
     below.mkdir()
     shutil.move(slides / "c.svs", below / "c.svs")
@@ -317,7 +214,7 @@ def test_the_folder_of_the_slides_is_no_place_for_results(slides, colour_model):
     assert sorted(p.name for p in slides.iterdir()) == ["a.svs", "b.svs", "c.svs"]
 
 
-def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour_model, write_tiff, paint_slide):
+def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour_model, write_tiff, paint_slide, run):
     own = write_tiff(tmp_path / "own.svs", [paint_slide()])
     bare = write_tiff(tmp_path / "bare.svs", [paint_slide()], description="Aperio made for a test |AppMag = 20")
     given = write_tiff(tmp_path / "given.svs", [paint_slide()])
@@ -334,45 +231,8 @@ def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour
         run([own], tmp_path / "out", colour_model, mpp=0.5, mpp_if_missing=0.4)
 
 
-def test_what_the_tables_leave_out_is_said(slides, colour_model, tmp_path):
-    out, said = tmp_path / "out", []
-    run([slides], out, colour_model)
-    (out / "slides" / "a" / "result.json").write_text("{}")
-    run_slides([slides / "b.svs"], out, colour_model, RunOptions(), say=said.append)
-    assert said == [f"1 results in {out} are gone, changed or of an older histo, and in no table"]
-    said.clear()
-    run_slides([slides / "c.svs"], out, replace(colour_model, digest="another"), RunOptions(), say=said.append)
-    assert said == [f"2 results in {out} are another model's and in no table; give each model its own --out"]
-
-
-def test_a_profile_of_nothing_leaves_the_last_one(slides, colour_model, tmp_path):
+def test_a_profile_of_nothing_leaves_the_last_one(slides, colour_model, tmp_path, run):
     run([slides], tmp_path / "out", colour_model, profile=True)
     measured = (tmp_path / "out" / "profile.json").read_bytes()
     run([slides], tmp_path / "out", colour_model, profile=True)
     assert (tmp_path / "out" / "profile.json").read_bytes() == measured
-
-
-def test_tissue_that_could_not_be_read_is_tried_again(tmp_path, colour_model, write_tiff, paint_slide):
-    rule = colour_model.card.rule.model_copy(update={"max_unreadable_share": 0.9})
-    patient = replace(colour_model, card=colour_model.card.model_copy(update={"rule": rule}))
-    path = write_tiff(tmp_path / "hurt.svs", [paint_slide()], faults={40: b"\xff\xd8garbage"})
-    results, _ = run([path], tmp_path / "out", patient)
-    assert results[0].areas.unreadable_mm2 > 0
-    _, steps = run([path], tmp_path / "out", patient)
-    assert not steps[0].kept
-
-
-def test_an_older_result_among_the_rows_does_not_stop_the_run(slides, tmp_path, colour_model):
-    """Regression: the tables were lost when one stored result had another schema."""
-    out = tmp_path / "out"
-    run([slides], out, colour_model)
-    path = out / "slides" / "a" / "result.json"
-    text = path.read_text()
-    assert f'"schema": {SCHEMA}' in text
-    path.write_text(text.replace(f'"schema": {SCHEMA}', '"schema": 1'))
-    ledger = Ledger(out / "ledger.sqlite")
-    old = next(e for e in ledger.entries() if e.slide_id == "a")
-    ledger.record(replace(old, result_sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
-    ledger.close()
-    run([slides / "b.svs"], out, colour_model)
-    assert set(rows(out)) == {"b", "c"}

@@ -1,0 +1,111 @@
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from histo.archive.examine import RunOptions
+from histo.archive.ledger import Ledger
+from histo.archive.local import run_slides
+from histo.errors import ArchiveError
+from histo.models.bundle import load_bundle, save_bundle
+from histo.results import SCHEMA
+
+
+def test_done_slides_are_kept_and_changed_ones_computed_again(
+    slides, tmp_path, colour_model, write_tiff, paint_slide, run
+):
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    _, steps = run([slides], out, colour_model)
+    assert [s.kept for s in steps] == [True, True, True]
+    write_tiff(slides / "b.svs", [paint_slide(1600, 1200)])
+    _, steps = run([slides], out, colour_model)
+    assert {s.result.slide_id: s.kept for s in steps} == {"a": True, "b": False, "c": True}
+    _, steps = run([slides], out, colour_model, mpp=0.4)
+    assert not any(s.kept for s in steps)
+
+
+def test_a_result_file_that_was_touched_is_computed_again(slides, tmp_path, colour_model, run):
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    path = out / "slides" / "a" / "result.json"
+    path.write_text(path.read_text()[:-40])
+    shutil.rmtree(out / "slides" / "b")
+    _, steps = run([slides], out, colour_model)
+    assert {s.result.slide_id: s.kept for s in steps} == {"a": False, "b": False, "c": True}
+
+
+def test_another_model_computes_all_again_and_results_are_never_mixed(
+    slides, tmp_path, colour_model, colour_bundle, run, rows
+):
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    card = json.loads((colour_bundle / "card.json").read_text()) | {"name": "other"}
+    for key in ("golden", "weights_sha256", "schema_version"):
+        del card[key]
+    save_bundle(tmp_path / "other", card, colour_model.network)
+    other = load_bundle(tmp_path / "other")
+    _, steps = run([slides / "a.svs"], out, other)
+    assert not steps[0].kept
+    assert {(k, r["model"]) for k, r in rows(out).items()} == {("a", "other")}
+    assert (out / "slides" / "b" / "result.json").is_file()
+
+
+def test_failed_slides_are_tried_again(slides, tmp_path, colour_model, painted, run, rows):
+    out = tmp_path / "out"
+    late = slides / "late.svs"
+    results, _ = run([late], out, colour_model)
+    assert results[0].status == "failed"
+    shutil.copy(painted, late)
+    results, _ = run([late], out, colour_model)
+    assert results[0].status in ("done", "review")
+    assert rows(out)["late"]["status"] == results[0].status
+
+
+def test_a_folder_that_is_no_result_is_not_replaced(painted, tmp_path, colour_model, run):
+    """Regression: the folder of an MRXS slide's pixels was taken for an old result of it, and removed."""
+    kept = tmp_path / "out" / "slides" / painted.stem / "Data0001.dat"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"pixels")
+    with pytest.raises(ArchiveError, match="is no result of histo"):
+        run([painted], tmp_path / "out", colour_model)
+    assert kept.read_bytes() == b"pixels"
+
+
+def test_what_the_tables_leave_out_is_said(slides, colour_model, tmp_path, run):
+    out, said = tmp_path / "out", []
+    run([slides], out, colour_model)
+    (out / "slides" / "a" / "result.json").write_text("{}")
+    run_slides([slides / "b.svs"], out, colour_model, RunOptions(), say=said.append)
+    assert said == [f"1 results in {out} are gone, changed or of an older histo, and in no table"]
+    said.clear()
+    run_slides([slides / "c.svs"], out, replace(colour_model, digest="another"), RunOptions(), say=said.append)
+    assert said == [f"2 results in {out} are another model's and in no table; give each model its own --out"]
+
+
+def test_tissue_that_could_not_be_read_is_tried_again(tmp_path, colour_model, write_tiff, paint_slide, run):
+    rule = colour_model.card.rule.model_copy(update={"max_unreadable_share": 0.9})
+    patient = replace(colour_model, card=colour_model.card.model_copy(update={"rule": rule}))
+    path = write_tiff(tmp_path / "hurt.svs", [paint_slide()], faults={40: b"\xff\xd8garbage"})
+    results, _ = run([path], tmp_path / "out", patient)
+    assert results[0].areas.unreadable_mm2 > 0
+    _, steps = run([path], tmp_path / "out", patient)
+    assert not steps[0].kept
+
+
+def test_an_older_result_among_the_rows_does_not_stop_the_run(slides, tmp_path, colour_model, run, rows):
+    """Regression: the tables were lost when one stored result had another schema."""
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    path = out / "slides" / "a" / "result.json"
+    text = path.read_text()
+    assert f'"schema": {SCHEMA}' in text
+    path.write_text(text.replace(f'"schema": {SCHEMA}', '"schema": 1'))
+    ledger = Ledger(out / "ledger.sqlite")
+    old = next(e for e in ledger.entries() if e.slide_id == "a")
+    ledger.record(replace(old, result_sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+    ledger.close()
+    run([slides / "b.svs"], out, colour_model)
+    assert set(rows(out)) == {"b", "c"}
