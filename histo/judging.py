@@ -16,11 +16,9 @@ from histo.data.tiles import TileBatch, TileDataset, stream_batches
 from histo.geometry import TileGrid, tile_means
 from histo.models.bundle import Model
 from histo.models.engine import Engine, Seen, Tiles, check_finite, scored
-from histo.models.foreign import Gathered, distance_of, foreign_reasons
+from histo.models.foreign import Gathered, distance_of, foreign_reasons, glanced
 from histo.results import Checks, Overview, Reason
 from histo.timing import Timings
-
-SHOWN = 6  # tiles whose texture is looked at where a screen passes most of the slide over
 
 
 @dataclass(eq=False)
@@ -33,6 +31,7 @@ class Judge:
     mpp: float
     black: float | None
     _gathered: Gathered = field(default_factory=Gathered)
+    _at_a_glance: bool = False
 
     @classmethod
     def of(
@@ -59,7 +58,7 @@ class Judge:
         Raises `SlideFailed` as scoring does.
         """
         numbers = np.array(self.sample.missing, np.int64)
-        shown = np.isin(np.arange(len(numbers)), np.linspace(0, len(numbers) - 1, SHOWN).astype(int))
+        shown, self._at_a_glance = glanced(len(numbers)), True
         fast = open_blocks(slide, tiles.some(numbers))
         try:
             data = TileDataset.of(fast or slide, tiles)
@@ -83,8 +82,6 @@ class Judge:
         checks, reasons = replace(checks, black_share=self.black), reasons + black_reasons(self.black)
         if reference is None or cloud is None:
             return checks, reasons
-        distance = distance_of(cloud, self._gathered)
-        checks = replace(
-            checks, foreign_distance=distance, foreign_limit=reference.limit, reference_slides=reference.slides
-        )
-        return checks, reasons + foreign_reasons(distance, reference)
+        distance, limit = distance_of(cloud, self._gathered), reference.limit_of(self._at_a_glance)
+        checks = replace(checks, foreign_distance=distance, foreign_limit=limit, reference_slides=reference.slides)
+        return checks, reasons + foreign_reasons(distance, limit, reference.slides)

@@ -20,7 +20,7 @@ from histo.errors import UsageError
 from histo.geometry import tile_means
 from histo.models.bundle import CARD, Model, bring_parts, load_bundle, save_bundle
 from histo.models.engine import Engines, Seen
-from histo.models.foreign import LEAST_TILES, Arrays, Gathered, Reference, SlideTexture, fit
+from histo.models.foreign import LEAST_TILES, Arrays, Gathered, Reference, SlideTexture, fit, glanced
 from histo.opening import open_for
 
 Say = Callable[[str], None]
@@ -31,11 +31,21 @@ TOLD_EVERY = 20  # slides
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """What a network sees in a few tiles from all over a slide, their share of tissue (N,), and the slide's stain."""
+    """What a network sees in a few tiles from all over a slide, their share of tissue (N,), and the slide's stain.
+
+    `glance` (N,) says which of them screen mode would look at.
+    """
 
     seen: Seen
     tissue: NDArray[np.floating]
+    glance: NDArray[np.bool_]
     stain: Mapping[str, float]
+
+    def texture(self, at_a_glance: bool = False) -> NDArray[np.float64] | None:
+        """Return the slide's texture (T,), None where too few tiles tell."""
+        gathered = Gathered()
+        gathered.take(self.seen.texture, self.tissue * self.glance if at_a_glance else self.tissue)
+        return gathered.texture
 
 
 def fit_reference(
@@ -55,14 +65,12 @@ def fit_reference(
     records = [*((True, r) for r in learnt), *((False, r) for r in slides)]
     for number, (is_learnt, record) in enumerate(records, start=1):
         sampled = sample_of(model, engines, record)
-        gathered = Gathered()
-        if sampled is not None:
-            gathered.take(sampled.seen.texture, sampled.tissue)
-        if sampled is None or gathered.texture is None:
+        texture = sampled.texture() if sampled else None
+        if sampled is None or texture is None:
             why = f"it cannot be read, has no scale or fewer than {LEAST_TILES} tiles; see histo inspect"
             say(f"{record.slide} is left out of the reference: {why}")
         else:
-            found.append(SlideTexture(record.patient, gathered.texture, sampled.stain, is_learnt))
+            found.append(SlideTexture(record.patient, texture, sampled.stain, is_learnt, sampled.texture(True)))
         if number % TOLD_EVERY == 0:
             say(f"{number} of {len(records)} slides looked at")
     return fit(found)
@@ -85,10 +93,12 @@ def sample_of(model: Model, engines: Engines, record: SlideRecord) -> Sampled | 
             return None
         engine = engines.pick(lambda: stacked(list(tiles.values())[:1]))
         found = [engine.see(opened.stain_norm.apply(tile[None])) for tile in tiles.values()]
-        sample = TileSample.of(shares).chosen & set(tiles) or set(tiles)
-        signs = measure_stain(stacked(tiles[i] for i in sorted(sample)), glass_of(opened.overview))
+        sample = np.array(sorted(TileSample.of(shares).chosen & set(tiles) or set(tiles)))
+        signs = measure_stain(stacked(tiles[i] for i in sample.tolist()), glass_of(opened.overview))
+    seen = Seen(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    numbers = np.array(list(tiles))
     stain = {name: value for name in ("red", "blue", "density") if (value := getattr(signs, name)) is not None}
-    return Sampled(Seen(*(np.concatenate(parts) for parts in zip(*found, strict=True))), shares[list(tiles)], stain)
+    return Sampled(seen, shares[numbers], np.isin(numbers, sample[glanced(len(sample))]), stain)
 
 
 def put(

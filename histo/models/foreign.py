@@ -30,17 +30,22 @@ LEAST_PATIENTS = 3
 LEAST_TILES = 3
 VERSION: Final[Literal[2]] = 2  # of what a slide is and how it is compared; references of another version say nothing
 FALSE_ALARMS = 0.05
+GLANCE = 6  # tiles whose texture is looked at where a screen passes most of a slide over
 
 Arrays = dict[str, NDArray[np.float32]]
 
 
 class Reference(Strict):
-    """What a card says of its reference slides: how many, the limit, what was held out, and the range of stains."""
+    """What a card says of its reference slides: how many, the limits, what was held out, and the range of stains.
+
+    `glance_limit` is for slides of which only `GLANCE` tiles are looked at: the mean of so few scatters more.
+    """
 
     version: Literal[2]
     sha256: str = ""
     slides: int = Field(ge=1)
     limit: float = Field(gt=0)
+    glance_limit: float | None = Field(None, gt=0)
     held_out_slides: int = Field(ge=1)
     held_out_distances: tuple[float, ...]
     stain: dict[str, tuple[float, float]]
@@ -57,15 +62,23 @@ class Reference(Strict):
             )
         return given
 
+    def limit_of(self, at_a_glance: bool) -> float:
+        """Return the limit of a whole slide, or of one that was seen at a glance."""
+        return self.glance_limit if at_a_glance and self.glance_limit is not None else self.limit
+
 
 @dataclass(frozen=True, eq=False)
 class SlideTexture:
-    """Texture (T,) of a slide, whose patient it is, its stain, and whether the network learnt from it."""
+    """Texture (T,) of a slide, whose patient it is, its stain, and whether the network learnt from it.
+
+    `glance` is its texture by a few of its tiles, see `glanced`.
+    """
 
     patient: str
     texture: NDArray[np.float64]
     stain: Mapping[str, float]
     learnt: bool = False
+    glance: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +142,11 @@ class Gathered:
         return self._sum / self._tissue if self._tiles >= LEAST_TILES else None
 
 
+def glanced(count: int) -> NDArray[np.bool_]:
+    """Return which of so many tiles, in order, are looked at in a glance; `GLANCE` from first to last."""
+    return np.isin(np.arange(count), np.linspace(0, count - 1, GLANCE).astype(int))
+
+
 def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     """Return the card's reference and the arrays of its file from the texture of slides.
 
@@ -144,14 +162,16 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     textures = np.stack([s.texture for s in slides])
     fold_of = {patient: k % min(FOLDS, len(patients)) for k, patient in enumerate(patients)}
     folds = np.array([fold_of[s.patient] for s in slides])
-    held = np.empty(len(slides))
+    # A slide too small for a glance is seen as a whole in either mode.
+    glances = np.stack([s.texture if s.glance is None else s.glance for s in slides])
+    held, held_glances = np.empty(len(slides)), np.empty(len(slides))
     for fold in np.unique(folds):
-        held[folds == fold] = cloud_of(textures[folds != fold]).distance(textures[folds == fold])
+        others, own = cloud_of(textures[folds != fold]), folds == fold
+        held[own], held_glances[own] = others.distance(textures[own]), others.distance(glances[own])
     fresh = np.array([not s.learnt for s in slides])
     is_fresh = len({s.patient for s in slides if not s.learnt}) >= LEAST_PATIENTS
-    distances = np.sort(held[fresh] if is_fresh else held)
-    # The conformal rank; below 19 slides it is the farthest of them, which promises less.
-    rank = min(len(distances), math.ceil((len(distances) + 1) * (1 - FALSE_ALARMS)))
+    counted = fresh if is_fresh else np.ones(len(slides), bool)
+    distances = np.sort(held[counted])
     stains = {k: [s.stain[k] for s in slides if k in s.stain] for k in ("red", "blue", "density")}
     of_learnt = "" if is_fresh else ", though the network learnt from some"
     too_few = (
@@ -162,7 +182,8 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     reference = Reference(
         version=VERSION,
         slides=len(slides),
-        limit=max(round(float(distances[rank - 1]), 4), 1e-4),
+        limit=_limit(distances),
+        glance_limit=_limit(np.sort(held_glances[counted])),
         held_out_slides=len(distances),
         held_out_distances=tuple(distances.round(4).tolist()),
         stain={k: (round(min(v), 4), round(max(v), 4)) for k, v in stains.items() if v},
@@ -174,6 +195,12 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     return reference, vars(cloud_of(textures)).copy()
 
 
+def _limit(distances: NDArray[np.float64]) -> float:
+    """Return the conformal rank of sorted distances; below 19 it is the farthest of them, which promises less."""
+    rank = min(len(distances), math.ceil((len(distances) + 1) * (1 - FALSE_ALARMS)))
+    return max(round(float(distances[rank - 1]), 4), 1e-4)
+
+
 def distance_of(cloud: Cloud, gathered: Gathered) -> float | None:
     """Return how far a slide lies out, None where too few tiles tell."""
     texture = gathered.texture
@@ -181,13 +208,13 @@ def distance_of(cloud: Cloud, gathered: Gathered) -> float | None:
     return None if texture is None else round(float(cloud.distance(texture[None])[0]), 4)
 
 
-def foreign_reasons(distance: float | None, reference: Reference) -> tuple[Reason, ...]:
-    """Return why foreign tissue forbids a verdict without review."""
-    if distance is None or distance <= reference.limit:
+def foreign_reasons(distance: float | None, limit: float, slides: int) -> tuple[Reason, ...]:
+    """Return why foreign tissue forbids a verdict without review, by the limit and the number of reference slides."""
+    if distance is None or distance <= limit:
         return ()
     text = (
-        f"The tissue as a whole, its stain or its scan is unlike that of the model's {reference.slides} reference "
-        f"slides: it lies {distance / reference.limit:.2f} times as far from their middle as the limit, which 19 of 20 "
+        f"The tissue as a whole, its stain or its scan is unlike that of the model's {slides} reference "
+        f"slides: it lies {distance / limit:.2f} times as far from their middle as the limit, which 19 of 20 "
         "slides like them should keep. Probabilities and excluded diagnoses do not hold for such a slide."
     )
     return (Reason("foreign_tissue", text),)
