@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
     own = [f"data.manifest={given.manifest.absolute()}", "optimiser.epochs=2", "stop.tiles_per_slide=1"]
-    own += ["mining.every_epochs=0", f"callbacks=[{{class: {CLOCK}}}]"]
+    own += ["mining.every_epochs=0", "screen.enabled=false", f"callbacks=[{{class: {CLOCK}}}]"]
     config = settle_precision(load_config(given.config, [*own, *given.set]), CPU)
     tiles = given.steps * config.optimiser.batch_size
     config = config.model_copy(update={"data": config.data.model_copy(update={"tiles_per_epoch": tiles})})
