@@ -103,16 +103,17 @@ def _not_for_testing(manifest: Path, records: Sequence[SlideRecord], say: Say) -
 
 def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: bool) -> str:
     """Return a sentence on what was checked; raise `UsageError` for slides or patients that the model learnt from."""
-    kept = Known.by(model.card.training, LEARNT_FROM, STARTED_FROM)
-    if not kept:
+    known = Known.by(model.card.training, LEARNT_FROM, STARTED_FROM)
+    if not known.is_listed:
         return "the card does not say which slides the model was trained on, so that they are others is not checked"
-    known = sorted({r.patient for r in records if kept.has_patient(r.patient)})
-    if known and not other_persons:
+    patients = sorted({r.patient for r in records if not other_persons and known.has_patient(r.patient)})
+    if patients:
+        were = "was" if len(patients) == 1 else "were"
         raise UsageError(
-            f"{_some(known)} of the manifest {'was' if len(known) == 1 else 'were'} in the training of this model; "
-            "calibrate on other patients, or say --other-persons where only the names are the same"
+            f"{_some(patients)} of the manifest {were} in the training of this model; calibrate on other patients, or "
+            "say --other-persons where only the names are the same"
         )
-    slides = [r.slide for r in records if kept.has_slide(sha256_of(r.path))]
+    slides = [r.slide for r in records if known.has_slide(sha256_of(r.path))]
     if slides:
         raise UsageError(f"{_some(slides)} of the manifest: the model was trained on the same file; leave it out")
     return f"none of the {'slides' if other_persons else 'slides and patients'} was in the training"

@@ -16,7 +16,7 @@ from histo.data.tiles import TileBatch, TileDataset, stream_batches
 from histo.geometry import TileGrid, tile_means
 from histo.models.bundle import Model
 from histo.models.engine import Engine, Seen, Tiles, check_finite, scored
-from histo.models.foreign import Gathered, distance_of, foreign_reasons, glanced
+from histo.models.foreign import Gathered, distance_of, foreign_reasons
 from histo.results import Checks, Overview, Reason
 from histo.timing import Timings
 
@@ -31,7 +31,7 @@ class Judge:
     mpp: float
     black: float | None
     _gathered: Gathered = field(default_factory=Gathered)
-    _at_a_glance: bool = False
+    _at_a_glance: bool = False  # whether the texture is that of a few tiles of the sample
 
     @classmethod
     def of(
@@ -58,7 +58,8 @@ class Judge:
         Raises `SlideFailed` as scoring does.
         """
         numbers = np.array(self.sample.missing, np.int64)
-        shown, self._at_a_glance = glanced(len(numbers)), True
+        shown = np.isin(numbers, self.sample.glance)
+        self._at_a_glance = True
         fast = open_blocks(slide, tiles.some(numbers))
         try:
             data = TileDataset.of(fast or slide, tiles)
@@ -82,6 +83,7 @@ class Judge:
         checks, reasons = replace(checks, black_share=self.black), reasons + black_reasons(self.black)
         if reference is None or cloud is None:
             return checks, reasons
-        distance, limit = distance_of(cloud, self._gathered), reference.limit_of(self._at_a_glance)
+        distance = distance_of(cloud, self._gathered)
+        limit = reference.limit_of(self._at_a_glance)
         checks = replace(checks, foreign_distance=distance, foreign_limit=limit, reference_slides=reference.slides)
-        return checks, reasons + foreign_reasons(distance, limit, reference.slides)
+        return checks, reasons + foreign_reasons(distance, reference, self._at_a_glance)

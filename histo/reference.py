@@ -20,7 +20,7 @@ from histo.errors import UsageError
 from histo.geometry import tile_means
 from histo.models.bundle import CARD, Model, bring_parts, load_bundle, save_bundle
 from histo.models.engine import Engines, Seen
-from histo.models.foreign import LEAST_TILES, Arrays, Gathered, Reference, SlideTexture, fit, glanced
+from histo.models.foreign import LEAST_TILES, Arrays, Gathered, Reference, SlideTexture, fit
 from histo.opening import open_for
 
 Say = Callable[[str], None]
@@ -31,21 +31,16 @@ TOLD_EVERY = 20  # slides
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """What a network sees in a few tiles from all over a slide, their share of tissue (N,), and the slide's stain.
+    """What a network sees in up to 64 tiles from all over a slide; the slide's texture and stain.
 
-    `glance` (N,) says which of them screen mode would look at.
+    `texture` (T,) is that of these tiles, `glance` (T,) that of the few that screen mode would look at; None where too
+    few can be read.
     """
 
     seen: Seen
-    tissue: NDArray[np.floating]
-    glance: NDArray[np.bool_]
+    texture: NDArray[np.float64] | None
+    glance: NDArray[np.float64] | None
     stain: Mapping[str, float]
-
-    def texture(self, at_a_glance: bool = False) -> NDArray[np.float64] | None:
-        """Return the slide's texture (T,), None where too few tiles tell."""
-        gathered = Gathered()
-        gathered.take(self.seen.texture, self.tissue * self.glance if at_a_glance else self.tissue)
-        return gathered.texture
 
 
 def fit_reference(
@@ -65,19 +60,18 @@ def fit_reference(
     records = [*((True, r) for r in learnt), *((False, r) for r in slides)]
     for number, (is_learnt, record) in enumerate(records, start=1):
         sampled = sample_of(model, engines, record)
-        texture = sampled.texture() if sampled else None
-        if sampled is None or texture is None:
+        if sampled is None or sampled.texture is None:
             why = f"it cannot be read, has no scale or fewer than {LEAST_TILES} tiles; see histo inspect"
             say(f"{record.slide} is left out of the reference: {why}")
         else:
-            found.append(SlideTexture(record.patient, texture, sampled.stain, is_learnt, sampled.texture(True)))
+            found.append(SlideTexture(record.patient, sampled.texture, sampled.stain, is_learnt, sampled.glance))
         if number % TOLD_EVERY == 0:
             say(f"{number} of {len(records)} slides looked at")
     return fit(found)
 
 
 def sample_of(model: Model, engines: Engines, record: SlideRecord) -> Sampled | None:
-    """Return what is seen in at most 64 tiles from all over a slide, or None when it cannot be read."""
+    """Return what is seen of a slide, as `Judge` would judge it too, or None when it cannot be read."""
     opened = open_for(Path(record.path), model, record.mpp, sha256="")
     if opened.slide is None or opened.tiles is None or opened.overview is None or opened.error is not None:
         return None
@@ -86,19 +80,29 @@ def sample_of(model: Model, engines: Engines, record: SlideRecord) -> Sampled | 
     with opened.slide:
         shares = tile_means(opened.tiles, opened.tissue_map - opened.excluded_map)
         data = TileDataset.of(opened.slide, opened.tiles)
-        full = fullest(shares)
-        wanted = full[np.unique(np.linspace(0, len(full) - 1, TILES_A_SLIDE).astype(int))].tolist()
+        full, sample = fullest(shares), TileSample.of(shares)
+        spread = full[np.unique(np.linspace(0, len(full) - 1, TILES_A_SLIDE).astype(int))]
+        wanted = sorted({*spread.tolist(), *sample.chosen})
         tiles = {i: tile for i in wanted if (tile := data[i]) is not None}
-        if not tiles:
+        whole, glance = ([i for i in numbers.tolist() if i in tiles] for numbers in (spread, sample.glance))
+        if not whole:
             return None
-        engine = engines.pick(lambda: stacked(list(tiles.values())[:1]))
-        found = [engine.see(opened.stain_norm.apply(tile[None])) for tile in tiles.values()]
-        sample = np.array(sorted(TileSample.of(shares).chosen & set(tiles) or set(tiles)))
-        signs = measure_stain(stacked(tiles[i] for i in sample.tolist()), glass_of(opened.overview))
-    seen = Seen(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-    numbers = np.array(list(tiles))
+        engine = engines.pick(lambda: stacked([tiles[whole[0]]]))
+        found = {i: engine.see(opened.stain_norm.apply(tiles[i][None])) for i in {*whole, *glance}}
+        judged = sorted(sample.chosen & tiles.keys()) or whole
+        signs = measure_stain(stacked(tiles[i] for i in judged), glass_of(opened.overview))
     stain = {name: value for name in ("red", "blue", "density") if (value := getattr(signs, name)) is not None}
-    return Sampled(seen, shares[numbers], np.isin(numbers, sample[glanced(len(sample))]), stain)
+    texture, at_a_glance = (_texture([found[i] for i in numbers], shares[numbers]) for numbers in (whole, glance))
+    seen = Seen(*(np.concatenate(parts) for parts in zip(*(found[i] for i in whole), strict=True)))
+    return Sampled(seen, texture, at_a_glance, stain)
+
+
+def _texture(seen: Sequence[Seen], tissue: NDArray[np.floating]) -> NDArray[np.float64] | None:
+    """Return the texture (T,) of tiles seen one by one, by their share of tissue (N,); None where too few tell."""
+    gathered = Gathered()
+    for one, share in zip(seen, tissue, strict=True):
+        gathered.take(one.texture, share[None])
+    return gathered.texture
 
 
 def put(
@@ -144,12 +148,12 @@ def _learnt(
 ) -> list[bool]:
     """Return of every slide whether the card says that the network learnt from it or from its patient."""
     known = Known.by(model.card.training, LEARNT_FROM, STARTED_FROM)
-    if not known:
+    if not known.is_listed:
         say("the card does not say which slides the model was trained on; all of these are taken as others")
     learnt = [
         known.has_slide(sha256) or (not other_persons and known.has_patient(record.patient))
         for record, sha256 in zip(records, hashes, strict=True)
     ]
-    if known:
+    if known.is_listed:
         say(f"the network learnt from {sum(learnt)} of them or from their patients; the limit comes from the others")
     return learnt

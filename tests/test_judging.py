@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from histo.data.records import SlideRecord
-from histo.data.tile_sample import LEAST, TileSample, fullest
 from histo.export.checks import check_rows
 from histo.export.report import write_report
 from histo.infer import predict_slide
@@ -83,25 +82,3 @@ def test_a_reference_fitted_on_slides_tells_another_tissue(
     assert "foreign_tissue" in [r.code for r in other.reasons]
     (row,) = (words for name, words in check_rows(other) if name.startswith("Distance of the tissue"))
     assert "of the limit, review above it; 6 reference slides, too few" in row
-
-
-def test_a_sample_is_spread_over_the_tiles_that_are_mostly_tissue() -> None:
-    shares = np.zeros(600)
-    shares[100:500] = 0.9
-    shares[300] = 0.1
-    sample = TileSample.of(shares)
-    assert len(sample.chosen) == 32
-    assert min(sample.chosen) < 120
-    assert max(sample.chosen) > 480
-    assert all(shares[i] > 0.5 for i in sample.chosen)
-    few = np.array([0.1, 0.0, 0.3, 0.2])
-    assert set(fullest(few)) == {0, 1, 2, 3}
-    assert len(TileSample.of(np.full(40, 1.0)).chosen) == LEAST
-    assert TileSample.of(np.empty(0)).tiles.shape[0] == 0
-
-
-def test_only_chosen_tiles_are_kept_in_order() -> None:
-    sample = TileSample(frozenset({4, 1}))
-    for index in (5, 4, 1):
-        sample.take(np.array([index]), np.full((1, 2, 2, 3), index, np.uint8))
-    assert sample.tiles[:, 0, 0, 0].tolist() == [1, 4]

@@ -3,13 +3,19 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from histo.data.identities import LEARNT_FROM, REFERENCE_OF, identities
+from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
+from histo.infer import load_model
+from histo.judging import Judge
 from histo.models.bundle import load_bundle, save_bundle
-from histo.reference import refit
+from histo.models.engine import Engines
+from histo.opening import open_for
+from histo.reference import TILES_A_SLIDE, refit, sample_of
 
 
 def rows_of(manifest: Path) -> list[dict[str, str]]:
@@ -92,3 +98,24 @@ def test_two_patients_are_too_few(colour_bundle: Path, painted_cohort: Path, tmp
     with pytest.raises(UsageError, match="2 patients say nothing about others"):
         refit(colour_bundle, marked_test(painted_cohort, 7, tmp_path), tmp_path / "new")
     assert not (tmp_path / "new" / "card.json").exists()
+
+
+def test_a_reference_glances_at_the_tiles_that_screen_mode_looks_at(
+    write_tiff, tmp_path: Path, colour_bundle: Path
+) -> None:
+    """Bug: on slides of more than 64 tiles two choices of tiles met by chance, in one or two tiles or in none."""
+    rng = np.random.default_rng(0)
+    image = np.full((6144, 6144, 3), (225, 170, 195), np.uint8)
+    image += rng.integers(0, 9, (192, 192, 1), np.uint8).repeat(32, axis=0).repeat(32, axis=1)
+    path, model = write_tiff(tmp_path / "large.svs", [image]), load_model(colour_bundle)
+    opened = open_for(path, model)
+    judge = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
+    assert np.count_nonzero(judge.counted) > TILES_A_SLIDE
+    engines = Engines(model, "torch", "cpu")
+    engine = engines.pick(lambda: np.zeros((1, model.card.tile.size_px, model.card.tile.size_px, 3), np.uint8))
+    judge.read_missing(opened.slide, opened.tiles, engine, opened.stain_norm.apply)
+    sampled = sample_of(model, engines, SlideRecord("large", path, "p", "normal"))
+    assert sampled is not None
+    assert len(sampled.seen.texture) == TILES_A_SLIDE
+    assert sampled.glance == pytest.approx(judge._gathered.texture, rel=1e-4, abs=1e-4)
+    assert sampled.glance != pytest.approx(sampled.texture, rel=1e-4, abs=1e-4)

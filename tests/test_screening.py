@@ -164,6 +164,9 @@ def test_foreign_tissue_is_told_where_the_network_is_shown_nothing(write_tiff, t
         for colour in ((226, 170, 194), (225, 195, 165))
     )
     assert like.areas.scored_mm2 == other.areas.scored_mm2 == 0
+    assert like.checks.foreign_limit == model.card.reference.glance_limit
+    whole = predict_slide(tmp_path / "new.svs", model).result
+    assert whole.checks.foreign_limit == model.card.reference.limit != model.card.reference.glance_limit
     # Six tiles say less of such a small reference's middle than all of a slide do.
     assert like.checks.foreign_distance < 0.2 * other.checks.foreign_distance
     assert "foreign_tissue" in [r.code for r in other.reasons]

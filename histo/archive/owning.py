@@ -13,7 +13,10 @@ from histo.errors import ArchiveError
 
 @contextmanager
 def owned(out: Path) -> Iterator[None]:
-    """Hold the output folder: a lock that the system drops when the process ends, however it ends."""
+    """Hold the output folder: a lock that the system drops when the process ends, however it ends.
+
+    Raises `ArchiveError` where another process holds it or the disk refuses.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = open(out / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  held to the end of the run

@@ -23,7 +23,10 @@ FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk o
 
 
 class Store:
-    """The results of one model in an output folder; the folder is held by this process alone."""
+    """An output folder, held by this process alone, into which the results of one model go beside those of others.
+
+    What a killed run left half done is removed at once. Raises `ArchiveError` and `OSError`.
+    """
 
     def __init__(self, out: Path, model: Model, ledger: Ledger) -> None:
         self._out, self._model, self._ledger = out, model, ledger
@@ -37,7 +40,7 @@ class Store:
         return {e.path: e for e in self._ledger.entries()}
 
     def temporary(self, slide_id: str) -> Path:
-        """Return where a slide's files are written until all are there."""
+        """Return where a slide's files are written until all are there; `enter` takes them from there."""
         return self.slides / f"{TEMPORARY}{slide_id}"
 
     def kept(self, path: Path, entry: Entry, sha256: str | None, options: RunOptions) -> SlideResult | None:

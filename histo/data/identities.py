@@ -40,10 +40,10 @@ def identities(slides_sha256: Iterable[str], patients: Iterable[str]) -> dict[st
 
 @dataclass(frozen=True)
 class Known:
-    """The slides and patients that a card's training section lists under some keys; false where it has no such list.
+    """The slides and patients that a card's training section lists, by their SHA-256, and whether it lists any at all.
 
     >>> known = Known.by({"a": {"slides_sha256": ["00"]}, "b": {"slides_sha256": ["11"]}}, "a", "b", "c")
-    >>> known.has_slide("11"), known.has_patient("p01"), bool(known), bool(Known.by({}, "a"))
+    >>> known.has_slide("11"), known.has_patient("p01"), known.is_listed, Known.by({}, "a").is_listed
     (True, False, True, False)
     """
 
@@ -53,16 +53,13 @@ class Known:
 
     @classmethod
     def by(cls, training: Mapping[str, Any], *keys: str) -> Self:
-        """Return what stands under any of the keys."""
+        """Return what stands under any of the keys; what is no list of theirs is passed over."""
         lists = [kept for key in keys if isinstance(kept := training.get(key), Mapping)]
         slides, patients = (
             frozenset(digest for kept in lists for digest in kept.get(name) or ())
             for name in ("slides_sha256", "patients_sha256")
         )
         return cls(slides, patients, bool(lists))
-
-    def __bool__(self) -> bool:
-        return self.is_listed
 
     def has_slide(self, sha256: str) -> bool:
         """Tell whether the slide of this content is listed."""
@@ -74,6 +71,6 @@ class Known:
 
     def for_card(self) -> dict[str, list[str]]:
         """Return both lists as one entry of a card; empty where nothing was listed."""
-        if not self:
+        if not self.is_listed:
             return {}
         return {"slides_sha256": sorted(self.slides_sha256), "patients_sha256": sorted(self.patients_sha256)}

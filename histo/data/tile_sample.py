@@ -10,6 +10,7 @@ MOST = 32
 THREADS = 2  # that measure tiles before the network starts and after it is done
 ONE_IN = 6  # a small slide is judged on fewer tiles, so that judging it costs little beside scoring it
 LEAST = 6
+GLANCE = 6  # of the sample, where a screen passes most of a slide over and its texture is to be told all the same
 MOSTLY = 0.5  # tiles with less tissue say more about glass
 
 
@@ -29,6 +30,12 @@ class TileSample:
             return cls(frozenset())
         places = np.linspace(0, len(full) - 1, count + 2)[1:-1] if len(full) > count else np.arange(count)
         return cls(frozenset(full[np.unique(np.floor(places + 0.5).astype(int))].tolist()))
+
+    @property
+    def glance(self) -> NDArray[np.int64]:
+        """The numbers of a few of the chosen tiles, from the first to the last; all of them where there are fewer."""
+        chosen = np.array(sorted(self.chosen), np.int64)
+        return chosen[np.unique(np.linspace(0, len(chosen) - 1, GLANCE).astype(int))] if len(chosen) else chosen
 
     def take(self, indices: NDArray[np.int64], rgb: NDArray[np.uint8]) -> None:
         """Look through a batch: tiles (B, S, S, 3) with their numbers (B,)."""

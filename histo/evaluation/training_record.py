@@ -41,8 +41,8 @@ def sides_of(bundle: Path | None, training: Mapping[str, Any] | None) -> list[Si
 
 
 def _of_card(training: Mapping[str, Any]) -> list[Side]:
-    listed = [(name, Known.by(training, key)) for key, name in _OF_CARD.items()]
-    return [Side(name, frozenset(), kept.slides_sha256, kept.patients_sha256) for name, kept in listed if kept]
+    sides = [(name, Known.by(training, key)) for key, name in _OF_CARD.items()]
+    return [Side(name, frozenset(), k.slides_sha256, k.patients_sha256) for name, k in sides if k.is_listed]
 
 
 def _of_file(path: Path) -> Sequence[Side]:

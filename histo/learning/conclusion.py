@@ -1,6 +1,6 @@
 """The end of a run: held-out verdicts, suspicious labels, pictures and the report with its warnings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +109,8 @@ def conclude(
     slides = [*trained, *validation]
     found = audit([s.record for s in slides], [s.traits for s in slides], config.seed)
     card = load_model(bundle).card
-    taught = Known.by(card.training, STARTED_FROM)
-    known = sorted({h.patient for h in held if taught.has_patient(h.patient)})
     no_gain = [NO_GAIN] if card.training["best_epoch"] == 0 else []
-    flattered = _flattered(known, bool(out_of_fold))
+    flattered = _flattered(_known_to_start(card.training, [h.patient for h in held]), bool(out_of_fold))
     warnings = [*no_gain, *found.warnings, *flattered]
     for warning in warnings:
         say(f"warning: {warning}")
@@ -140,6 +138,12 @@ def _note(bundle: Path, rows: Sequence[Held]) -> None:
         "note": "These slides chose the best epoch, and a temperature that was fitted; they are no test set.",
     }
     save_bundle(bundle, card, model.network)
+
+
+def _known_to_start(training: Mapping[str, Any], patients: Iterable[str]) -> list[str]:
+    """Return those patients, each once, that the start of a training had learnt from."""
+    known = Known.by(training, STARTED_FROM)
+    return sorted({p for p in patients if known.has_patient(p)})
 
 
 def _flattered(known: Sequence[str], cross_validated: bool) -> list[str]:

@@ -41,7 +41,9 @@ class Start:
     def knows(self, paths: Sequence[Path]) -> list[Path]:
         """Return those of the slides that the model learnt from, by their content."""
         known = self.has_seen
-        return [path for path in paths if known.has_slide(sha256_of(path))] if known else []
+        if not known.slides_sha256:  # to read every slide for its hash would be in vain
+            return []
+        return [path for path in paths if known.has_slide(sha256_of(path))]
 
 
 def build_network(config: TrainConfig) -> Start:

@@ -30,7 +30,6 @@ LEAST_PATIENTS = 3
 LEAST_TILES = 3
 VERSION: Final[Literal[2]] = 2  # of what a slide is and how it is compared; references of another version say nothing
 FALSE_ALARMS = 0.05
-GLANCE = 6  # tiles whose texture is looked at where a screen passes most of a slide over
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -38,7 +37,7 @@ Arrays = dict[str, NDArray[np.float32]]
 class Reference(Strict):
     """What a card says of its reference slides: how many, the limits, what was held out, and the range of stains.
 
-    `glance_limit` is for slides of which only `GLANCE` tiles are looked at: the mean of so few scatters more.
+    `glance_limit` is for slides of which a few tiles are looked at: the mean of these scatters more.
     """
 
     version: Literal[2]
@@ -71,7 +70,7 @@ class Reference(Strict):
 class SlideTexture:
     """Texture (T,) of a slide, whose patient it is, its stain, and whether the network learnt from it.
 
-    `glance` is its texture by a few of its tiles, see `glanced`.
+    `glance` (T,) is its texture by the few tiles that screen mode would look at, None where too few can be read.
     """
 
     patient: str
@@ -142,16 +141,12 @@ class Gathered:
         return self._sum / self._tissue if self._tiles >= LEAST_TILES else None
 
 
-def glanced(count: int) -> NDArray[np.bool_]:
-    """Return which of so many tiles, in order, are looked at in a glance; `GLANCE` from first to last."""
-    return np.isin(np.arange(count), np.linspace(0, count - 1, GLANCE).astype(int))
-
-
 def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     """Return the card's reference and the arrays of its file from the texture of slides.
 
-    Every slide is measured against a cloud without its patient. The limit comes from slides that the network
-    did not learn from, if these are of three patients or more: it knows the others too well.
+    Every slide, and every glance at one, is measured against a cloud of whole slides without its patient. The limits
+    come from slides that the network did not learn from, if these are of three patients or more: it knows the others
+    too well.
     Raises `UsageError` for fewer than three patients, which say nothing about a fourth.
     """
     patients = sorted({s.patient for s in slides})
@@ -162,16 +157,17 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     textures = np.stack([s.texture for s in slides])
     fold_of = {patient: k % min(FOLDS, len(patients)) for k, patient in enumerate(patients)}
     folds = np.array([fold_of[s.patient] for s in slides])
-    # A slide too small for a glance is seen as a whole in either mode.
-    glances = np.stack([s.texture if s.glance is None else s.glance for s in slides])
+    glances = np.stack([np.full_like(s.texture, np.nan) if s.glance is None else s.glance for s in slides])
     held, held_glances = np.empty(len(slides)), np.empty(len(slides))
     for fold in np.unique(folds):
         others, own = cloud_of(textures[folds != fold]), folds == fold
-        held[own], held_glances[own] = others.distance(textures[own]), others.distance(glances[own])
+        held[own] = others.distance(textures[own])
+        held_glances[own] = others.distance(glances[own])
     fresh = np.array([not s.learnt for s in slides])
     is_fresh = len({s.patient for s in slides if not s.learnt}) >= LEAST_PATIENTS
     counted = fresh if is_fresh else np.ones(len(slides), bool)
     distances = np.sort(held[counted])
+    of_glances = held_glances[counted & np.isfinite(held_glances)]
     stains = {k: [s.stain[k] for s in slides if k in s.stain] for k in ("red", "blue", "density")}
     of_learnt = "" if is_fresh else ", though the network learnt from some"
     too_few = (
@@ -183,7 +179,7 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
         version=VERSION,
         slides=len(slides),
         limit=_limit(distances),
-        glance_limit=_limit(np.sort(held_glances[counted])),
+        glance_limit=_limit(of_glances) if len(of_glances) else None,
         held_out_slides=len(distances),
         held_out_distances=tuple(distances.round(4).tolist()),
         stain={k: (round(min(v), 4), round(max(v), 4)) for k, v in stains.items() if v},
@@ -196,9 +192,9 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
 
 
 def _limit(distances: NDArray[np.float64]) -> float:
-    """Return the conformal rank of sorted distances; below 19 it is the farthest of them, which promises less."""
+    """Return the distance at the conformal rank; of fewer than 19 slides it is the farthest, which promises less."""
     rank = min(len(distances), math.ceil((len(distances) + 1) * (1 - FALSE_ALARMS)))
-    return max(round(float(distances[rank - 1]), 4), 1e-4)
+    return max(round(float(np.sort(distances)[rank - 1]), 4), 1e-4)
 
 
 def distance_of(cloud: Cloud, gathered: Gathered) -> float | None:
@@ -208,12 +204,13 @@ def distance_of(cloud: Cloud, gathered: Gathered) -> float | None:
     return None if texture is None else round(float(cloud.distance(texture[None])[0]), 4)
 
 
-def foreign_reasons(distance: float | None, limit: float, slides: int) -> tuple[Reason, ...]:
-    """Return why foreign tissue forbids a verdict without review, by the limit and the number of reference slides."""
+def foreign_reasons(distance: float | None, reference: Reference, at_a_glance: bool = False) -> tuple[Reason, ...]:
+    """Return why foreign tissue forbids a verdict without review."""
+    limit = reference.limit_of(at_a_glance)
     if distance is None or distance <= limit:
         return ()
     text = (
-        f"The tissue as a whole, its stain or its scan is unlike that of the model's {slides} reference "
+        f"The tissue as a whole, its stain or its scan is unlike that of the model's {reference.slides} reference "
         f"slides: it lies {distance / limit:.2f} times as far from their middle as the limit, which 19 of 20 "
         "slides like them should keep. Probabilities and excluded diagnoses do not hold for such a slide."
     )

@@ -28,8 +28,8 @@ def test_lists_under_several_keys_are_read_as_one_and_none_is_no_empty_one() -> 
     known = Known.by(training, STARTED_FROM, LEARNT_FROM)
     assert known.for_card() == identities(["aa", "bb"], ["p01"])
     assert not Known.by(training, LEARNT_FROM).has_patient("p01")
-    assert Known.by({LEARNT_FROM: identities([], [])}, LEARNT_FROM)
-    assert not Known.by(training, "reference_of")
+    assert Known.by({LEARNT_FROM: identities([], [])}, LEARNT_FROM).is_listed
+    assert not Known.by(training, "reference_of").is_listed
     assert Known.by(training, "reference_of").for_card() == {}
 
 

@@ -177,8 +177,12 @@ def test_nothing_is_excluded_where_the_tissue_is_foreign(make, tmp_path):
     verdict = replace(result.verdict, not_excluded=(result.verdict.label,), level=0.95)
     strange = Reason("foreign_tissue", "The tissue is unlike that of the reference slides.")
     result = replace(result, verdict=verdict, status="review", reasons=(strange,))
-    text = " ".join(_page(replace(make(), result=result), tmp_path).text.split())
-    assert "No other diagnosis is excluded for tissue that the model does not know." in text
+    write_report(replace(make(), result=result), tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert html.count("<td>no</td>") == len(result.model.labels)
+    assert "<td>yes</td>" not in html
+    text = " ".join(html.split())
+    assert "No diagnosis is excluded: on a slide unlike the reference slides exclusions do not hold." in text
     assert "remains open" not in text
 
 
