@@ -11,7 +11,7 @@ from histo.data.glass import glass_of
 from histo.data.quality import judge_quality
 from histo.data.slide import Slide
 from histo.data.tiff_blocks import open_blocks
-from histo.data.tile_sample import THREADS, TileSample, fullest
+from histo.data.tile_sample import THREADS, TileSample, fullest, usable
 from histo.data.tiles import TileBatch, TileDataset, stream_batches
 from histo.geometry import TileGrid, tile_means
 from histo.models.bundle import Model
@@ -38,9 +38,7 @@ class Judge:
         cls, tiles: TileGrid, tissue: NDArray[np.float32], excluded: NDArray[np.float32], overview: Overview
     ) -> "Judge":
         """Prepare for the tiles of a slide with maps (H, W) of its tissue and what of it is under ink."""
-        # A slide that is all ink is judged by that.
-        usable = tissue - excluded if excluded.sum() < 0.5 * tissue.sum() else tissue
-        shares = tile_means(tiles, usable)
+        shares = tile_means(tiles, usable(tissue, excluded))
         black = black_share(overview, tissue - excluded, tiles.map_grid)
         counted, full = np.zeros(len(shares)), fullest(shares)
         counted[full] = shares[full]

@@ -14,7 +14,7 @@ from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
 from histo.data.stain_check import measure_stain
-from histo.data.tile_sample import TileSample, fullest, stacked
+from histo.data.tile_sample import TileSample, fullest, stacked, usable
 from histo.data.tiles import TileDataset
 from histo.errors import UsageError
 from histo.geometry import tile_means
@@ -78,7 +78,7 @@ def sample_of(model: Model, engines: Engines, record: SlideRecord) -> Sampled | 
     assert opened.tissue_map is not None
     assert opened.excluded_map is not None
     with opened.slide:
-        shares = tile_means(opened.tiles, opened.tissue_map - opened.excluded_map)
+        shares = tile_means(opened.tiles, usable(opened.tissue_map, opened.excluded_map))
         data = TileDataset.of(opened.slide, opened.tiles)
         full, sample = fullest(shares), TileSample.of(shares)
         spread = full[np.unique(np.linspace(0, len(full) - 1, TILES_A_SLIDE).astype(int))]

@@ -113,7 +113,8 @@ def test_a_reference_glances_at_the_tiles_that_screen_mode_looks_at(
     assert np.count_nonzero(judge.counted) > TILES_A_SLIDE
     engines = Engines(model, "torch", "cpu")
     engine = engines.pick(lambda: np.zeros((1, model.card.tile.size_px, model.card.tile.size_px, 3), np.uint8))
-    judge.read_missing(opened.slide, opened.tiles, engine, opened.stain_norm.apply)
+    with opened.slide:
+        judge.read_missing(opened.slide, opened.tiles, engine, opened.stain_norm.apply)
     sampled = sample_of(model, engines, SlideRecord("large", path, "p", "normal"))
     assert sampled is not None
     assert len(sampled.seen.texture) == TILES_A_SLIDE

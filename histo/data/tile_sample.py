@@ -54,6 +54,11 @@ class TileSample:
         return stacked(self._kept[i] for i in sorted(self._kept))
 
 
+def usable(tissue: NDArray[np.float32], excluded: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what of the tissue (H, W) is not under ink; all of it where most is, and the slide is judged by that."""
+    return tissue - excluded if excluded.sum() < 0.5 * tissue.sum() else tissue
+
+
 def fullest(shares: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return the numbers of the tiles that are mostly tissue; of a slide that has hardly any, its fullest."""
     full = np.flatnonzero(shares >= MOSTLY)

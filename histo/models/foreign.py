@@ -3,7 +3,8 @@
 A slide is the mean of its tiles' texture (`histo.models.taps`), by tissue. Its Mahalanobis distance (Lee et al.,
 NeurIPS 2018) is taken with the covariance shrunk (Ledoit and Wolf 2004), its strongest directions kept and the rest
 taken as equal. A slide is foreign when it lies farther out than 95 % of the reference slides that the network did not
-learn from, each held out with its patient. A crowd of lymphocytes is nothing strange on a tile; a slide of them is.
+learn from, each held out with its patient; a slide of which a few tiles are looked at is compared with so few of
+each. A crowd of lymphocytes is nothing strange on a tile; a slide of them is.
 """
 
 import hashlib
@@ -167,7 +168,9 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     is_fresh = len({s.patient for s in slides if not s.learnt}) >= LEAST_PATIENTS
     counted = fresh if is_fresh else np.ones(len(slides), bool)
     distances = np.sort(held[counted])
-    of_glances = held_glances[counted & np.isfinite(held_glances)]
+    glanced = counted & np.isfinite(held_glances)
+    of_glances = held_glances[glanced]
+    enough = len({s.patient for s, looked in zip(slides, glanced, strict=True) if looked}) >= LEAST_PATIENTS
     stains = {k: [s.stain[k] for s in slides if k in s.stain] for k in ("red", "blue", "density")}
     of_learnt = "" if is_fresh else ", though the network learnt from some"
     too_few = (
@@ -179,7 +182,7 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
         version=VERSION,
         slides=len(slides),
         limit=_limit(distances),
-        glance_limit=_limit(of_glances) if len(of_glances) else None,
+        glance_limit=_limit(of_glances) if enough else None,
         held_out_slides=len(distances),
         held_out_distances=tuple(distances.round(4).tolist()),
         stain={k: (round(min(v), 4), round(max(v), 4)) for k, v in stains.items() if v},

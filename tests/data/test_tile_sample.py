@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from histo.data.tile_sample import GLANCE, LEAST, MOSTLY, TileSample, fullest
+from histo.data.tile_sample import GLANCE, LEAST, MOSTLY, TileSample, fullest, usable
 
 SHARES = st.lists(st.floats(0, 1), max_size=300).map(np.array)
 
@@ -25,7 +25,7 @@ def test_a_sample_is_of_tiles_that_are_mostly_tissue_where_there_are_enough(shar
     chosen = sorted(TileSample.of(shares).chosen)
     full = np.flatnonzero(shares >= MOSTLY)
     assert bool(chosen) == bool(len(shares))
-    if len(full) >= GLANCE:
+    if len(full) >= LEAST:
         assert set(chosen) <= set(full.tolist())
 
 
@@ -49,3 +49,10 @@ def test_only_chosen_tiles_are_kept_in_order() -> None:
     for index in (5, 4, 1):
         sample.take(np.array([index]), np.full((1, 2, 2, 3), index, np.uint8))
     assert sample.tiles[:, 0, 0, 0].tolist() == [1, 4]
+
+
+def test_tissue_under_ink_is_no_tissue_unless_most_of_it_is() -> None:
+    tissue = np.ones((2, 4), np.float32)
+    some, most = (np.array([[1, 0, ink, ink], [0, 0, 0, ink]], np.float32) for ink in (0, 1))
+    np.testing.assert_array_equal(usable(tissue, some), tissue - some)
+    np.testing.assert_array_equal(usable(tissue, most), tissue)

@@ -73,7 +73,7 @@ def test_a_slide_full_of_what_is_rare_on_the_others_is_foreign() -> None:
 
 
 def test_a_glance_has_a_limit_of_its_own() -> None:
-    """In screen mode the limit of whole slides was applied to six tiles: more than 5 % of usual slides were foreign."""
+    """The limit of whole slides was applied to six tiles too, whose mean scatters more."""
     rng = np.random.default_rng(4)
 
     def slides(count: int) -> list[SlideTexture]:
