@@ -159,7 +159,7 @@ class _Run:
             for slide in slides:
                 started[slide.number] = time.monotonic()
                 entry = known.get(absolute(slide.path))
-                old = self._kept(slide, entry)[0]
+                old, _ = self._kept(slide, entry)
                 if old is not None:
                     kept.append(Step(slide.number, len(slides), old, True, time.monotonic() - started[slide.number]))
                     continue
