@@ -18,6 +18,7 @@ from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for, rebin
 from histo.models.bundle import Model
 from histo.results import Overview
 from histo.timing import Timings
+from histo.wording import beside
 
 
 @dataclass(eq=False)
@@ -86,7 +87,7 @@ def check_tissue(tissue_mm2: float, model: Model, path: Path) -> None:
     """Raise `SlideRefused` for less tissue than the model's rule needs."""
     least = model.card.rule.least_tissue_mm2
     if tissue_mm2 < least:
-        found = f"{tissue_mm2:.3f} mm² of tissue" if tissue_mm2 else "no tissue"
+        found = f"{beside(tissue_mm2, least, 3)} mm² of tissue" if tissue_mm2 else "no tissue"
         raise SlideRefused(
             "too_little_tissue",
             f"{path} shows {found} and {least:g} mm² is the least; check that it is the right slide and its scale",

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "histo"
 
-BASE = ("blocks", "processes", "errors", "statistics", "geometry", "outlines", "files", "schema", "timing")
+BASE = ("blocks", "processes", "errors", "statistics", "geometry", "outlines", "files", "schema", "timing", "wording")
 RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*", "export*")
 
@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "files": ("errors",),
     "timing": (),
+    "wording": (),
     "geometry": ("errors",),
     "outlines": ("geometry", "errors"),
     "results": BASE,
@@ -66,6 +67,7 @@ NO_TORCH = (
     "files",
     "results",
     "schema",
+    "wording",
     "training_options",
     "config",
     "export*",

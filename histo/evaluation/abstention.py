@@ -6,42 +6,35 @@ from typing import Any
 
 import numpy as np
 
-from histo.evaluation.cases import Case, Cohort
-from histo.evaluation.intervals import Figure, mean_of_shares, share
+from histo.evaluation.cases import Cohort
+from histo.evaluation.resampling import Bootstrap, Mask
 
 FEWEST_TO_SHOW = 19  # slides of a label below which even full coverage says nothing of 95 %
 
 
-def abstention(cohort: Cohort) -> dict[str, Any]:
+def abstention(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return shares of every status, accuracy on what was decided, and the worst case in which abstaining is wrong."""
     cases = cohort.cases
-    done = [c for c in cases if c.status == "done"]
-    right = sum(c.right for c in done)
+    done, review = (np.array([c.status == status for c in cases], bool) for status in ("done", "review"))
+    right, silent = (np.array(mask, bool) for mask in ([c.right for c in cases], [c.verdict is None for c in cases]))
+    every = np.ones(len(cases), bool)
+    labels = [cohort.truth == k for k in range(len(cohort.labels))]
     ranked = sorted(cases, key=lambda c: (c.status != "done", -c.sure, c.record.slide))
     curve = coverage_risk([c.right for c in ranked])
     return {
-        "decided": share(len(done), len(cases)),
-        "review": share(sum(c.status == "review" for c in cases), len(cases)),
-        "no_verdict": share(sum(c.verdict is None for c in cases), len(cases)),
-        "accuracy_on_decided": share(right, len(done)),
-        "balanced_accuracy_on_decided": _balanced(cohort, done, done),
-        "worst_case_accuracy": share(right, len(cases)),
-        "worst_case_balanced_accuracy": _balanced(cohort, done, cases),
-        "confident_errors": share(len(done) - right, len(cases)),
-        "review_suggestion_right": share(sum(c.right for c in cases if c.status == "review"), _in_review(cases)),
+        "decided": bootstrap.share(done, every),
+        "review": bootstrap.share(review, every),
+        "no_verdict": bootstrap.share(silent, every),
+        "accuracy_on_decided": bootstrap.share(right, done),
+        "balanced_accuracy_on_decided": bootstrap.mean_of_shares(right, [own & done for own in labels]),
+        "worst_case_accuracy": bootstrap.share(right & done, every),
+        "worst_case_balanced_accuracy": bootstrap.mean_of_shares(right & done, labels),
+        "confident_errors": bootstrap.share(done & ~right, every),
+        "review_suggestion_right": bootstrap.share(right, review),
         "reasons": dict(Counter(r.code for c in cases if c.result for r in c.result.reasons).most_common()),
         "coverage_risk": curve,
         "area_under_coverage_risk": float(np.mean([p["risk"] for p in curve])) if curve else None,
     }
-
-
-def _in_review(cases: Sequence[Case]) -> int:
-    return sum(c.status == "review" for c in cases)
-
-
-def _balanced(cohort: Cohort, right_among: Sequence[Case], among: Sequence[Case]) -> Figure:
-    hits = [sum(c.right for c in right_among if c.record.label == label) for label in cohort.labels]
-    return mean_of_shares(hits, [sum(c.record.label == label for c in among) for label in cohort.labels])
 
 
 def coverage_risk(right: Sequence[bool]) -> list[dict[str, float]]:
@@ -55,23 +48,31 @@ def coverage_risk(right: Sequence[bool]) -> list[dict[str, float]]:
     return [{"coverage": (k + 1) / n, "risk": float(wrong[k] / (k + 1))} for k in range(n)]
 
 
-def conformal(cohort: Cohort) -> dict[str, Any]:
+def conformal(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return how often the set of labels that are not excluded holds the truth, and how large it is, per label.
 
-    A slide without a verdict has no set; it is counted apart, not as covered.
+    A slide without a verdict has no set; it is counted apart, not as covered. `levels` counts the slides whose set is
+    certified at a level; a set without one (`not_certified`) excludes by probability alone, or nothing.
     """
-    judged = [c for c in cohort.cases if c.verdict]
-    by_label = {}
-    for label in cohort.labels:
-        own = [c for c in judged if c.record.label == label]
-        by_label[label] = _sets(own) | {"too_few_to_show": len(own) < FEWEST_TO_SHOW}
-    return _sets(judged) | {"without_set": len(cohort.cases) - len(judged), "by_label": by_label}
+    judged = np.array([c.verdict is not None for c in cohort.cases], bool)
+    levels = Counter(f"{c.verdict.level:g}" for c in cohort.cases if c.verdict and c.verdict.level is not None)
+    return _sets(cohort, judged, bootstrap) | {
+        "without_set": int((~judged).sum()),
+        "levels": dict(sorted(levels.items())),
+        "not_certified": int(judged.sum()) - levels.total(),
+        "by_label": {
+            label: _sets(cohort, own := judged & (cohort.truth == k), bootstrap)
+            | {"too_few_to_show": int(own.sum()) < FEWEST_TO_SHOW}
+            for k, label in enumerate(cohort.labels)
+        },
+    }
 
 
-def _sets(cases: Sequence[Case]) -> dict[str, Any]:
-    sizes = [len(c.verdict.not_excluded) for c in cases if c.verdict]
+def _sets(cohort: Cohort, among: Mask, bootstrap: Bootstrap) -> dict[str, Any]:
+    covered = np.array([c.verdict is not None and c.record.label in c.verdict.not_excluded for c in cohort.cases], bool)
+    sizes = [len(c.verdict.not_excluded) for c in cohort.where(among) if c.verdict]
     return {
-        "coverage": share(sum(c.record.label in c.verdict.not_excluded for c in cases if c.verdict), len(cases)),
+        "coverage": bootstrap.share(covered, among),
         "mean_size": float(np.mean(sizes)) if sizes else None,
         "sizes": {str(k): sizes.count(k) for k in sorted(set(sizes))},
     }

@@ -86,17 +86,17 @@ def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
     }
     for side in sides or ():
         same = sum(side.has_slide(c) for c in cohort.cases)
-        shared = sum(side.has_patient(c) for c in cohort.cases)
+        shared = sum(side.has_patient(c) and not side.has_slide(c) for c in cohort.cases)
         code, what = made_with.get(
             side.name, ("tuned_on_test", f"used for {side.name} (epoch, temperature, thresholds)")
         )
         if same:
             text = f"{same} of the judged slides were {what} in making this model: these figures flatter it."
             found.append(Banner(code, text))
-        elif shared and not all(is_phantom(c) for c in cohort.cases):  # every phantom cohort counts patients from 0
+        if shared and not all(is_phantom(c) for c in cohort.cases):  # every phantom cohort counts patients from 0
             text = (
-                f"{shared} of the judged slides name a patient that the model's {side.name} slides name too; unless "
-                "these are other people with the same code, the figures flatter the model."
+                f"{shared} {'more ' * bool(same)}of the judged slides name a patient that the model's {side.name} "
+                "slides name too; unless these are other people with the same code, the figures flatter the model."
             )
             found.append(Banner("patient_in_training", text))
     for split, code in (("train", "trained_on"), ("validation", "tuned_on_test")):

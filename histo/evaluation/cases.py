@@ -51,6 +51,12 @@ class Case:
         return self.called == self.record.label
 
     @property
+    def look_alike(self) -> str:
+        """What a normal slide resembles: its kind in the manifest's column `kind`, empty where that is its label."""
+        kind = self.record.extra.get("kind", "")
+        return "" if kind == self.record.label else kind
+
+    @property
     def sure(self) -> float:
         """The probability of the verdict's label; 0 without a verdict."""
         return float(self.verdict.probability.get(self.verdict.label, 0.0)) if self.verdict else 0.0

@@ -15,7 +15,7 @@ from histo.errors import UsageError
 from histo.evaluation.cases import NO_VERDICT, Cohort, read_cohort
 from histo.evaluation.confusion import confusions, overall
 from histo.evaluation.discrimination import difference
-from histo.evaluation.intervals import mean_of_shares
+from histo.evaluation.intervals import mean_of_shares, number
 from histo.evaluation.resampling import Bootstrap, percentiles, with_patients
 from histo.statistics import association
 
@@ -24,11 +24,16 @@ _READER = "reader"
 
 @dataclass(frozen=True)
 class Judge:
-    """Somebody's label for every slide of a cohort; `no verdict` where there is none."""
+    """Somebody's label for every slide of a cohort; `no verdict` where there is none.
+
+    That is wrong, as it is for the model, unless the judge was `free` to leave slides out: a reader who never saw a
+    slide is compared on the others.
+    """
 
     name: str
     calls: tuple[str, ...]
     note: str = ""
+    free: bool = False
 
 
 def majority(cohort: Cohort, trained: Sequence[SlideRecord] = ()) -> Judge:
@@ -55,7 +60,9 @@ def readers(cohort: Cohort) -> list[Judge]:
                 f"column {name} of {cohort.manifest} holds labels and {others[0]!r} too; use "
                 f"{', '.join(cohort.labels)}, or nothing where the reader gave none"
             )
-        judges.append(Judge(name, calls, f"column {name} of the manifest"))
+        judged = len(calls) - calls.count(NO_VERDICT)
+        note = f"column {name} of the manifest; judged {judged} of {len(calls)} slides, compared on these"
+        judges.append(Judge(name, calls, note, free=True))
     return judges
 
 
@@ -75,32 +82,36 @@ def other_run(cohort: Cohort, out: Path, manifest: Path, split: str | None) -> J
 def compare(cohort: Cohort, judges: Sequence[Judge], bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Return balanced accuracy of every judge, its paired difference to the model, and McNemar's exact test.
 
-    The difference is drawn by patient, both on the same draws; McNemar 1947 counts slides that only one has right.
+    Both are counted over the same `slides`. The difference is drawn by patient, both on the same draws; McNemar 1947
+    counts slides that only one has right.
     """
-    count, rows = len(cohort.labels), []
+    count, found = len(cohort.labels), []
     known = [*cohort.labels, NO_VERDICT]
     for judge in judges:
-        calls = np.array([known.index(c) if c in known else count for c in judge.calls], np.int64)
-        once = confusions(cohort.truth, calls, count, np.ones((1, len(calls))))[0]
+        every = np.array([known.index(c) if c in known else count for c in judge.calls], np.int64)
+        rows = np.flatnonzero(every < count) if judge.free else np.arange(len(every))
+        truth, ours, calls = cohort.truth[rows], cohort.called[rows], every[rows]
+        weights, ones = bootstrap.weights[:, rows], np.ones((1, len(rows)))
+        once = confusions(truth, calls, count, ones)[0]
         own = once.sum(axis=1).astype(int).tolist()
         figure = mean_of_shares(np.diag(once[:, :count]).astype(int).tolist(), own)
-        drawn = overall(confusions(cohort.truth, calls, count, bootstrap.weights))["balanced_accuracy"]
-        gain = difference(bootstrap.weights, cohort.truth, cohort.called, calls, count)
-        mean = difference(np.ones((1, len(calls))), cohort.truth, cohort.called, calls, count)[0]
-        rows.append(
+        drawn = overall(confusions(truth, calls, count, weights))["balanced_accuracy"]
+        gain = difference(ones, truth, ours, calls, count)[0]
+        found.append(
             {
                 "name": judge.name,
                 "note": judge.note,
+                "slides": len(rows),
                 "calls": dict(Counter(judge.calls)),
                 "balanced_accuracy": with_patients(figure, percentiles(drawn)),
                 "gain_of_model": with_patients(
-                    {"value": float(mean), "n": len(calls)},
-                    percentiles(gain),
+                    {"value": float(gain), "n": len(rows)},
+                    percentiles(difference(weights, truth, ours, calls, count)),
                 ),
-                "mcnemar": mcnemar(cohort.called == cohort.truth, calls == cohort.truth),
+                "mcnemar": mcnemar(ours == truth, calls == truth),
             }
         )
-    return rows
+    return found
 
 
 def mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> dict[str, Any]:
@@ -129,7 +140,7 @@ def agreement_of_readers(judges: Sequence[Judge], labels: Sequence[str]) -> list
                     {
                         "readers": [one.name, other.name],
                         "n": len(both),
-                        "kappa": float(overall(padded)["kappa"]),
+                        "kappa": number(overall(padded)["kappa"]),
                         "cramers_v": tied,
                     }
                 )

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 
 from histo.evaluation.cases import STATUSES, Cohort
 from histo.evaluation.confusion import by_label, confusions, counts_by_label, overall
-from histo.evaluation.intervals import Figure, half_width, mean_of_shares, needed, share
+from histo.evaluation.intervals import Figure, half_width, mean_of_shares, needed, number, share
 from histo.evaluation.ranking import auroc, average_precision
 from histo.evaluation.resampling import Bootstrap, Weights, percentiles, with_patients
 
@@ -33,7 +33,7 @@ def primary(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     balanced = mean_of_shares([h for h, _ in own], [n for _, n in own])
     whole, all_drawn = overall(once), overall(drawn)
     every = {
-        name: with_patients({"value": _number(v), "n": len(cohort.cases)}, percentiles(all_drawn[name]))
+        name: with_patients({"value": number(v), "n": len(cohort.cases)}, percentiles(all_drawn[name]))
         for name, v in whole.items()
     }
     every["accuracy"] |= share(int(np.trace(once[:, :count])), len(cohort.cases))
@@ -61,10 +61,6 @@ def among_judged(cohort: Cohort) -> dict[str, dict[str, Figure]]:
 
 def _columns(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return list(values.T)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _statuses(cohort: Cohort) -> dict[str, dict[str, int]]:

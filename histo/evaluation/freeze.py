@@ -34,6 +34,7 @@ def freeze(cohort: Cohort, card: Mapping[str, Any] | None) -> dict[str, Any]:
         "settings_digest": first.settings_digest,
         "engine": first.engine,
         "device": first.device,
+        "modes": dict(Counter(str(p.settings.get("mode", "full")) for p in made)),
         "engines": dict(Counter(f"{p.device}: {p.engine}" for p in made)),
     }
 

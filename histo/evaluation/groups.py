@@ -1,5 +1,6 @@
 """Who was in the study, and how the figures differ between groups of slides."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,16 +8,18 @@ from typing import Any
 import numpy as np
 
 from histo.evaluation.cases import STATUSES, Case, Cohort
-from histo.evaluation.intervals import mean_of_shares, share
+from histo.evaluation.intervals import share
+from histo.evaluation.resampling import Bootstrap, Mask
 
 FEWEST = 10  # a smaller group gets no figure
 _MOST_VALUES = 12
+_MOST_DIGITS = 6  # a longer number is a code: a seed, an accession number
 NOT_GIVEN = "not given"
 _LISTED = 24
 
 
 def flow(cohort: Cohort) -> dict[str, Any]:
-    """Return patients, slides and statuses with the reasons, by split of the manifest."""
+    """Return patients, slides and statuses with the reasons, by split, and what was left out of all tables."""
     cases = cohort.cases
     splits = sorted({c.record.split or "no split" for c in cases})
     return {
@@ -24,19 +27,20 @@ def flow(cohort: Cohort) -> dict[str, Any]:
         "slides_without_patient": sum(p is None for p in cohort.patients),
         "slides": len(cases),
         "set_aside": dict(cohort.set_aside),
+        "columns_left_out": codes_of(cases),
         "results_of_no_listed_slide": cohort.foreign,
         "status": {s: sum(c.status == s for c in cases) for s in STATUSES},
         "reasons": _reasons(cases),
         "by_split": {
             split: {
-                "patients": len({c.record.patient for c in cases if (c.record.split or "no split") == split}),
+                "patients": _patients([c for c in cases if (c.record.split or "no split") == split]),
                 "slides": sum((c.record.split or "no split") == split for c in cases),
             }
             for split in splits
         },
         "by_label": {
             label: {
-                "patients": len({c.record.patient for c in cases if c.record.label == label}),
+                "patients": _patients([c for c in cases if c.record.label == label]),
                 "slides": sum(c.record.label == label for c in cases),
                 "outlined": sum(c.record.annotation is not None for c in cases if c.record.label == label),
             }
@@ -44,9 +48,13 @@ def flow(cohort: Cohort) -> dict[str, Any]:
         },
         "tissue_mm2": {
             part: float(sum(getattr(c.result.areas, part) for c in cases if c.result and c.result.areas))
-            for part in ("tissue_mm2", "scored_mm2", "unreadable_mm2", "excluded_mm2")
+            for part in ("tissue_mm2", "scored_mm2", "unreadable_mm2", "excluded_mm2", "screened_mm2")
         },
     }
+
+
+def _patients(cases: Sequence[Case]) -> int:
+    return len({c.record.patient for c in cases if c.record.patient})
 
 
 def _reasons(cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -58,9 +66,29 @@ def _reasons(cases: Sequence[Case]) -> list[dict[str, Any]]:
 def columns_of(cases: Sequence[Case]) -> dict[str, list[str]]:
     """Return the value of every column by which slides can be grouped: the manifest's own, site, format and scale.
 
-    Columns that name slides rather than groups of them (nearly as many values as slides) are left out; numbers with
-    many values become thirds.
+    Numbers with many values become thirds; columns that name slides (see `codes_of`) are left out.
     """
+    columns, codes = _columns(cases), codes_of(cases)
+    grouped = {}
+    for name, values in columns.items():
+        given = [v for v in values if v != NOT_GIVEN]
+        if given and name not in codes:
+            grouped[name] = _thirds(values) if len(set(given)) > _MOST_VALUES and _numeric(given) else values
+    return grouped
+
+
+def codes_of(cases: Sequence[Case]) -> list[str]:
+    """Return the columns that name slides rather than groups: nearly as many values as slides, and no numbers."""
+    codes = []
+    for name, values in _columns(cases).items():
+        given = [v for v in values if v != NOT_GIVEN]
+        kinds = set(given)
+        if len(kinds) > 2 and len(kinds) >= 0.8 * len(given) and not _numeric(given):
+            codes.append(name)
+    return codes
+
+
+def _columns(cases: Sequence[Case]) -> dict[str, list[str]]:
     names = list(dict.fromkeys(name for c in cases for name in c.record.extra))
     found = {"site": [c.record.site or NOT_GIVEN for c in cases]}
     found |= {name: [c.record.extra.get(name) or NOT_GIVEN for c in cases] for name in names}
@@ -68,22 +96,16 @@ def columns_of(cases: Sequence[Case]) -> dict[str, list[str]]:
     found["scale, µm per pixel"] = [
         f"{c.result.pyramid.mpp_x:.2f}" if c.result and c.result.pyramid else NOT_GIVEN for c in cases
     ]
-    grouped = {}
-    for name, values in found.items():
-        given = [v for v in values if v != NOT_GIVEN]
-        kinds = set(given)
-        if not kinds or (len(kinds) > 2 and len(kinds) >= 0.8 * len(given)):
-            continue
-        grouped[name] = _thirds(values) if len(kinds) > _MOST_VALUES and _numeric(given) else values
-    return grouped
+    return found
 
 
 def _numeric(values: Sequence[str]) -> bool:
+    """Tell whether all values are finite numbers, and none so long that it must be a code."""
     try:
-        [float(v) for v in values]
+        finite = all(math.isfinite(float(v)) for v in values)
     except ValueError:
         return False
-    return True
+    return finite and not any(v.isdigit() and len(v) > _MOST_DIGITS for v in values)
 
 
 def _thirds(values: Sequence[str]) -> list[str]:
@@ -101,72 +123,87 @@ def _thirds(values: Sequence[str]) -> list[str]:
 
 
 def population(cohort: Cohort) -> dict[str, dict[str, dict[str, int]]]:
-    """Return for every column how many slides of each label have each value, missing ones as `not given`."""
+    """Return for every column how many slides of each label have each value, missing ones as `not given`.
+
+    Of a column with very many values the rarer ones are counted together.
+    """
     table: dict[str, dict[str, dict[str, int]]] = {}
     for name, values in columns_of(cohort.cases).items():
-        common = [v for v, _ in Counter(values).most_common(_LISTED)]
+        counts = Counter(values).most_common()
+        common = [v for v, _ in counts[:_LISTED]]
+        rest = [v for v, _ in counts[_LISTED:]]
+        rows = {value: {value} for value in common} | ({f"{len(rest)} other values": set(rest)} if rest else {})
         table[name] = {
-            value: {
-                label: sum(v == value and c.record.label == label for v, c in zip(values, cohort.cases, strict=True))
+            row: {
+                label: sum(v in those and c.record.label == label for v, c in zip(values, cohort.cases, strict=True))
                 for label in cohort.labels
             }
-            for value in common
+            for row, those in rows.items()
         }
     return table
 
 
-def subgroups(cohort: Cohort) -> list[dict[str, Any]]:
-    """Return accuracy, balanced accuracy, share in review and false calls of every group; small ones say so."""
+def subgroups(cohort: Cohort, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Return accuracy, balanced accuracy and share in review of every group; small ones say so.
+
+    A group that lacks a label has no balanced accuracy.
+    """
     rows = []
     for name, values in columns_of(cohort.cases).items():
         if len(set(values)) < 2:
             continue
         for value, n in Counter(values).most_common():
-            group = [c for c, v in zip(cohort.cases, values, strict=True) if v == value]
+            group = np.array([v == value for v in values], bool)
             row: dict[str, Any] = {"column": name, "value": value, "n": n}
-            row["patients"] = len({c.record.patient for c in group if c.record.patient})
-            rows.append(row | ({"insufficient": True} if n < FEWEST else _figures(group, cohort)))
+            row["patients"] = _patients(cohort.where(group))
+            rows.append(row | ({"insufficient": True} if n < FEWEST else _figures(group, cohort, bootstrap)))
     return rows
 
 
-def _figures(group: Sequence[Case], cohort: Cohort) -> dict[str, Any]:
-    hits = [sum(c.right for c in group if c.record.label == label) for label in cohort.labels]
-    counts = [sum(c.record.label == label for c in group) for label in cohort.labels]
+def _figures(group: Mask, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
+    right = np.array([c.right for c in cohort.cases], bool)
+    labels = [group & (cohort.truth == k) for k in range(len(cohort.labels))]
     return {
         "insufficient": False,
-        "accuracy": share(sum(hits), len(group)),
-        "balanced_accuracy": mean_of_shares(hits, counts),
-        "review": share(sum(c.status == "review" for c in group), len(group)),
+        "accuracy": bootstrap.share(right, group),
+        "balanced_accuracy": bootstrap.mean_of_shares(right, labels if all(own.any() for own in labels) else []),
+        "review": bootstrap.share(np.array([c.status == "review" for c in cohort.cases], bool), group),
     }
 
 
-def false_calls(cohort: Cohort, column: str = "kind") -> dict[str, Any]:
-    """Return how often a lesion was called on slides that have none, over all with a verdict and by `column`.
+def false_calls(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return how often a lesion was called on slides that have none, over all with a verdict and by `kind`.
 
-    `confident` counts those that nobody was asked to review. The worst kind is the one with the highest share among
-    kinds of at least ten slides; `confounders` are the kinds whose name begins so (see `histo phantom`).
+    `confident` counts those that nobody was asked to review. `confounders` are the slides that resemble a lesion: the
+    manifest's column `kind` says something else than their label. The worst kind of them is the one with the highest
+    share among those of at least ten slides.
     """
-    normal = [c for c in cohort.cases if c.record.label == cohort.labels[0]]
-    kinds: dict[str, list[Case]] = {}
-    for c in normal:
-        kinds.setdefault(c.record.extra.get(column) or NOT_GIVEN, []).append(c)
-    rows = [{"kind": kind} | _false(cohort, group) for kind, group in sorted(kinds.items())]
-    confounders = [c for kind, group in kinds.items() if kind.startswith("confounder") for c in group]
-    large = [r for r in rows if r["any"]["n"] >= FEWEST and str(r["kind"]).startswith("confounder")]
-    worst = max(large, key=lambda r: r["any"]["value"], default=None)
-    return {"column": column, "all": _false(cohort, normal), "confounders": _false(cohort, confounders)} | {
+    normal = cohort.truth == 0
+    named = np.array([c.look_alike for c in cohort.cases])
+    given = np.array([c.record.extra.get("kind") or NOT_GIVEN for c in cohort.cases])
+    rows = [
+        {"kind": kind, "look_alike": bool((named[of] != "").all())} | _false(cohort, of, bootstrap)
+        for kind in sorted(set(given[normal].tolist()))
+        if (of := normal & (given == kind)).any()
+    ]
+    large = [r for r in rows if r["any"]["n"] >= FEWEST and r["look_alike"]]
+    return {
+        "column": "kind",
+        "all": _false(cohort, normal, bootstrap),
+        "confounders": _false(cohort, normal & (named != ""), bootstrap),
         "by_kind": rows,
-        "worst": worst,
+        "worst": max(large, key=lambda r: r["any"]["value"], default=None),
     }
 
 
-def _false(cohort: Cohort, group: Sequence[Case]) -> dict[str, Any]:
-    judged = [c for c in group if c.verdict]
-    wrong = [c for c in judged if not c.right]
+def _false(cohort: Cohort, group: Mask, bootstrap: Bootstrap) -> dict[str, Any]:
+    judged = group & np.array([c.verdict is not None for c in cohort.cases], bool)
+    wrong = ~np.array([c.right for c in cohort.cases], bool)
+    done, review = (np.array([c.status == status for c in cohort.cases], bool) for status in ("done", "review"))
     return {
-        "any": share(len(wrong), len(judged)),
-        "confident": share(sum(c.status == "done" for c in wrong), len(judged)),
-        "review": share(sum(c.status == "review" for c in judged), len(judged)),
+        "any": bootstrap.share(wrong, judged),
+        "confident": bootstrap.share(wrong & done, judged),
+        "review": bootstrap.share(review, judged),
     }
 
 

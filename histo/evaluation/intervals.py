@@ -51,6 +51,11 @@ def mean_of_shares(hits: Sequence[int], counts: Sequence[int]) -> Figure:
     }
 
 
+def number(value: Any) -> float | None:
+    """Return a number as JSON holds it; None for one that does not exist (NaN)."""
+    return float(value) if math.isfinite(value) else None
+
+
 def half_width(figure: Figure) -> float | None:
     """Return half the width of a figure's interval."""
     return None if figure["low"] is None else float(figure["high"] - figure["low"]) / 2

@@ -5,13 +5,15 @@ Slides of one patient are no independent findings; drawing patients keeps what t
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.evaluation.intervals import Figure, mean_of_shares, share
+
 ROUNDS = 2000
 Weights = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 Statistic = Callable[[Weights], NDArray[np.float64]]
 
 
@@ -42,6 +44,26 @@ class Bootstrap:
         with np.errstate(divide="ignore", invalid="ignore"):
             return percentiles(statistic(weights))
 
+    def share(self, hits: Mask, among: Mask) -> Figure:
+        """Return the share of slides `among` (N,) that are `hits` (N,), with the interval of slides and by patient."""
+        hits = hits & among
+        interval = self.interval(lambda w: (w @ hits) / (w @ among))
+        return with_patients(share(int(hits.sum()), int(among.sum())), interval)
+
+    def mean_of_shares(self, hits: Mask, groups: Sequence[Mask]) -> Figure:
+        """Return the mean of the shares of `hits` (N,) over groups (N,) that weigh alike, with both intervals.
+
+        Groups without slides are left out. A round that draws none of a group is no round.
+        """
+        groups = [group for group in groups if group.any()]
+        counts = [(int((hits & group).sum()), int(group.sum())) for group in groups]
+        figure = mean_of_shares([h for h, _ in counts], [n for _, n in counts])
+        if not groups:
+            return with_patients(figure, None)
+        return with_patients(
+            figure, self.interval(lambda w: np.mean([(w @ (hits & group)) / (w @ group) for group in groups], axis=0))
+        )
+
 
 def percentiles(values: NDArray[np.float64]) -> tuple[float, float] | None:
     """Return the 2.5 and 97.5 percentiles of what is a number, None when fewer than half of `values` (B,) are."""
@@ -52,7 +74,7 @@ def percentiles(values: NDArray[np.float64]) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def with_patients(figure: dict[str, Any], interval: tuple[float, float] | None) -> dict[str, Any]:
+def with_patients(figure: Figure, interval: tuple[float, float] | None) -> Figure:
     """Return a figure with the interval of the bootstrap by patient beside its own."""
     low, high = interval or (None, None)
     return figure | {"patient_low": low, "patient_high": high}

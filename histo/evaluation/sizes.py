@@ -54,12 +54,16 @@ def needles(cases: Sequence[Case], located: Sequence[Sequence[Located] | None]) 
 
     The diameter is the manifest's column `diameter_um`, or `…diameter_um=…` in `varied` (as `histo phantom` writes
     it). `found`: a reported lesion touches the truth; `confident` of these without review; `found_in_review` the
-    others; `missed_without_review`: not found, and nobody was asked to look.
+    others; `missed_without_review`: not found, and nobody was asked to look. A slide without a map counts as missed;
+    one that nobody outlined is `left_out`: where its deposit lies is not known.
     """
     groups: dict[float, list[tuple[Case, bool]]] = {}
+    left_out = 0
     for case, slide in zip(cases, located, strict=True):
         diameter = set_diameter(case)
-        if diameter is not None:
+        if diameter is not None and slide is None and case.record.annotation is None:
+            left_out += 1
+        elif diameter is not None:
             hit = any(one.reported for part in slide or () for one in part.lesions)
             groups.setdefault(diameter, []).append((case, hit))
     rows = [
@@ -74,7 +78,8 @@ def needles(cases: Sequence[Case], located: Sequence[Sequence[Located] | None]) 
         for diameter, group in sorted(groups.items())
     ]
     every = [(d, hit) for d, group in groups.items() for _, hit in group]
-    return {"by_diameter": rows} | detection_curve([d for d, _ in every], [hit for _, hit in every])
+    curve = detection_curve([d for d, _ in every], [hit for _, hit in every])
+    return {"by_diameter": rows, "left_out": left_out} | curve
 
 
 def set_diameter(case: Case) -> float | None:

@@ -1,6 +1,7 @@
 """What was measured of a slide's fitness for a verdict, in words for the report."""
 
 from histo.results import ENOUGH_REFERENCE_SLIDES, SlideResult, StainGains
+from histo.wording import beside
 
 NOT_MEASURED = "could not be measured"
 
@@ -34,9 +35,9 @@ def gains_in_words(gains: StainGains | None) -> str:
 
 
 def _foreign(distance: float | None, limit: float, slides: int) -> str:
-    found = (
-        NOT_MEASURED if distance is None else f"{distance / limit:.0%} of the limit, review above it".replace("%", " %")
-    )
+    found = NOT_MEASURED
+    if distance is not None:
+        found = f"{beside(100 * distance / limit, 100, 0)} % of the limit, review above it"
     few = "" if slides >= ENOUGH_REFERENCE_SLIDES else ", too few to find much"
     return f"{found}; {slides} reference slides{few}"
 

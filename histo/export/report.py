@@ -14,11 +14,13 @@ from histo.export.legend import SCALE_NOTE, swatches
 from histo.export.lettering import put_scale_bar
 from histo.export.overlay import render_overlay, render_tissue
 from histo.export.pages import css_colour, picture_uri, render, verdict_colour
-from histo.export.words import area_words, marks
+from histo.export.words import marks
 from histo.files import write_text
 from histo.results import EvidenceField, Lesion, ModelInfo, SlidePrediction, SlideResult
+from histo.wording import beside
 
 MOST_LESIONS = 50
+SPECK_MM2 = 0.0005  # below it an area has no digits to show
 _REVIEW = "#c98a1b"
 _FIELD_PX = 420
 # Twice the size on the page, so that marks and scale bars keep a size that reads.
@@ -95,7 +97,7 @@ def _why_not(field: EvidenceField, model: ModelInfo) -> str:
     if field.why_not != "small":
         return "too weak to be a finding" if field.why_not else ""
     least = next(c.min_area_mm2 for c in model.classes if c.name == field.class_name)
-    area = f"{area_words(field.area_mm2)} mm²" if field.area_mm2 else "a speck"
+    area = f"{beside(field.area_mm2, least, 3)} mm²" if field.area_mm2 and field.area_mm2 >= SPECK_MM2 else "a speck"
     return f"{area}, and the smallest finding is {least:g} mm²"
 
 

@@ -23,7 +23,9 @@ from histo.errors import ModelError, UsageError
 from histo.files import whole
 from histo.results import ENOUGH_REFERENCE_SLIDES, Reason
 from histo.schema import Strict
+from histo.wording import beside
 
+FOREIGN = "foreign_tissue"  # the code of the reason
 FILE = "reference.safetensors"
 DIRECTIONS = 48
 FOLDS = 5
@@ -214,10 +216,10 @@ def foreign_reasons(distance: float | None, reference: Reference, at_a_glance: b
         return ()
     text = (
         f"The tissue as a whole, its stain or its scan is unlike that of the model's {reference.slides} reference "
-        f"slides: it lies {distance / limit:.2f} times as far from their middle as the limit, which 19 of 20 "
+        f"slides: it lies {beside(distance / limit, 1, 2)} times as far from their middle as the limit, which 19 of 20 "
         "slides like them should keep. Probabilities and excluded diagnoses do not hold for such a slide."
     )
-    return (Reason("foreign_tissue", text),)
+    return (Reason(FOREIGN, text),)
 
 
 def save_reference(path: Path, arrays: Arrays) -> str:

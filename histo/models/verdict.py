@@ -7,6 +7,7 @@ from histo.config import RuleConfig
 from histo.models.conformal import Conformal
 from histo.models.lesions import PRESENT, ClassFindings
 from histo.results import Areas, ClassRule, ModelInfo, Reason, Verdict
+from histo.wording import beside
 
 NOT_EXCLUDED = 0.05  # without conformal bounds a label less probable than this counts as excluded
 
@@ -22,15 +23,20 @@ def label_probability(presence: Sequence[float], rules: Sequence[ClassRule], nor
     return probability
 
 
-def decide(findings: Sequence[ClassFindings], info: ModelInfo, conformal: Conformal | None = None) -> Verdict:
+def decide(
+    findings: Sequence[ClassFindings], info: ModelInfo, conformal: Conformal | None = None, familiar: bool = True
+) -> Verdict:
     """Return the verdict: the first class, in order of precedence, that has a lesion; the normal label without one.
 
-    What is not excluded comes from the conformal bounds where the model has them, and may then be nothing.
+    What is not excluded comes from the conformal bounds where the model has them, and may then be nothing. They hold
+    for slides like those of the calibration: of one that is not `familiar` no label is excluded, and none certified.
     """
     found = [f.rule for f in findings if f.lesions]
     label = found[0].verdict if found else info.normal_label
     probability = label_probability([f.presence for f in findings], [f.rule for f in findings], info.normal_label)
     also = tuple(rule.name for rule in found[1:])
+    if not familiar:
+        return Verdict(label, probability, tuple(probability), also)
     if conformal is not None:
         return Verdict(label, probability, conformal.not_excluded(probability), also, conformal.level)
     not_excluded = tuple(name for name, p in probability.items() if p >= NOT_EXCLUDED or name == label)
@@ -46,7 +52,7 @@ def review_reasons(
     likeliest = max(verdict.probability, key=lambda name: verdict.probability[name])
     if likeliest != verdict.label and not borderline and "contradiction" not in {r.code for r in reasons}:
         p, sure = verdict.probability[likeliest], verdict.probability[verdict.label]
-        said = f"{_said(likeliest)} ({p:.2f} against {sure:.2f})"
+        said = f"{_said(likeliest)} ({beside(p, sure, 2)} against {beside(sure, p, 2)})"
         text = f"By its lesions the slide is {_said(verdict.label)}, by its probability {said}."
         reasons.append(Reason("contradiction", text))
     return (*reasons, *area_reasons(areas, config))
@@ -63,7 +69,8 @@ def area_reasons(areas: Areas, config: RuleConfig) -> tuple[Reason, ...]:
         reasons.append(Reason("ink_over_tissue", text))
     seen = areas.scored_mm2 + areas.screened_mm2
     if seen < config.enough_tissue_mm2:
-        text = f"Only {seen:.3f} mm² of tissue was scored; {config.enough_tissue_mm2:g} mm² is the least."
+        enough = config.enough_tissue_mm2
+        text = f"Only {beside(seen, enough, 3)} mm² of tissue was scored; {enough:g} mm² is the least."
         reasons.append(Reason("little_tissue", text))
     return tuple(reasons)
 
@@ -75,7 +82,8 @@ def _certainty(verdict: Verdict, config: RuleConfig) -> list[Reason]:
     that is nearly as probable as the verdict.
     """
     sure = verdict.probability[verdict.label]
-    unsure = Reason("uncertain", f"The probability of the verdict is {sure:.2f}, below {config.certain:g}.")
+    said = beside(sure, config.certain, 2)
+    unsure = Reason("uncertain", f"The probability of the verdict is {said}, below {config.certain:g}.")
     otherwise = [unsure] if sure < config.certain else []
     if verdict.level is None:
         return otherwise
@@ -106,12 +114,14 @@ def _borderline(findings: Sequence[ClassFindings], verdict: Verdict, config: Rul
             area = math.fsum(lesion.area_mm2 for lesion in f.lesions)
             if area >= config.borderline * least:
                 return []
-            text = f"{area:.4f} mm² of {f.rule.name} is little more than the least that counts ({least:g} mm²)."
+            said = beside(area, least, 4)
+            text = f"{said} mm² of {f.rule.name} is little more than the least that counts ({least:g} mm²)."
             return [Reason("borderline_area", text)]
         dropped_mm2 = f.uncounted.area_mm2 if f.uncounted else 0.0
         if f.presence >= PRESENT and 0 < dropped_mm2 < least and f.rule.verdict != verdict.label:
+            said = beside(dropped_mm2, least, 4)
             text = (
-                f"A region of {dropped_mm2:.4f} mm² like {f.rule.name} is just too small to count ({least:g} mm² is "
+                f"A region of {said} mm² like {f.rule.name} is just too small to count ({least:g} mm² is "
                 f"the least), and the probability that there is any is {f.presence:.2f}."
             )
             return [Reason("borderline_area", text)]

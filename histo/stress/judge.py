@@ -51,6 +51,7 @@ def share_words(hits: int, n: int) -> str:
 def at_most(what: str, hits: int, n: int, limit: float, needs: int, more: str = "", slides: int | None = None) -> Check:
     """Check a share of bad events. `slides` is the number of slides where each gave several of the `n` looks.
 
+    Looks at one slide are no independent events: their share is given without an interval.
     Fewer slides than needed fail only when the events are already more than the limit grants the needed number.
     """
     slides = n if slides is None else slides
@@ -61,8 +62,8 @@ def at_most(what: str, hits: int, n: int, limit: float, needs: int, more: str = 
     else:
         outcome = "fail" if hits > limit * looks + _SLACK else "insufficient n"
     value = hits / n if n else None
-    words = share_words(hits, n) + more
-    return Check(what, words, value, f"≤ {_percent(limit)}", slides, needs, outcome, kept if n else None)
+    words = share_words(hits, n) if slides == n else f"{hits} of {n} looks at {slides} slides = {100 * hits / n:.1f} %"
+    return Check(what, words + more, value, f"≤ {_percent(limit)}", slides, needs, outcome, kept if n else None)
 
 
 def at_least(what: str, hits: int, n: int, limit: float, needs: int, more: str = "") -> Check:
@@ -122,13 +123,18 @@ def flips(
 ) -> Check:
     """Check how often a verdict differs from that of the clean slide, over one or more disturbances.
 
-    A disturbed slide without a verdict has flipped. Also told: flips of a confident verdict into another confident one.
+    A disturbed slide without a verdict has flipped. Also told: flips of a confident verdict into another confident one,
+    and, of several disturbances, the share of slides that flipped in any.
     """
     both = [pair for one in disturbed for pair in pairs(clean, one)]
     bad = [(a, b) for a, b in both if a.label != b.label]
     sure = sum(not a.abstains and not b.abstains for a, b in bad)
     slides = min((len(pairs(clean, one)) for one in disturbed), default=0)
-    return at_most(what, len(bad), len(both), limit, needs, f"; {sure} confident on both sides", slides)
+    more = f"; {sure} confident on both sides"
+    if len(disturbed) > 1:
+        seen = {a.source_sha256 for a, _ in both}
+        more = f"; in any of them {share_words(len({a.source_sha256 for a, _ in bad}), len(seen))}{more}"
+    return at_most(what, len(bad), len(both), limit, needs, more, slides)
 
 
 def false_calls(

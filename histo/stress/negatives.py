@@ -60,7 +60,8 @@ def _glass_views(kit: Kit) -> Views:
 
 def _glass(kit: Kit, seen: Observed) -> list[Check]:
     bare = there(seen["glass"])
-    no_use = sum(s.label is None or s.status == "review" for s in bare)
+    # For once a review for too little tissue is the right answer, but not to a lesion that is called.
+    no_use = sum(s.abstains or (s.status == "review" and not _lesion(s)) for s in bare)
     return [at_least("refused or in review", no_use, len(bare), 1.0, OTHERS_NEED)]
 
 
@@ -100,8 +101,9 @@ def _edge_views(kit: Kit) -> Views:
 
 def _edge(kit: Kit, seen: Observed) -> list[Check]:
     every = there([*seen["cut"], *seen["crumb"]])
+    slides = min(len(there(seen["cut"])), len(there(seen["crumb"])))  # the same ones twice
     return [
-        at_most("failed", sum(s.status == "failed" for s in every), len(every), 0.0, OTHERS_NEED),
+        at_most("failed", sum(s.status == "failed" for s in every), len(every), 0.0, OTHERS_NEED, slides=slides),
         false_calls("cut by the edge, called a lesion", seen["cut"], _lesion, ONE, OTHERS_NEED),
         false_calls("crumbs of 0.3 mm², called a lesion", seen["crumb"], _lesion, ONE, OTHERS_NEED),
     ]

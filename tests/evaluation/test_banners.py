@@ -99,3 +99,8 @@ def test_a_card_that_lists_its_slides_is_believed(make_cohort, made):
     found = codes(cohort, sides_of(None, {"learnt_from": others}))
     assert "patient_in_training" in found
     assert "trained_on" not in found
+    # Bug: one slide that was trained on hid that all the others are of patients who were.
+    both = {"slides_sha256": known["slides_sha256"], "patients_sha256": [hashed_patient(p) for p in ("p0", "p1")]}
+    texts = {b.code: b.text for b in banners_of(cohort, sides_of(None, {"learnt_from": both}), None)}
+    assert texts["trained_on"].startswith("1 of the judged slides")
+    assert texts["patient_in_training"].startswith("1 more of the judged slides")

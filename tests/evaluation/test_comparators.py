@@ -11,7 +11,7 @@ from histo.errors import UsageError
 from histo.evaluation import baselines
 from histo.evaluation.baselines import Softmax, learnt_judges
 from histo.evaluation.cases import Case, Cohort, read_cohort
-from histo.evaluation.comparators import agreement_of_readers, compare, majority, mcnemar, other_run, readers
+from histo.evaluation.comparators import Judge, agreement_of_readers, compare, majority, mcnemar, other_run, readers
 from histo.evaluation.resampling import Bootstrap
 
 FOLDS = 5
@@ -41,11 +41,22 @@ def test_the_majority_is_beaten_and_readers_are_compared(make_cohort, made):
     judges = [majority(cohort), *readers(cohort)]
     rows = compare(cohort, judges, Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], 100))
     assert [r["name"] for r in rows] == ["majority", "reader_1", "reader_2"]
-    assert [r["balanced_accuracy"]["value"] for r in rows] == [0.5, 0.75, 0.75]
+    assert [r["slides"] for r in rows] == [4, 3, 4]
+    # Bug: the cell that reader 1 left empty counted as a wrong diagnosis, so that the model seemed to beat them.
+    assert [r["balanced_accuracy"]["value"] for r in rows] == [0.5, 1.0, 0.75]
+    assert (rows[1]["gain_of_model"]["value"], rows[1]["gain_of_model"]["n"], rows[1]["mcnemar"]["p"]) == (0, 3, 1)
+    assert "judged 3 of 4 slides" in rows[1]["note"]
     assert rows[0]["gain_of_model"]["value"] == pytest.approx(0.5)
     assert rows[0]["mcnemar"]["only_model"] == 2
     (pair,) = agreement_of_readers(readers(cohort), LABELS)
     assert (pair["n"], pair["kappa"]) == (3, pytest.approx(0.4))
+
+
+def test_readers_who_used_one_label_have_no_kappa():
+    # Bug: the page said "kappa nan".
+    judges = [Judge(name, ("normal",) * 3) for name in ("one", "other")]
+    (pair,) = agreement_of_readers(judges, LABELS)
+    assert pair["kappa"] is None
 
 
 def test_a_run_is_as_good_as_itself(make_cohort, made):

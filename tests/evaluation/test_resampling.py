@@ -54,6 +54,22 @@ def test_the_interval_covers_the_truth_often_enough():
     assert covered / 150 >= 0.90
 
 
+def test_a_share_has_the_interval_of_slides_and_of_patients():
+    # Bug: the shares of what was decided had none by patient, which twenty slides a patient make much too narrow.
+    patients = [f"p{k // 20}" for k in range(200)]
+    bootstrap = Bootstrap(patients, ["x"] * 200, 500)
+    right, every = np.array([k // 20 != 3 for k in range(200)]), np.ones(200, bool)
+    figure = bootstrap.share(right, every)
+    assert (figure["value"], figure["hits"], figure["n"]) == (0.9, 180, 200)
+    assert figure["patient_high"] - figure["patient_low"] > 2 * (figure["high"] - figure["low"])
+    assert bootstrap.share(right, ~every)["patient_low"] is None
+    halves = [np.arange(200) < 100, np.arange(200) >= 100]
+    mean = bootstrap.mean_of_shares(right, [*halves, ~every])
+    assert mean["value"] == pytest.approx(0.9)
+    assert mean["patient_low"] < 0.9 <= mean["patient_high"]
+    assert bootstrap.mean_of_shares(right, [])["value"] is None
+
+
 def test_rounds_without_a_value_are_left_out_up_to_a_half():
     assert percentiles(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
     assert percentiles(np.array([np.nan, np.nan, 1.0])) is None

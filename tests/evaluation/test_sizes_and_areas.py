@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histo.evaluation.burden import _weighted_median, bland_altman, concordance, intraclass_correlation
+from histo.evaluation.cases import read_cohort
 from histo.evaluation.localisation import Found
-from histo.evaluation.sizes import by_size, detection_curve
+from histo.evaluation.sizes import by_size, detection_curve, needles
 
 
 def test_the_curve_finds_the_diameters_that_made_the_data():
@@ -28,6 +29,18 @@ def test_every_lesion_stands_in_one_bin():
     found = by_size(lesions)
     assert sum(b["share"]["n"] for b in found["bins"]) == 5
     assert [(b["from_um"], b["share"]["hits"]) for b in found["bins"]] == [(0, 0), (50, 1), (100, 1), (1000, 1)]
+
+
+def test_a_deposit_that_nobody_outlined_is_not_missed(make_cohort, made):
+    # Bug: a slide with the diameter of its deposit and without its outline counted as missed.
+    label, size = "calcinosis_cutis", (("diameter_um", "200"),)
+    slides = [
+        made(label, label, truth=(("calcification", (800.0, 800.0, 200.0)),), extra=size),
+        made(label, label, extra=size),
+    ]
+    found = needles(read_cohort(*make_cohort(slides)).cases, [None, None])
+    (row,) = found["by_diameter"]
+    assert (row["found"]["n"], row["missed_without_review"]["hits"], found["left_out"]) == (1, 1, 1)
 
 
 def test_concordance_and_limits_by_hand():

@@ -174,7 +174,7 @@ def test_the_set_of_diagnoses_is_said_with_its_level_and_may_be_empty(make, tmp_
 def test_nothing_is_excluded_where_the_tissue_is_foreign(make, tmp_path):
     """The report said that no other diagnosis remained open, under a reason that said exclusions do not hold."""
     result = make().result
-    verdict = replace(result.verdict, not_excluded=(result.verdict.label,), level=0.95)
+    verdict = replace(result.verdict, not_excluded=tuple(result.model.labels), level=None)
     strange = Reason("foreign_tissue", "The tissue is unlike that of the reference slides.")
     result = replace(result, verdict=verdict, status="review", reasons=(strange,))
     write_report(replace(make(), result=result), tmp_path / "report.html")

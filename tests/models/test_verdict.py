@@ -15,7 +15,7 @@ from histo.models.conformal import Conformal, LabelBound
 from histo.models.lesions import PRESENT, ClassFindings, Uncounted, account, find_lesions
 from histo.models.reliability import measure_reliability
 from histo.models.slide_scores import ClassCalibration
-from histo.models.verdict import NOT_EXCLUDED, decide, review_reasons
+from histo.models.verdict import NOT_EXCLUDED, _borderline, decide, review_reasons
 from histo.results import Areas, ClassRule, Lesion, ModelInfo, SlideMap, Verdict
 
 BONE = ClassRule("bone", (1, 2, 3), 0.02, "heterotopic_ossification")  # 78.1 cells of 16 µm
@@ -223,6 +223,27 @@ def test_bounds_decide_what_is_not_excluded_and_what_is_looked_at(
     reasons = review_reasons(findings, verdict, Areas(9, 9, 0, 0), RULE)
     assert (verdict.label, verdict.not_excluded, verdict.level) == (label, left, 0.95)
     assert [r.code for r in reasons] == expected
+
+
+def test_of_a_slide_unlike_the_reference_no_label_is_excluded() -> None:
+    lesion = Lesion("i", "n", "c", (((0, 0), (1, 0), (1, 1), (0, 0)),), 1.0, 1.0, 1.0, 1.0, (0, 0))
+    findings = (found(BONE, (lesion,), 0.0, 0.9), found(CALCIUM, (), 0.0, 0.0))
+    sets = bounds(0.1, 0.1, 0.5)
+    verdict, strange = (decide(findings, INFO, sets, familiar) for familiar in (True, False))
+    assert (verdict.not_excluded, verdict.level) == ((HO,), 0.95)
+    assert (strange.not_excluded, strange.level) == (INFO.labels, None)
+    assert (strange.label, strange.probability) == (verdict.label, verdict.probability)
+    assert review_reasons(findings, strange, Areas(9, 9, 0, 0), RULE) == ()
+
+
+def test_a_number_next_to_its_limit_is_told_apart_from_it() -> None:
+    # Bug: "The probability of the verdict is 0.80, below 0.8", "0.0200 mm² … (0.02 mm² is the least)".
+    lesion = Lesion("i", "n", "c", (((0, 0), (1, 0), (1, 1), (0, 0)),), 1.0, 1.0, 1.0, 1.0, (0, 0))
+    findings = (found(BONE, (lesion,), 0.0, 0.7951), found(CALCIUM, (), 0.0, 0.0))
+    (unsure,) = review_reasons(findings, decide(findings, INFO), Areas(9, 9, 0, 0), RULE)
+    assert unsure.message == "The probability of the verdict is 0.795, below 0.8."
+    (small,) = _borderline((found(BONE, (), 0.0199996, 0.6),), decide((), INFO), RULE)
+    assert "A region of 0.0199996 mm² like bone is just too small to count (0.02 mm² is the least)" in small.message
 
 
 BLOCKS = st.lists(

@@ -24,6 +24,7 @@ from histo.stress.judge import (
     share_words,
     told,
 )
+from histo.stress.negatives import NEGATIVES
 
 
 def test_a_share_has_its_exact_interval():
@@ -60,6 +61,8 @@ def test_several_looks_at_a_slide_are_no_more_slides():
     assert at_most("x", 0, 120, 0.02, 60, slides=30).outcome == "insufficient n"
     assert at_most("x", 2, 120, 0.02, 60, slides=60).outcome == "pass"
     assert at_most("x", 3, 120, 0.02, 60, slides=60).outcome == "fail"
+    # Bug: two looks at each of 60 slides had the interval of 120 slides.
+    assert at_most("x", 6, 120, 0.02, 60, slides=60).figure == "6 of 120 looks at 60 slides = 5.0 %"
 
 
 def test_a_number_is_compared_only_with_enough_slides():
@@ -99,6 +102,22 @@ def test_a_flip_is_another_verdict_and_no_verdict_is_one_too(seen):
     check = flips("x", clean, [other], 0.02, 2)
     assert (check.value, check.n, check.outcome) == (2 / 3, 3, "fail")
     assert "0 confident on both sides" in check.figure
+
+
+def test_flips_under_several_disturbances_are_told_by_slide_too(seen):
+    clean = [seen(source_sha256=k) for k in "abc"]
+    one = [seen("calcinosis_cutis", source_sha256="a"), seen(source_sha256="b"), seen(source_sha256="c")]
+    check = flips("x", clean, [one, one], 0.02, 2)
+    assert "2 of 6 looks at 3 slides = 33.3 %; in any of them 1 of 3 = 33.3 % (0.8 to 90.6 %)" in check.figure
+
+
+def test_glass_in_review_for_its_size_is_right_only_without_a_lesion(seen):
+    # Bug: bare glass called calcium passed as long as it was in review for too little tissue.
+    (glass,) = (trial for trial in NEGATIVES if trial.name == "blank_glass")
+    small = {"status": "review", "reasons": ("little_tissue",)}
+    for label, outcome in (("normal", "pass"), ("calcinosis_cutis", "fail")):
+        (check,) = glass.judge(None, {"glass": [seen(label, **small)] * 30})
+        assert check.outcome == outcome
 
 
 def test_slides_of_other_attempts_are_no_pair(seen):
