@@ -7,17 +7,20 @@ from itertools import groupby
 from pathlib import Path
 
 from histo.archive.examine import RunOptions
+from histo.archive.ledger import Ledger
+from histo.archive.listing import LEDGER, RESULTS, absolute
 from histo.archive.local import Step, run_slides
+from histo.archive.store import FINAL
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, Known, identities
 from histo.data.manifest import SlideRecord, read_manifest
 from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
-from histo.infer import load_model
+from histo.infer import load_model, settings_of
 from histo.learning.presence import known_classes
 from histo.models.bundle import CARD, Model, load_bundle, save_calibrated
 from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
 from histo.models.slide_scores import Reliability
-from histo.results import SlideResult
+from histo.results import SlideResult, load_result
 from histo.timing import Progress
 
 Say = Callable[[str], None]
@@ -49,8 +52,8 @@ def calibrate(
     """Score the slides of a manifest, fit slide scores and sets of diagnoses on them, and write a new bundle to `out`.
 
     Raises `UsageError` for a wrong manifest, for slides or patients that the model was trained on, for an `out` that
-    exists, and when there are too few patients to fit anything, or all that the model has; `ModelError` for a bundle
-    that is none.
+    exists, for `results` that were made otherwise, and when there are too few patients to fit anything, or all that the
+    model has; `ModelError` for a bundle that is none.
     """
     if (out / CARD).exists():
         raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
@@ -61,11 +64,14 @@ def calibrate(
     _refuse_by_labels(manifest, records, model, options.sizes)
     folder = options.results or out.with_name(f"{out.name}_results")
     _refuse_other_model(folder, model)
+    _refuse_other_settings(folder, records, model, options.run)
     results = _score(records, folder, model, options.run, on_step, on_start)
     used = [(r, found) for r, found in zip(records, results, strict=True) if found.verdict is not None]
     left_out = len(records) - len(used)
     if left_out:
         say(f"{left_out} of {len(records)} slides have no verdict and are left out; {folder / 'index.html'} says why")
+    if not used:
+        raise UsageError(f"{manifest} calibrates nothing: no slide has a verdict; {folder / 'index.html'} says why")
     scored = [_scored(record, found, model, folder) for record, found in used]
     slides, conformal = fit_slides(
         scored, model.info.classes, model.info.normal_label, f"slides kept aside; {checked}", options.sizes
@@ -155,6 +161,34 @@ def _refuse_other_model(folder: Path, model: Model) -> None:
         raise UsageError(f"{folder / 'run.json'} is not histo's; give another --results") from error
     if made_by != model.digest:
         raise UsageError(f"{folder} holds results of another model; give the model that made them, or other --results")
+
+
+def _refuse_other_settings(folder: Path, records: Sequence[SlideRecord], model: Model, options: RunOptions) -> None:
+    """Raise `UsageError` where results of these slides were made otherwise: new ones would take their place."""
+    if not (folder / LEDGER).is_file():
+        return
+    ledger = Ledger(folder / LEDGER)
+    try:
+        known = {e.path: e.slide_id for e in ledger.entries() if e.model == model.digest and e.status in FINAL}
+    finally:
+        ledger.close()
+    others = []
+    for record in records:
+        slide_id = known.get(absolute(record.path))
+        result = folder / RESULTS / slide_id / "result.json" if slide_id else None
+        if result is not None and result.is_file():
+            made = load_result(result).provenance.settings
+            wanted = settings_of(record.mpp, options.device, options.mode)
+            others += [
+                f"{record.slide} with {key} {made.get(key)}, and not {wanted.get(key)}"
+                for key in sorted({*made, *wanted})
+                if made.get(key) != wanted.get(key)
+            ]
+    if others:
+        raise UsageError(
+            f"{folder} holds results that were made otherwise and would be replaced: {_some(others)}. Give the scale "
+            "of slides that record none in the manifest's column mpp, or leave --results away to score the slides anew"
+        )
 
 
 def _score(

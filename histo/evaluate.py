@@ -11,10 +11,11 @@ import numpy as np
 from histo.data.identities import told_apart
 from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
+from histo.data.synthetic import is_phantom
 from histo.errors import ArchiveError, UsageError
 from histo.evaluation.abstention import abstention, conformal
 from histo.evaluation.answers import answers_of
-from histo.evaluation.banners import as_json, banners_of, is_phantom
+from histo.evaluation.banners import as_json, banners_of
 from histo.evaluation.baselines import learnt_judges
 from histo.evaluation.calibration import brier, debiased, reliability, slope_and_intercept
 from histo.evaluation.card_note import summary
@@ -244,7 +245,7 @@ def _probe(cohort: Cohort, trained: Sequence[SlideRecord], model: Model) -> Judg
         return None if sampled is None else sampled.seen.features.mean(axis=0, dtype=np.float64)
 
     learnt = [(r.patient, r.label, features) for r in trained if (features := pooled(r)) is not None]
-    return probe(learnt, [pooled(c.record) for c in cohort.cases])
+    return probe(learnt, [pooled(c.as_examined) for c in cohort.cases])
 
 
 def _faithfulness(cohort: Cohort, bundle: Path | None, options: Options) -> dict[str, Any]:
@@ -268,7 +269,7 @@ def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[Slide
     """Return the slides that baselines learn from. Raises `UsageError` where a judged one is among them."""
     files = {c.record.path.resolve() for c in cohort.cases}
     # Cohorts of phantoms all count their patients from the same name.
-    named = {told_apart(c.record.patient) for c in cohort.cases if not is_phantom(c)} - {""}
+    named = {told_apart(c.record.patient) for c in cohort.cases if not is_phantom(c.record.path)} - {""}
     known = [r.slide for r in trained if r.path.resolve() in files or told_apart(r.patient) in named]
     if known:
         raise UsageError(

@@ -41,7 +41,8 @@ def _stain(density: Density | None, tile: TileConfig) -> str:
         return "none"
     red, green, blue = density.tissue
     nuclei = "cannot be measured" if density.nuclei is None else f"stand out by {density.nuclei:.2f} in red"
-    if density.nuclei is not None and tile.tissue_od is not None and tile.nuclear_od is not None:
+    # Tissue as bright in red as its glass has no density there to be brought to the model's.
+    if density.nuclei is not None and tile.tissue_od is not None and tile.nuclear_od is not None and red > 0:
         there = density.nuclei * tile.tissue_od[0] / red
         nuclei += f" ({there:.2f} at the density of this model's tissue, which asks {tile.nuclear_od:g})"
     median = f"{red:.3f}, {green:.3f}, {blue:.3f} (red, green, blue; natural logarithm"

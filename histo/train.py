@@ -235,6 +235,7 @@ class _Keeper(lightning.Callback):
         assert isinstance(pl_module, _Training)
         metrics, done = trainer.callback_metrics, trainer.current_epoch + 1
         trainer.should_stop |= self.best.judge(done, metrics, pl_module.scored.state_dict())
+        self.best.state["stopped"] = trainer.should_stop  # a callback of the user's may end it, too
         self.diary.note(done, metrics)
         trainer.save_checkpoint(self._path)  # first: whoever stops a training at the line of an epoch keeps that epoch
         if trainer.is_global_zero:

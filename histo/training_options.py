@@ -22,7 +22,7 @@ class OptimiserConfig(Strict):
 class LossConfig(Strict):
     """What is minimised: `outline_weight` times the loss of map cells plus `slide_weight` times that of bags.
 
-    `balance` weighs classes by their labelled area to the power of minus `balance`; `q` bends the generalised
+    `balance` weighs classes by the area that an epoch shows to the power of minus `balance`; `q` bends the generalised
     cross-entropy from the ordinary one (towards 0) to the mean absolute error (1).
     """
 
@@ -43,8 +43,8 @@ class LossConfig(Strict):
 class WeakConfig(Strict):
     """How slides that have only a diagnosis are learnt from: bags of tiles whose pooled scores get the label.
 
-    `strongest_share` of a bag's tiles are among the `strongest_tiles` of `scored_tiles` of its slide, as the network
-    scores them every `refresh_epochs`; the others are drawn at random.
+    `strongest_share` of a bag's tiles are among the `strongest_tiles` of its slide, as the network scores them every
+    `refresh_epochs` among those of before and `scored_tiles` others; the rest of the bag is drawn at random.
     """
 
     bag_tiles: int = Field(6, ge=1)
@@ -55,7 +55,7 @@ class WeakConfig(Strict):
     refresh_epochs: int = Field(1, ge=1)
     strongest_share: Share = 0.5
     strongest_tiles: int = Field(8, ge=1)
-    scored_tiles: int = Field(48, ge=1)
+    scored_tiles: int = Field(96, ge=1)
 
 
 class MiningConfig(Strict):
@@ -72,11 +72,16 @@ class MiningConfig(Strict):
 
 
 class StopConfig(Strict):
-    """What chooses the best epoch, and after how many epochs without progress training ends (0: never)."""
+    """What chooses the best epoch, and after how many epochs without progress training ends (0: never).
+
+    Up to `tiles_per_slide` of a validation slide are looked at, up to `unoutlined_tiles_per_slide` where only its
+    diagnosis says whether a lesion is there.
+    """
 
     monitor: Literal["patient_loss", "validation_loss"] = "patient_loss"
     patience: int = Field(0, ge=0)
     tiles_per_slide: int = Field(48, ge=1)
+    unoutlined_tiles_per_slide: int = Field(512, ge=1)
 
 
 class AveragingConfig(Strict):

@@ -179,6 +179,30 @@ def test_results_of_another_model_are_not_written_over(calibrated, painted_cohor
     assert "holds results of another model" in said
 
 
+def test_results_that_were_made_otherwise_are_not_written_over(calibrated, colour_bundle, painted_cohort, tmp_path):
+    # Bug: slides that were examined with --mpp-if-missing were refused for want of a scale, and their results replaced.
+    earlier = calibrated[0] / "new_results"
+    rows = painted_cohort.read_text().splitlines()
+    scaled = painted_cohort.with_name("scaled.csv")
+    scaled.write_text("\n".join([rows[0] + ",mpp", *(row + ",0.5" for row in rows[1:])]) + "\n")
+    before = sorted(f.stat().st_mtime_ns for f in earlier.rglob("*.json"))
+    said = refused(colour_bundle, scaled, tmp_path / "new", replace(FEW, results=earlier))
+    scaled.unlink()
+    assert "holds results that were made otherwise and would be replaced: s0 with mpp None, and not 0.5" in said
+    assert sorted(f.stat().st_mtime_ns for f in earlier.rglob("*.json")) == before
+
+
+def test_slides_that_all_fail_calibrate_nothing(colour_bundle, painted_cohort, tmp_path, monkeypatch):
+    # Bug: the fit to no slide at all ended in a traceback.
+    def without_verdict(*arguments):
+        return [replace(r, verdict=None) for r in made(*arguments)]
+
+    made = run_slides
+    monkeypatch.setattr("histo.calibrate.run_slides", without_verdict)
+    said = refused(colour_bundle, painted_cohort, tmp_path / "new", FEW)
+    assert "calibrates nothing: no slide has a verdict" in said
+
+
 def test_folds_calibrate_the_model_of_a_training(colour_bundle, painted_cohort, tmp_path, monkeypatch):
     bundle = Path(shutil.copytree(colour_bundle, tmp_path / "bundle"))
     labels = load_model(bundle).card.classes.labels

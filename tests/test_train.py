@@ -139,6 +139,21 @@ def test_training_without_progress_stops_and_stays_stopped(finished, small_train
     assert not epochs_told(said)
 
 
+def test_a_training_that_a_callback_of_the_user_s_ends_stays_ended(small_training, tmp_path, monkeypatch):
+    # Bug: the same command trained on after such an end, where a run killed later would have given another model.
+    monkeypatch.setattr("histo.train.conclude", lambda *a: None)  # as if it had been killed there
+    config = small_training(
+        "optimiser={epochs: 4, batch_size: 6, learning_rate: 1e-12}",
+        "callbacks=[{class: pytorch_lightning.callbacks.EarlyStopping, args: {monitor: patient_loss, patience: 1, min_delta: 9}}]",
+    )
+    said: list[str] = []
+    train(config, tmp_path, device="cpu", say=said.append)
+    assert len(epochs_told(said)) < 4
+    said.clear()
+    train(config, tmp_path, device="cpu", say=said.append)
+    assert not epochs_told(said)
+
+
 def test_a_training_from_the_shipped_model_keeps_its_calibration_and_what_it_has_seen(
     shipped_config, tmp_path, monkeypatch
 ):
@@ -173,7 +188,9 @@ def test_a_training_in_half_precision_is_measured_as_its_start_was(shipped_confi
 def test_folds_cannot_hold_out_what_their_start_has_seen(finished, small_training, tmp_path):
     run, _ = finished
     start = f"network={{backbone: mobilenet_v3_small, start: {run / 'bundle'}}}"
-    with pytest.raises(UsageError, match=r"network.start was trained on 9 of the slides, which no fold can hold out"):
+    with pytest.raises(
+        UsageError, match=r"network.start was trained on 9 of the slides or on others of their patients, which no"
+    ):
         train(small_training("cross_validation.folds=3", start), tmp_path, device="cpu")
 
 

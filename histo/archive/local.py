@@ -24,7 +24,7 @@ from histo.files import write_text
 from histo.infer import check_mode, settings_of
 from histo.models.bundle import Model
 from histo.models.engine import Engines
-from histo.opening import Opened, open_for
+from histo.opening import Opened, open_for, state_of
 from histo.results import SlideResult
 from histo.timing import Progress
 
@@ -177,9 +177,12 @@ class _Run:
 
     def _prepare(self, slide: "_Named", entry: Entry | None) -> Prepared:
         """Return the result of an earlier run if it still holds, else the slide, opened."""
+        before = state_of(slide.path)
         kept, sha256 = self._kept(slide, entry)
         if kept is not None:
             return kept, None
+        if state_of(slide.path) != before:
+            sha256 = None  # it is still being written: that is the hash of what it was
         return None, open_for(slide.path, self.model, self.options.of(slide.path).mpp, sha256)
 
     def _kept(self, slide: "_Named", entry: Entry | None) -> tuple[SlideResult | None, str | None]:

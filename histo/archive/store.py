@@ -56,14 +56,28 @@ class Store:
         return None
 
     def enter(self, path: Path, slide_id: str, result: SlideResult, seconds: float) -> None:
-        """Put a finished slide's temporary folder in its place, then its row into the ledger."""
+        """Put a finished slide's temporary folder in its place, then its row into the ledger.
+
+        A slide that cannot be reached just now does not cost the result that it has.
+        """
         temporary = self.temporary(slide_id)
+        if result.sha256 is None and self._has_final(path, result):
+            shutil.rmtree(temporary)
+            return
         digest = hashlib.sha256((temporary / "result.json").read_bytes()).hexdigest()
         self._swap_in(temporary, slide_id)
         key = self._key(path, result.sha256, result.provenance.settings_digest)
         self._ledger.record(
             Entry(slide_id, absolute(path), key, self._model.digest, result.status, digest, round(seconds, 2))
         )
+
+    def _has_final(self, path: Path, result: SlideResult) -> bool:
+        """Tell whether a slide has a result of this model and these settings that says something."""
+        entry = self.known().get(absolute(path))
+        if entry is None or entry.status not in FINAL or entry.model != self._model.digest:
+            return False
+        stored = self._stored(entry)
+        return stored is not None and stored.provenance.settings_digest == result.provenance.settings_digest
 
     def tabulate(self) -> list[str]:
         """Write the tables over all slides that this model examined, and return what they leave out, in sentences.
@@ -113,7 +127,7 @@ class Store:
         if final.exists() and not any((final / name).exists() for name in ("result.json", "report.html")):
             raise ArchiveError(f"{final} is no result of histo and is left alone; give another --out")
         if final.exists():
-            old = self.slides / f"{TEMPORARY}old-{slide_id}"
+            old = self.slides / f"{TEMPORARY}{slide_id}~old"  # no id holds a tilde
             os.rename(final, old)
             os.rename(temporary, final)
             shutil.rmtree(old)

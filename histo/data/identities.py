@@ -14,12 +14,15 @@ STARTED_FROM = "start_learnt_from"  # what the weights that training started fro
 
 
 def told_apart(name: str) -> str:
-    """Return that of a name by which persons and slides are told apart: not capitals, nor how an accent is encoded.
+    """Return that of a name by which persons and slides are told apart.
 
-    >>> told_apart("M\u00fcller") == told_apart("MU\u0308LLER")
+    Not capitals, nor how an accent or a width is encoded, nor how many spaces lie between words, nor what is not seen.
+
+    >>> told_apart("M\u00fcller Hans") == told_apart("MU\u0308LLER\u00a0 Hans\u200b")
     True
     """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", seen.casefold()).split())
 
 
 def hashed_patient(patient: str) -> str:

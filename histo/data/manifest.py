@@ -6,6 +6,7 @@ slide. What needs the slides is checked by `histo.data.manifest_check`.
 
 import csv
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -23,7 +24,7 @@ OPTIONAL = ("annotation", "mpp", "split", "site")
 SPLITS = ("train", "validation", "test")
 # What a person has once, so that two values on two lines are a slip.
 ONCE_A_PATIENT = ("sex", "gender", "birth_year", "date_of_birth", "skin_type", "site")
-
+_NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")  # what a spreadsheet makes of a code
 
 Rows = list[tuple[int, SlideRecord]]  # with their lines
 
@@ -152,6 +153,7 @@ def _patients(rows: Rows) -> list[Finding]:
     findings: list[Finding] = []
     of: dict[str, Rows] = defaultdict(list)
     spelt: dict[str, tuple[str, int]] = {}
+    counted: dict[str, tuple[str, int]] = {}
     for line, r in ((line, r) for line, r in rows if r.patient):
         of[r.patient].append((line, r))
         earlier, at = spelt.setdefault(told_apart(r.patient), (r.patient, line))
@@ -159,6 +161,11 @@ def _patients(rows: Rows) -> list[Finding]:
             findings.append(
                 _error(line, "spelling", f"patient {r.patient!r} is {earlier!r} in line {at}; spell a patient one way")
             )
+        if number := _NUMBER.fullmatch(r.patient):
+            earlier, at = counted.setdefault(number[1], (r.patient, line))
+            if told_apart(earlier) != told_apart(r.patient):
+                said = f"patient {r.patient!r} is {earlier!r} in line {at} as a number; are these one patient?"
+                findings.append(Finding("warning", "spelling", f"line {line}", said))
     for patient, theirs in of.items():
         splits = {r.split or "no split" for _, r in theirs}
         if len(splits) > 1:

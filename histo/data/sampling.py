@@ -87,14 +87,18 @@ def open_all(records: Iterable[SlideRecord], config: TrainConfig, say: Callable[
 
 def _gaps(slide: LabelledSlide, classes: Sequence[str]) -> Iterator[str]:
     """Yield what a slide was meant to teach and cannot."""
-    name = slide.record.slide
+    name, cell_um = slide.record.slide, slide.tiles.map_grid.cell_um[0]
     if not len(slide.tiles):
         yield f"{name} teaches nothing: no tissue was found on it; histo inspect --preview shows what was"
         return
     cells = slide.class_cells.sum(axis=0)
     lost = [c for k, c in enumerate(classes) if k and slide.outlines.get(c) and not cells[k]]
     if lost:
-        yield f"{name} teaches no {' and no '.join(lost)}: what is outlined so lies beside its tissue or under ignore"
+        told = "its diagnosis alone" if slide.diagnosis_only else f"no {' and no '.join(lost)}"
+        yield (
+            f"{name} teaches {told}: what is outlined as {' and '.join(lost)} lies beside its tissue, under another "
+            f"class or ignore, or is smaller than a cell of {cell_um:.0f} µm"
+        )
     elif not slide.diagnosis_only and not cells.any():
         yield f"{name} teaches nothing: ignore covers all of its tissue"
 
@@ -103,7 +107,8 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     """Open a slide of the manifest with its outlines and lay its tiles.
 
     A slide with the normal label needs no outlines: all of it is normal. One with a lesion and no outlines has a
-    diagnosis only: none of its cells has a label. Raises `SlideError` for the slide, `UsageError` for its annotation.
+    diagnosis only: none of its cells has a label; nor has one whose outlined lesions reach no cell, or it would teach
+    that its lesions are normal. Raises `SlideError` for the slide, `UsageError` for its annotation.
     """
     classes = config.classes
     slide = open_slide(record.path, record.mpp)
@@ -125,6 +130,9 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     tiles = lay_tiles(slide.pyramid, spec, tissue_map)
     stencils = {name: [stencil(o) for o in drawn] for name, drawn in outlines.items()}
     cells = _cells(stencils, classes.names, tiles, tissue_map, unannotated)
+    if not is_normal and not ((cells > 0) & (cells != IGNORED)).any():
+        diagnosis_only, unannotated = True, IGNORED
+        cells = np.full_like(cells, IGNORED)
     return LabelledSlide(
         record,
         slide,
@@ -200,12 +208,32 @@ def draw_epoch(slides: Sequence[LabelledSlide], count: int, lesion_share: float,
     return draws
 
 
+def expected_cells(slides: Sequence[LabelledSlide], lesion_share: float) -> NDArray[np.float64]:
+    """Return how many cells of every class (C,) a tile of `draw_epoch` is expected to show."""
+    classes = slides[0].class_cells.shape[1]
+    by_class = [[s for s in slides if s.class_cells[:, c].any()] for c in range(classes)]
+    lesions = [c for c in range(1, classes) if by_class[c]]
+    chance = np.zeros(classes)
+    chance[lesions] = (lesion_share if by_class[0] else 1.0) / max(1, len(lesions))
+    chance[0] = 1 - chance.sum()
+    shown = np.zeros(classes)
+    for c in np.flatnonzero(chance).tolist():
+        for slide, weight in zip(by_class[c], _by_patient([s.record.patient for s in by_class[c]]), strict=True):
+            tile = np.sqrt(slide.class_cells[:, c])
+            shown += chance[c] * weight * (tile / tile.sum() @ slide.class_cells)
+    return shown
+
+
 def choose_by_patient(slides: Sequence[LabelledSlide], among: Sequence[int], rng: np.random.Generator) -> int:
     """Choose one of the slides `among`, every patient as likely as any other however many slides he has."""
-    patients = [slides[s].record.patient for s in among]
+    return int(rng.choice(among, p=_by_patient([slides[s].record.patient for s in among])))
+
+
+def _by_patient(patients: Sequence[str]) -> NDArray[np.float64]:
+    """Return the chance (N,) of every slide when each patient is as likely as any other."""
     slides_of = Counter(patients)
     weight = np.array([1 / slides_of[p] for p in patients])
-    return int(rng.choice(among, p=weight / weight.sum()))
+    return np.asarray(weight / weight.sum())
 
 
 def _place(slide: LabelledSlide, class_index: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,7 +137,8 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     check_regular_file(path)
     handle = _open_handle(path)
     try:
-        properties = dict(handle.properties)
+        # A name that is no UTF-8 is listed and then not found: it is left out, as nothing of ours.
+        properties = {name: value for name in handle.properties if (value := handle.properties.get(name)) is not None}
         downsamples = tuple(float(d) for d in handle.level_downsamples)
         width, height = handle.dimensions
         true = _true_levels(handle.level_dimensions, properties)
@@ -250,11 +252,12 @@ def _open_handle(path: Path) -> openslide.OpenSlide:
 
 
 def _recorded_mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:
-    """Return what the file says of its scale, credible or not; None where it says nothing."""
+    """Return what the file says of its scale, credible or not; None where it says nothing, or no number."""
     try:
-        return float(properties[openslide.PROPERTY_NAME_MPP_X]), float(properties[openslide.PROPERTY_NAME_MPP_Y])
+        both = float(properties[openslide.PROPERTY_NAME_MPP_X]), float(properties[openslide.PROPERTY_NAME_MPP_Y])
     except (KeyError, ValueError):
         return None
+    return both if all(map(math.isfinite, both)) else None
 
 
 def _size_words(width: int, height: int, properties: Mapping[str, str]) -> str:

@@ -1,11 +1,14 @@
 """A slide's file before it is opened: whether it can be read at all, what it begins as, and its hash."""
 
+import errno
 import hashlib
 import os
 import stat
 from pathlib import Path
 
 from histo.errors import SlideFailed
+
+_NO_SUCH = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 def check_regular_file(path: Path) -> None:
@@ -18,6 +21,9 @@ def check_regular_file(path: Path) -> None:
     except PermissionError as error:
         raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions") from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_SUCH:
+            why = f"{path} cannot be reached ({error.strerror}); check the disk or the network"
+            raise SlideFailed("unreadable", why) from error
         raise SlideFailed("not_found", f"{path} does not exist; check the path") from error
     if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
         raise SlideFailed("permission", f"{path} is a folder that this user may not enter; change its permissions")

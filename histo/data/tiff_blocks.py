@@ -7,7 +7,6 @@ still needs it. What cannot be decoded is left to OpenSlide, which decides wheth
 
 import logging
 import os
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -224,7 +223,9 @@ def _level(slide: Slide, number: int) -> _Level:
                 tuple(page.databytecounts),
                 _head(page),
             )
-    except (OSError, ValueError, IndexError, struct.error, tifffile.TiffFileError) as error:
+    except NotThisFile:
+        raise
+    except Exception as error:  # an odd tag in any directory makes tifffile raise anything at all
         raise NotThisFile(f"tifffile cannot read it ({error})") from error
 
 

@@ -1,17 +1,16 @@
 """What a reader must know before any figure: loud sentences, each with a code that other programs can look for."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from histo.evaluation.cases import MISSING, STATUSES, Case, Cohort
+from histo.data.synthetic import is_phantom
+from histo.evaluation.cases import MISSING, STATUSES, Cohort
 from histo.evaluation.training_record import Side
 from histo.geometry import same_mpp
 
 FEWEST_POSITIVES = 20
 NAMED = 3  # slides that a sentence names before it breaks off
-_PHANTOM_KEYS = {"format", "kind", "seed", "domain", "patient_seed"}
 
 
 @dataclass(frozen=True)
@@ -21,15 +20,6 @@ class Banner:
     code: str
     text: str
     red: bool = True
-
-
-def is_phantom(case: Case) -> bool:
-    """Tell whether a slide was made by `histo phantom`, by the JSON file that lies beside it."""
-    try:
-        known = json.loads(case.record.path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(known, dict) and set(known) >= _PHANTOM_KEYS
 
 
 def banners_of(cohort: Cohort, sides: Sequence[Side] | None, training: dict[str, Any] | None) -> list[Banner]:
@@ -55,7 +45,7 @@ def banners_of(cohort: Cohort, sides: Sequence[Side] | None, training: dict[str,
 
 
 def _synthetic(cohort: Cohort) -> list[Banner]:
-    count = sum(is_phantom(c) for c in cohort.cases)
+    count = sum(is_phantom(c.record.path) for c in cohort.cases)
     if count == len(cohort.cases):
         text = "SYNTHETIC: no clinical meaning. Every slide is a procedural phantom; no figure here is one of patients."
         return [Banner("synthetic", text)]
@@ -93,7 +83,8 @@ def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
         if same:
             text = f"{same} of the judged slides were {what} in making this model: these figures flatter it."
             found.append(Banner(code, text))
-        if shared and not all(is_phantom(c) for c in cohort.cases):  # every phantom cohort counts patients from 0
+        # Every cohort of phantoms counts its patients from 0.
+        if shared and not all(is_phantom(c.record.path) for c in cohort.cases):
             text = (
                 f"{shared} {'more ' * bool(same)}of the judged slides name a patient that the model's {side.name} "
                 "slides name too; unless these are other people with the same code, the figures flatter the model."
@@ -152,7 +143,12 @@ def _rest(cohort: Cohort) -> list[Banner]:
         text = f"{review} of {n} verdicts are suggestions that wait for review, not verdicts to be used."
         found.append(Banner("many_in_review", text, red=False))
     versions = {c.result.provenance.versions.get("histo", "?") for c in cohort.cases if c.result}
-    settings = {c.result.provenance.settings_digest for c in cohort.cases if c.result}
+    # The scale is a slide's own, and has a banner of its own.
+    settings = {
+        tuple((k, v) for k, v in sorted(c.result.provenance.settings.items()) if k != "mpp")
+        for c in cohort.cases
+        if c.result
+    }
     if len(versions) > 1 or len(settings) > 1:
         text = f"The results come from {len(versions)} versions of histo and {len(settings)} settings; run infer anew."
         found.append(Banner("mixed_settings", text))

@@ -50,7 +50,7 @@ def learnt_judges(
     """Return the verdicts of both baselines on a cohort after learning from labelled slides."""
     names = cohort.model.class_names
     pool = [(r, t) for r in trained if (t := tiles_of(r, names, cohort.labels[0], aliases, unannotated)) is not None]
-    shown = [tiles_of(c.record, names, cohort.labels[0], None) for c in cohort.cases]
+    shown = [tiles_of(c.as_examined, names, cohort.labels[0], None) for c in cohort.cases]
     patients = [r.patient for r, _ in pool]
     if len(set(patients)) < 2:
         raise UsageError("--train names slides of fewer than two patients that can be read; baselines learn from more")

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -55,6 +55,14 @@ class Case:
         """What a normal slide resembles: its kind in the manifest's column `kind`, empty where that is its label."""
         kind = self.record.extra.get("kind", "")
         return "" if kind == self.record.label else kind
+
+    @property
+    def as_examined(self) -> SlideRecord:
+        """The row with the scale at which the slide was examined, where the user gave that and not the file."""
+        pyramid = self.result.pyramid if self.result else None
+        if pyramid is None or pyramid.scale_source != "user":
+            return self.record
+        return replace(self.record, mpp=pyramid.mpp_x)
 
     @property
     def sure(self) -> float:
@@ -136,7 +144,8 @@ def _records(manifest: Path, labels: Sequence[str]) -> list[SlideRecord]:
 
 def _results(out: Path) -> list[tuple[Path, SlideResult]]:
     """Read the results of one model: of the last call's, where `run.json` names it."""
-    files = sorted((out / "slides").glob("*/result.json"))
+    # What a killed run left half done begins with a dot.
+    files = sorted(f for f in (out / "slides").glob("*/result.json") if not f.parent.name.startswith("."))
     if not files:
         raise UsageError(f"{out} holds no results (slides/*/result.json); give the --out folder of histo infer")
     results = [(f.parent, load_result(f)) for f in files]

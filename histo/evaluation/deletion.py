@@ -33,7 +33,7 @@ def called(cohort: Cohort, most: int) -> Iterator[tuple[SlideRecord, int, NDArra
     for k in np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).astype(int)).tolist():
         case, path, pyramid = found[k]
         values = read_heatmap(path, pyramid).values[number[case.called]]
-        yield case.record, number[case.called], np.asarray(values, np.float32) / SCALE
+        yield case.as_examined, number[case.called], np.asarray(values, np.float32) / SCALE
 
 
 def faithfulness(found: Mapping[str, Sequence[Sequence[Deletion]]], unread: int, asked: int) -> dict[str, Any]:

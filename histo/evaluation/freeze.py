@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from histo.data.identities import hashed_patient
-from histo.evaluation.banners import is_phantom
+from histo.data.synthetic import is_phantom
 from histo.evaluation.cases import Cohort
 from histo.evaluation.training_record import Side
 
@@ -63,7 +63,7 @@ def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:
         said = "the training's patients are not on record here; nothing proves that the partitions are disjoint"
     elif shared:
         said = f"{len(shared)} of {len(ours)} patient codes stand in the record of the training too"
-        if all(is_phantom(c) for c in cohort.cases):
+        if all(is_phantom(c.record.path) for c in cohort.cases):
             said += " (every cohort of phantoms counts its patients from patient_0000)"
     else:
         said = f"none of {len(ours)} patients is among the {len(theirs)} on record of the training"

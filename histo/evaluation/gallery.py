@@ -74,7 +74,7 @@ def pictures_of(
     if case.result is None or case.result.pyramid is None:
         return overlay, []
     try:
-        with open_slide(case.record.path, case.record.mpp) as slide:
+        with open_slide(case.record.path, case.as_examined.mpp) as slide:
             return overlay, _fields(slide, case, class_names, aliases)
     except SlideError:
         return overlay, []

@@ -56,15 +56,19 @@ def held_out_by_folds(
         return []
     by_name = {s.record.slide: s for s in slides}
     records = [s.record for s in slides]
-    if known := build_network(config).knows([r.path for r in records]):
+    if known := build_network(config).knows(records):
         raise UsageError(
-            f"network.start was trained on {len(known)} of the slides, which no fold can hold out; take another start, "
-            "or set cross_validation.folds to 0"
+            f"network.start was trained on {len(known)} of the slides or on others of their patients, which no fold "
+            "can hold out; take another start, or set cross_validation.folds to 0"
         )
     rows: list[Held] = []
-    for number, held in enumerate(fold_by_patient(records, folds, config.seed), start=1):
+    # All are dealt before the first is trained: where one fails, it fails at once.
+    parts = [
+        (*split_by_patient(without(records, held), config.data.validation_share, config.seed), held)
+        for held in fold_by_patient(records, folds, config.seed)
+    ]
+    for number, (learn, validate, held) in enumerate(parts, start=1):
         folder = run / "folds" / str(number)
-        learn, validate = split_by_patient(without(records, held), config.data.validation_share, config.seed)
         describe_run(folder, config, {"train": learn, VALIDATION: validate, HELD_OUT: held})
         table = folder / "held_out.csv"
         if not table.exists():

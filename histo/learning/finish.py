@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from histo.config import TrainConfig
-from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, identities
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, Known, identities
 from histo.data.sampling import LabelledSlide
 from histo.data.slide_file import sha256_of
+from histo.data.synthetic import known_by
 from histo.data.transforms import build_augmentation
 from histo.errors import UsageError
 from histo.infer import load_model
@@ -128,10 +129,16 @@ def add_reference(
     device: str,
     say: Callable[[str], None],
 ) -> None:
-    """Fit what foreign tissue is told by on the slides of a training, and write it into the bundle."""
+    """Fit what foreign tissue is told by on the slides of a training, and write it into the bundle.
+
+    The limit comes from the validation slides, without those that the start of the training had learnt from.
+    """
     model = load_model(bundle)
+    checked = [s.record for s in validation]
+    known = known_by(Known.by(model.card.training, STARTED_FROM), checked)
+    learnt = [*(s.record for s in train), *known]
     try:
-        reference, arrays = fit_reference(model, [s.record for s in validation], [s.record for s in train], device, say)
+        reference, arrays = fit_reference(model, [r for r in checked if r not in known], learnt, device, say)
     except UsageError as error:
         say(f"warning: foreign tissue will not be told: {error}")
         return

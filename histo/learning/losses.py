@@ -32,7 +32,7 @@ def cell_loss(
     wanted = fractions * (1 - config.label_smoothing) + config.label_smoothing / classes
     loss = (wanted * _penalty(logits.log_softmax(dim=1), config)).sum(dim=1)
     if class_weights is not None:
-        weights = weights * torch.einsum("bchw,c->bhw", fractions, class_weights)
+        weights = weights * torch.einsum("bchw,c->bhw", fractions, class_weights.to(fractions))
     return (loss * weights).sum() / weights.sum().clamp(min=LEAST)
 
 
@@ -91,7 +91,7 @@ def bag_loss(logits: Tensor, tissue: Tensor, presence: Presence, weak: WeakConfi
 
 
 def class_weights(area_cells: Sequence[float], config: TrainConfig) -> Tensor | None:
-    """Return weights (C,) with mean 1 by the labelled area of each class, or None when `loss.balance` is 0."""
+    """Return weights (C,) with mean 1 by the cells of each class that an epoch shows; None when `loss.balance` is 0."""
     if config.loss.balance == 0:
         return None
     area = torch.tensor(area_cells, dtype=torch.float32)

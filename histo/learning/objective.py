@@ -8,7 +8,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from histo.config import TrainConfig
-from histo.data.sampling import LabelledSlide
+from histo.data.sampling import LabelledSlide, expected_cells
 from histo.learning.bags import LABELLED
 from histo.learning.losses import bag_loss, cell_loss, class_weights
 from histo.learning.presence import presence_of
@@ -21,7 +21,8 @@ class Objective:
     def __init__(self, config: TrainConfig, slides: Sequence[LabelledSlide]) -> None:
         self._config = config
         self._presence = [presence_of(s.record.label, config.classes) for s in slides]
-        self._class_weights = class_weights([int(n) for n in sum(s.class_cells.sum(axis=0) for s in slides)], config)
+        shown = expected_cells(slides, config.data.lesion_share) * config.data.tiles_per_epoch
+        self._class_weights = class_weights(shown.tolist(), config)
 
     def __call__(self, network: TileClassifier, batch: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of (tiles, fractions, weights, slide numbers) and what is worth writing down of it.

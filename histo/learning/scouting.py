@@ -44,7 +44,7 @@ def look_over(
     network.eval()
     for s, slide in enumerate(slides):
         if slide.diagnosis_only and refresh:
-            strong[s] = _strongest(network, slide, config, epoch, s)
+            strong[s] = _strongest(network, slide, config, [config.seed, epoch, s, 2], before.strong.get(s))
         elif not slide.diagnosis_only and mine:
             hard[s] = _mistakes(network, slide, config, [config.seed, epoch, s, 3], lesions=False)
             missed[s] = _mistakes(network, slide, config, [config.seed, epoch, s, 4], lesions=True)
@@ -53,11 +53,21 @@ def look_over(
 
 
 def _strongest(
-    network: TileClassifier, slide: LabelledSlide, config: TrainConfig, epoch: int, number: int
+    network: TileClassifier,
+    slide: LabelledSlide,
+    config: TrainConfig,
+    seed: Sequence[int],
+    before: NDArray[np.int64] | None,
 ) -> NDArray[np.int64]:
-    """Return the first kept cells (N, 2) of the tiles that show most of what the slide's label says."""
+    """Return the first kept cells (N, 2) of the tiles that show most of what the slide's label says.
+
+    Those that were the strongest `before` are scored again beside others: what is found on a large slide stays found.
+    """
     group = list(presence_of(slide.record.label, config.classes).one_of)
-    chosen = _sample(np.arange(len(slide.tiles)), config.weak.scored_tiles, [config.seed, epoch, number, 2])
+    chosen = _sample(np.arange(len(slide.tiles)), config.weak.scored_tiles, seed)
+    if before is not None:
+        again = (slide.tiles.cells_map_px[:, None] == before[None]).all(axis=2).any(axis=1)
+        chosen = np.union1d(chosen, np.flatnonzero(again))
     scores = np.zeros(len(chosen))
     for indices, probability in _scored(network, slide, chosen):
         share = probability[:, group].sum(axis=1).reshape(len(indices), -1)

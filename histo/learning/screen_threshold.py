@@ -89,7 +89,8 @@ def choose_threshold(stakes: Sequence[Stake], scores: Sequence[NDArray[np.floati
     with_lesion = lesion > 0
     order = np.argsort(score[with_lesion], kind="stable")
     score, lost = score[with_lesion][order], np.cumsum(lesion[with_lesion][order])
-    bearable = float(score[int(np.searchsorted(lost, most_missed * lost[-1], side="right"))]) if len(lost) else 1.0
+    last = int(np.searchsorted(lost, most_missed * lost[-1], side="right")) if len(lost) else 0
+    bearable = float(score[last]) if last < len(lost) else 1.0
     # Rounded down: a threshold on the very score of a deposit would hang on the last bit of an engine.
     return max(0.0, float(np.floor(min([bearable, *deposits]) / STEP - 1)) * STEP)
 

@@ -11,8 +11,9 @@ from torchvision.ops import SqueezeExcitation
 
 from histo.config import TrainConfig
 from histo.data.identities import LEARNT_FROM, STARTED_FROM, Known
+from histo.data.records import SlideRecord
 from histo.data.sampling import LabelledSlide
-from histo.data.slide_file import sha256_of
+from histo.data.synthetic import known_by
 from histo.errors import ModelError, UsageError
 from histo.learning.diary import Best
 from histo.learning.validation import examine
@@ -38,12 +39,12 @@ class Start:
         """All slides and patients that the weights of the model and its own starts learnt from."""
         return Known.by(self.model.card.training if self.model is not None else {}, LEARNT_FROM, STARTED_FROM)
 
-    def knows(self, paths: Sequence[Path]) -> list[Path]:
-        """Return those of the slides that the model learnt from, by their content."""
-        known = self.has_seen
-        if not known.slides_sha256:  # to read every slide for its hash would be in vain
-            return []
-        return [path for path in paths if known.has_slide(sha256_of(path))]
+    def knows(self, records: Sequence[SlideRecord]) -> list[SlideRecord]:
+        """Return those of the slides that the model learnt from, by their content, or from others of their patients.
+
+        Every cohort of phantoms counts its patients from 0: a phantom's patient says nothing.
+        """
+        return known_by(self.has_seen, records)
 
 
 def build_network(config: TrainConfig) -> Start:
@@ -79,12 +80,15 @@ def weigh_start(
 ) -> dict[str, float]:
     """Take a start that knows the classes for the best so far, as epoch 0: a training that gains nothing keeps it.
 
-    Return its measures. One that was trained on some of the validation slides has none, and that is said.
+    Return its measures. One that was trained on validation slides or their patients has none, and that is said.
     """
     if not start.knows_classes:
         return {}
-    if known := start.knows([s.record.path for s in validation]):
-        say(f"the start was trained on {len(known)} of the validation slides, so no epoch is compared with it")
+    if known := start.knows([s.record for s in validation]):
+        say(
+            f"the start was trained on {len(known)} of the validation slides or on others of their patients, so no "
+            "epoch is compared with it"
+        )
         return {}
     start.network.eval()
     measured = examine(start.network, validation, config).measure()

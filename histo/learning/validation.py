@@ -29,6 +29,18 @@ def choose_tiles(slide: LabelledSlide, count: int, seed: int) -> NDArray[np.int6
     return np.sort(np.concatenate([lesions, others])).astype(np.int64)
 
 
+def tiles_to_see(slides: Sequence[LabelledSlide], config: TrainConfig) -> list[int]:
+    """Return how many tiles of every slide are looked at.
+
+    Where a slide has a diagnosis only, nobody knows which of its tiles show it: many are looked at, and as many of the
+    normal slides, for the strongest of many tiles is stronger than that of a few.
+    """
+    few, many = config.stop.tiles_per_slide, config.stop.unoutlined_tiles_per_slide
+    if not any(s.diagnosis_only for s in slides):
+        return [few] * len(slides)
+    return [max(few, many) if s.diagnosis_only or s.record.annotation is None else few for s in slides]
+
+
 class ValidationTiles:
     """Tiles on the inference grid, unaugmented: picture, fractions, weights, tissue (h, w) and slide number."""
 
@@ -36,8 +48,8 @@ class ValidationTiles:
         self._slides = slides
         self._tiles = [
             (s, int(i))
-            for s, slide in enumerate(slides)
-            for i in choose_tiles(slide, config.stop.tiles_per_slide, config.seed)
+            for s, (slide, count) in enumerate(zip(slides, tiles_to_see(slides, config), strict=True))
+            for i in choose_tiles(slide, count, config.seed)
         ]
         draws = [Draw(s, self._corner(s, i), 0) for s, i in self._tiles]
         self._drawn = DrawnTiles(slides, draws, config.classes.names, None)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -110,17 +111,17 @@ def fit_class(
     """Fit one class on evidence (N,) in log-odds; return it, and the probabilities (N,) by fits without the patient.
 
     Beta calibration with at least `sizes.beta` patients with and without the class, else Platt scaling: the numbers
-    decide, never the fit.
+    decide, never the fit. Every patient counts once with the class and once without it, however many slides he has.
     """
     with_class = {p for p, there in zip(patients, present, strict=True) if there}
     without = {p for p, there in zip(patients, present, strict=True) if not there}
     method: Method = "beta" if min(len(with_class), len(without)) >= sizes.beta else "platt"
-    fold = _folds(patients, with_class)
+    fold, weight = _folds(patients, with_class), _by_patient(patients, present)
     held = np.empty(len(evidence))
     for number in np.unique(fold):
         out = fold == number
-        held[out] = apply(fit_curve(evidence[~out], present[~out], method), evidence[out])
-    a, b, c = fit_curve(evidence, present, method)
+        held[out] = apply(fit_curve(evidence[~out], present[~out], method, weight[~out]), evidence[out])
+    a, b, c = fit_curve(evidence, present, method, weight)
     found = ClassCalibration(
         method=method,
         a=round(a, 6),
@@ -136,13 +137,21 @@ def fit_class(
     return found, held
 
 
-def fit_curve(evidence: Floats, present: Bools, method: Method) -> tuple[float, float, float]:
+def _by_patient(patients: Sequence[str], present: Bools) -> Floats:
+    """Return weights (N,) that add up to 1 over the slides of a patient with the class, and over those without it."""
+    sides = list(zip(patients, present.tolist(), strict=True))
+    slides = Counter(sides)
+    return np.array([1 / slides[side] for side in sides])
+
+
+def fit_curve(evidence: Floats, present: Bools, method: Method, weight: Floats) -> tuple[float, float, float]:
     """Return a, b and c of logit p = a ln s - b ln(1 - s) + c for evidence (N,) = logit s; a = b for Platt scaling.
 
-    Targets are Platt's, (n + 1) / (n + 2) and 1 / (n + 2), and a weak pull to the identity keeps classes that are told
-    apart without an error from a fit that is certain.
+    Slides count by their `weight` (N,), which adds up to n with and m without the class. Targets are Platt's,
+    (n + 1) / (n + 2) and 1 / (m + 2), and a weak pull to the identity keeps classes that are told apart without an
+    error from a fit that is certain.
     """
-    n, m = int(present.sum()), int((~present).sum())
+    n, m = float(weight[present].sum()), float(weight[~present].sum())
     target = np.where(present, (n + 1) / (n + 2), 1 / (m + 2))
     terms = [-np.logaddexp(0, -evidence), np.logaddexp(0, evidence)]
     columns = [sum(terms)] if method == "platt" else terms
@@ -152,8 +161,8 @@ def fit_curve(evidence: Floats, present: Bools, method: Method) -> tuple[float, 
 
     def loss(w: Floats) -> tuple[float, Floats]:
         z, away = x @ w, (w - usual) / spread
-        cost = (np.logaddexp(0, z) - target * z).sum() + (away**2).sum() / 2
-        return float(cost), x.T @ (expit(z) - target) + away / spread
+        cost = (weight * (np.logaddexp(0, z) - target * z)).sum() + (away**2).sum() / 2
+        return float(cost), x.T @ (weight * (expit(z) - target)) + away / spread
 
     bounds = [*[(0.0, None)] * len(columns), (None, None)]
     found = minimize(loss, usual, jac=True, method="L-BFGS-B", bounds=bounds).x

@@ -14,6 +14,7 @@ import pytest
 
 from histo.archive import examine as examine_module
 from histo.archive.listing import list_slides
+from histo.data.slide_file import sha256_of
 from histo.errors import ArchiveError, UsageError
 from histo.results import load_result
 
@@ -229,6 +230,23 @@ def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour
     assert all(s.kept for s in run([own, bare], tmp_path / "out", colour_model, mpp_if_missing=0.4)[1])
     with pytest.raises(UsageError, match="give one of them"):
         run([own], tmp_path / "out", colour_model, mpp=0.5, mpp_if_missing=0.4)
+
+
+def test_the_hash_of_a_slide_that_is_still_being_copied_is_not_kept(tmp_path, colour_model, painted, run, monkeypatch):
+    # Bug: a slide that grew while it was hashed had the hash of its first half beside the verdict of the whole.
+    slide, whole = tmp_path / "late.svs", painted.read_bytes()
+    slide.write_bytes(whole[: len(whole) // 2])
+    assert run([slide], tmp_path / "out", colour_model)[0][0].status == "failed"
+
+    def hash_while_it_grows(path):
+        found = sha256_of(path)
+        slide.write_bytes(whole)
+        return found
+
+    monkeypatch.setattr("histo.archive.local.sha256_of", hash_while_it_grows)
+    (result,), _ = run([slide], tmp_path / "out", colour_model)
+    assert result.status in ("done", "review")
+    assert result.sha256 == sha256_of(slide)
 
 
 def test_a_profile_of_nothing_leaves_the_last_one(slides, colour_model, tmp_path, run):

@@ -7,7 +7,9 @@ import pytest
 
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
+from histo.archive.listing import LEDGER
 from histo.archive.local import run_slides
+from histo.archive.store import Store
 from histo.errors import ArchiveError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.results import SCHEMA
@@ -62,6 +64,32 @@ def test_failed_slides_are_tried_again(slides, tmp_path, colour_model, painted, 
     results, _ = run([late], out, colour_model)
     assert results[0].status in ("done", "review")
     assert rows(out)["late"]["status"] == results[0].status
+
+
+def test_a_slide_that_cannot_be_reached_just_now_keeps_its_result(slides, tmp_path, colour_model, painted, run, rows):
+    # Bug: a resumed run put "not_found" in the place of a finished result while a network share was away.
+    out, slide = tmp_path / "out", slides / "there.svs"
+    shutil.copy2(painted, slide)
+    (first,), _ = run([slide], out, colour_model)
+    before = sorted(p.name for p in (out / "slides" / "there").iterdir())
+    slide.rename(slides / "away")
+    (gone,), _ = run([slide], out, colour_model)
+    assert (gone.status, gone.reasons[0].code) == ("failed", "not_found")
+    assert rows(out)["there"]["status"] == first.status
+    assert sorted(p.name for p in (out / "slides" / "there").iterdir()) == before
+    (slides / "away").rename(slide)
+    assert run([slide], out, colour_model)[1][0].kept
+
+
+def test_a_slide_named_old_is_no_leftover_of_another(colour_model, tmp_path):
+    # Bug: what was set aside of slide a had the name of the working folder of slide old-a.
+    store = Store(tmp_path, colour_model, Ledger(tmp_path / LEDGER))
+    final = store.slides / "a"
+    for folder in (final, store.temporary("a"), store.temporary("old-a")):
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("{}")
+    store._swap_in(store.temporary("a"), "a")
+    assert (store.temporary("old-a") / "result.json").exists()
 
 
 def test_a_folder_that_is_no_result_is_not_replaced(painted, tmp_path, colour_model, run):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
+from histo.data.manifest import SlideRecord, inspect_manifest, read_manifest, split_by_patient
 from histo.errors import UsageError
 
 LABELS = ("normal", "calcinosis_cutis", "heterotopic_ossification")
@@ -140,6 +140,14 @@ def test_the_same_content_under_two_names_is_a_problem(write: Write) -> None:
     path = write("s1,a.svs,p1,normal", "s2,copy.svs,p2,normal")
     (path.parent / "copy.svs").write_bytes((path.parent / "a.svs").read_bytes())
     assert "line 3: the same content as in line 2" in problems_of(path)
+
+
+def test_codes_that_are_one_number_are_told(write: Write) -> None:
+    # Bug: 007 in one row and 7 in another, as Excel leaves it, were two patients, one on each side, and nobody said so.
+    path = write("s1,a.svs,007,normal", "s2,b.svs,7,normal", "s3,c.svs,7.0,normal", "s1b,a.geojson,70,normal")
+    told = [str(f) for f in inspect_manifest(path, LABELS)[1] if f.kind == "spelling"]
+    assert len(told) == 2
+    assert "patient '7' is '007' in line 2 as a number; are these one patient?" in told[0]
 
 
 def test_a_patient_over_two_splits_is_a_problem(write: Write) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from histo.config import ClassesConfig, DataConfig, TileConfig, TrainConfig
 from histo.data.labels import IGNORED
 from histo.data.manifest import SlideRecord
-from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, open_all, open_labelled
+from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, expected_cells, open_all, open_labelled
 from histo.errors import SlideRefused, UsageError
 from histo.models.bundle import SHIPPED, load_bundle
 from histo.opening import open_for
@@ -100,7 +100,33 @@ def test_a_slide_that_teaches_less_than_it_seems_is_told(
         replace(painted_record, slide="beside", annotation=beside),
     ]
     assert len(open_all(records, config, said.append)) == 3
-    assert [line.split(":")[1].split(" teaches ")[1] for line in said] == ["nothing", "no bone"]
+    assert [line.split(":")[1].split(" teaches ")[1] for line in said] == ["nothing", "its diagnosis alone"]
+
+
+def test_outlines_that_reach_no_cell_do_not_teach_that_the_lesion_is_normal(
+    painted_record: SlideRecord, config: TrainConfig, tmp_path: Path
+) -> None:
+    # Bug: all tissue of such a slide was taught as normal, against its diagnosis.
+    ring = [[700, 700], [703, 700], [703, 703], [700, 703], [700, 700]]  # 1.5 µm on the tissue
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"classification": {"name": "bone"}},
+    }
+    (tmp_path / "speck.geojson").write_text(json.dumps([feature]))
+    slide = open_labelled(replace(painted_record, annotation=tmp_path / "speck.geojson"), config)
+    assert slide.diagnosis_only
+    assert not slide.class_cells.any()
+
+
+def test_the_expected_cells_of_a_tile_are_those_that_an_epoch_shows(
+    labelled: LabelledSlide, plain: LabelledSlide
+) -> None:
+    slides = [labelled, plain]
+    draws = draw_epoch(slides, 400, 0.5, 0, 0)
+    drawn = DrawnTiles(slides, draws, ("normal", "bone", "calcification"), None)
+    shown = np.mean([(f * w).sum(axis=(1, 2)) for _, f, w in map(drawn.__getitem__, range(len(drawn)))], axis=0)
+    assert expected_cells(slides, 0.5) == pytest.approx(shown, rel=0.3)
 
 
 def test_class_areas_are_those_of_the_outlines(labelled: LabelledSlide) -> None:

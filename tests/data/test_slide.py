@@ -1,5 +1,6 @@
 """Opening and reading slides: every bad path has its own code, and a damaged tile costs that tile alone."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -99,6 +100,17 @@ def test_a_name_that_no_file_can_have_is_not_found(name: str, tmp_path: Path) ->
     with pytest.raises(SlideFailed) as caught:
         check_regular_file(tmp_path / name)
     assert caught.value.code == "not_found"
+
+
+def test_a_share_that_fails_is_not_a_missing_file(monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
+    # Bug: "does not exist; check the path" of a mount that was down.
+    def stale(self: Path, **_: object) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "stat", stale)
+    with pytest.raises(SlideFailed, match="cannot be reached") as caught:
+        check_regular_file(whole)
+    assert caught.value.code == "unreadable"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -211,6 +223,23 @@ def with_properties(monkeypatch: pytest.MonkeyPatch, whole: Path) -> Callable[..
         return open_slide(whole)
 
     return open_with
+
+
+def test_a_property_whose_name_is_no_utf8_costs_nothing(tmp_path: Path, write_tiff: Writer, picture: Rgb) -> None:
+    # Bug: OpenSlide lists such a name and does not find it: the slide was lost, and the check of its manifest.
+    plain = "Aperio made for a test |AppMag = 20|MPP = 0.5|Groesse = 3"
+    path = write_tiff(tmp_path / "latin.svs", [picture], description=plain)
+    path.write_bytes(path.read_bytes().replace(b"Groesse", b"Gr\xf6\xdfe  "))
+    with open_slide(path) as slide:
+        assert slide.pyramid.mpp_x == 0.5
+
+
+def test_a_scale_that_is_no_number_is_no_recorded_one(with_properties: Callable[..., Slide], whole: Path) -> None:
+    # Bug: a recorded inf could not be written down, so that --mpp, which is advised, ended in an internal error.
+    with pytest.raises(SlideRefused, match="records no scale"):
+        with_properties(mpp_x="inf", mpp_y="inf")
+    with open_slide(whole, 0.5) as slide:
+        assert slide.pyramid.recorded_mpp is None
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,19 @@ def test_another_decoder_s_pixels_are_not_taken(
     assert "gives other pixels at" in caplog.text
 
 
+def test_an_odd_tag_leaves_the_slide_to_openslide(
+    two_levels: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Bug: tifffile raises anything at all on odd tags, the label's even, and a slide that OpenSlide reads failed.
+    def odd(page: object, size: object) -> bool:
+        raise TypeError("'<' not supported between instances of 'bytes' and 'int'")
+
+    monkeypatch.setattr("histo.data.tiff_blocks._fits", odd)
+    with caplog.at_level(logging.INFO), open_slide(two_levels) as slide:
+        assert open_blocks(slide, grid_of(two_levels, SPECS[0])) is None
+    assert "tifffile cannot read it ('<' not supported" in caplog.text
+
+
 def test_without_the_extra_openslide_reads(
     two_levels: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

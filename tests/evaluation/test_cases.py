@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +66,26 @@ def test_a_slide_that_was_replaced_since_its_result_is_refused(make_cohort, made
     (manifest.parent / "s1.svs").write_bytes(b"another slide")
     with pytest.raises(UsageError, match=r"s1.svs is another file than the one .* run histo infer on it again"):
         read_cohort(out, manifest)
+
+
+def test_what_a_killed_run_left_behind_is_no_result(make_cohort, made):
+    # Bug: a half-written folder counted as a second result of a slide, which then had none by its name.
+    out, manifest = make_cohort([made("normal", "normal"), made("normal", "normal")])
+    shutil.copytree(out / "slides" / "s0", out / "slides" / ".tmp-s0~old")
+    for file in out.glob("slides/*/result.json"):
+        file.write_text(file.read_text().replace(str(manifest.parent), "/elsewhere"))
+    cohort = read_cohort(out, manifest)
+    assert all(c.result for c in cohort.cases)
+    assert cohort.foreign == 0
+
+
+def test_a_scale_that_the_user_gave_is_that_of_every_second_look(make_cohort, made):
+    # Bug: slides examined with --mpp-if-missing had no scale for judges that read them again, which were then wrong.
+    out, manifest = make_cohort([made("normal", "normal")])
+    (case,) = read_cohort(out, manifest).cases
+    assert case.as_examined.mpp is None
+    pyramid = replace(case.result.pyramid, scale_source="user", mpp_x=0.4)
+    assert replace(case, result=replace(case.result, pyramid=pyramid)).as_examined.mpp == 0.4
 
 
 def test_results_of_moved_slides_are_found_by_name(make_cohort, made):

@@ -51,6 +51,8 @@ def test_class_weights_lift_the_rare_class(small_training):
     fractions[0, 0, 0, 0] = fractions[0, 1, 0, 1] = 1
     logits[0, 0] = 5.0
     assert cell_loss(logits, fractions, cells, None, weights) > cell_loss(logits, fractions, cells)
+    # Bug: a training in double precision ended with "expected scalar type Float but found Double".
+    assert cell_loss(logits.double(), fractions.double(), cells.double(), None, weights).dtype == torch.float64
 
 
 @given(st.lists(st.floats(-8, 8), min_size=1, max_size=30), st.floats(0.5, 8))

@@ -35,6 +35,16 @@ def test_the_strongest_tiles_of_a_diagnosis_show_its_lesion(labelled, small_trai
         assert kept == 4
 
 
+def test_what_was_strongest_is_looked_at_again(labelled, small_training, colour_network):
+    """A slide of thousands of tiles is looked at in parts: a lesion once found was forgotten at the next look."""
+    config = small_training("weak={strongest_tiles: 1, scored_tiles: 1}")
+    best = look_over(colour_network, labelled, small_training("weak={strongest_tiles: 1}"), 1, nothing_found()).strong
+    found = Found({}, {}, best, 1)
+    for epoch in range(2, 6):
+        found = look_over(colour_network, labelled, config, epoch, found)
+        assert all(np.array_equal(found.strong[s], best[s]) for s in best)
+
+
 def _index(slide, cell):
     return int(np.flatnonzero((slide.tiles.cells_map_px == np.array(cell)).all(axis=1))[0])
 

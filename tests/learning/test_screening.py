@@ -34,7 +34,7 @@ def slides_at_stake(draw):
     return stakes, scores
 
 
-@given(slides_at_stake(), st.sampled_from([0.0, 0.005, 0.1]))
+@given(slides_at_stake(), st.sampled_from([0.0, 0.005, 0.1, 1.0]))
 def test_a_threshold_misses_no_deposit_and_little_area_and_is_no_lower_than_it_must(drawn, most):
     stakes, scores = drawn
     threshold = choose_threshold(stakes, scores, most)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from histo.config import load_config
+from histo.data.identities import hashed_patient
 from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
 from histo.learning.diary import Best
@@ -119,12 +120,17 @@ def test_a_start_that_knows_nothing_is_not_weighed(small_training, labelled):
 def test_a_start_that_knows_the_validation_slides_is_not_weighed(shipped_config, labelled):
     config, said = shipped_config(), []
     best = Best(config.stop)
-    known = {"slides_sha256": [sha256_of(labelled[0].record.path)]}
     start = build_network(config)
-    card = start.model.card.model_copy(update={"training": {"learnt_from": known}})
-    weigh_start(replace(start, model=replace(start.model, card=card)), labelled[:2], config, best, said.append)
-    assert "weights" not in best.state
-    assert said == ["the start was trained on 1 of the validation slides, so no epoch is compared with it"]
+    for known in (
+        {"slides_sha256": [sha256_of(labelled[0].record.path)]},
+        # Bug: new slides of a patient whom the start knew counted, so that no epoch could be better.
+        {"patients_sha256": [hashed_patient(labelled[0].record.patient)]},
+    ):
+        card = start.model.card.model_copy(update={"training": {"learnt_from": known}})
+        weigh_start(replace(start, model=replace(start.model, card=card)), labelled[:2], config, best, said.append)
+        assert "weights" not in best.state
+    told = "the start was trained on 1 of the validation slides or on others of their patients, so no epoch"
+    assert said == [f"{told} is compared with it"] * 2
 
 
 def test_a_loss_that_nothing_was_labelled_for_is_refused(small_training):

@@ -42,7 +42,7 @@ def test_platt_finds_the_slope_that_undoes_overconfidence() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(0.5, 3, 6000)
     present = rng.random(6000) < expit(x)
-    a, b, c = fit_curve(3 * x - 4, present, "platt")
+    a, b, c = fit_curve(3 * x - 4, present, "platt", np.ones(len(x)))
     assert a == b
     assert (a, c) == (pytest.approx(1 / 3, rel=0.06), pytest.approx(4 / 3, rel=0.12))
 
@@ -51,7 +51,7 @@ def test_beta_finds_a_curve_that_platt_cannot() -> None:
     rng = np.random.default_rng(1)
     s = rng.uniform(0.001, 0.999, 8000)
     present = rng.random(8000) < expit(2.0 * np.log(s) - 0.5 * np.log(1 - s) + 1)
-    a, b, c = fit_curve(logit(s), present, "beta")
+    a, b, c = fit_curve(logit(s), present, "beta", np.ones(len(s)))
     assert (a, b, c) == (pytest.approx(2, abs=0.3), pytest.approx(0.5, abs=0.15), pytest.approx(1, abs=0.3))
 
 
@@ -62,9 +62,21 @@ def test_beta_finds_a_curve_that_platt_cannot() -> None:
 @settings(max_examples=40)
 def test_any_table_gives_a_finite_curve_that_never_falls(rows: list[tuple[float, bool]], method: str) -> None:
     evidence, present = np.array([e for e, _ in rows]), np.array([there for _, there in rows])
-    a, b, c = fit_curve(evidence, present, method)  # type: ignore[arg-type]
+    a, b, c = fit_curve(evidence, present, method, np.ones(len(rows)))  # type: ignore[arg-type]
     assert all(map(math.isfinite, (a, b, c)))
     assert min(a, b) >= 0
+
+
+def test_a_patient_with_many_slides_counts_once() -> None:
+    # Bug: one odd patient with forty slides moved the curve of twenty others.
+    rng = np.random.default_rng(3)
+    evidence = rng.normal(0, 3, 40)
+    present, patients = rng.random(40) < expit(evidence), [f"p{k}" for k in range(40)]
+    once, _ = fit_class(np.append(evidence, 6.0), np.append(present, False), [*patients, "odd"])
+    often, _ = fit_class(
+        np.append(evidence, [6.0] * 40), np.append(present, np.zeros(40, bool)), [*patients, *["odd"] * 40]
+    )
+    assert (often.a, often.c) == (pytest.approx(once.a, abs=1e-3), pytest.approx(once.c, abs=1e-3))
 
 
 def test_classes_told_apart_without_an_error_are_not_taken_for_certain() -> None:

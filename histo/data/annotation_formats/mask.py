@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from histo.data.annotation_formats.drawn import Drawn
-from histo.geometry import MapGrid, Pyramid, round_px
+from histo.geometry import MapGrid, Pyramid
 from histo.outlines import trace
 
 MAX_MASK_PX = 2**28
@@ -63,11 +63,23 @@ def _unfit(axes: int, cells: int, kind: str) -> str | None:
 def _lattice(values: NDArray[np.uint8], pyramid: Pyramid) -> MapGrid:
     width, height = pyramid.size_level0_px
     rows, columns = values.shape
-    cell = max(1, round_px(max(width / columns, height / rows)))
-    # The last cells may reach past the slide or stop short of it.
-    if max(abs(columns * cell - width), abs(rows * cell - height)) >= cell:
+    cell = _reduction((columns, width), (rows, height))
+    if cell is None:
         raise ValueError(f"has {columns} x {rows} cells, the slide {width} x {height} px; is it another slide's mask?")
     return MapGrid((0.0, 0.0), (cell, cell), values.shape, (cell * pyramid.mpp_x, cell * pyramid.mpp_y))
+
+
+def _reduction(*sides: tuple[int, int]) -> int | None:
+    """Return the whole reduction of sides (cells, px), whose last cells reach past the slide or stop short of it.
+
+    Of several that fit, as for masks of few cells, it is the power of two, then the nearest to their quotient.
+    """
+    # floor(px / c) or ceil(px / c) cells: px / (cells + 1) < c < px / (cells - 1).
+    least = max(px // (cells + 1) + 1 for cells, px in sides)
+    most = min(-(-px // (cells - 1)) - 1 if cells > 1 else max(p for _, p in sides) for cells, px in sides)
+    guess = max(px / cells for cells, px in sides)
+    fitting = range(max(1, least), most + 1)
+    return min(fitting, key=lambda c: (c & (c - 1) != 0, abs(c - guess)), default=None)
 
 
 def _names(path: Path) -> dict[int, str] | None:

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
+from histo.data.annotation_formats.mask import _reduction
 from histo.data.annotations import read_annotations, read_objects
 from histo.errors import UsageError
 from histo.geometry import Pyramid
@@ -40,6 +43,14 @@ def test_cells_are_level0_px_of_the_slide(values: np.ndarray, tmp_path: Path) ->
     assert (one.words, two.words, nine.words) == (("value 1",), ("value 2",), ("value 9",))
     (ring,) = one.polygons[0]
     assert shapely.Polygon(ring).bounds == (240, 80, 480, 160)
+
+
+@given(st.integers(3, 9).map(lambda k: 2**k), st.integers(1, 300_000), st.integers(1, 300_000), st.booleans())
+def test_a_mask_of_any_whole_reduction_has_its_cells(cell: int, width: int, height: int, whole: bool) -> None:
+    # Bug: with few cells the reduction was one off (127 for 128), and outlines lay shifted towards the far edge.
+    columns, rows = (max(1, -(-side // cell) if whole else side // cell) for side in (width, height))
+    if min(width, height) >= cell:
+        assert _reduction((columns, width), (rows, height)) == cell or min(columns, rows) < 3
 
 
 def test_the_record_beside_a_phantom_names_its_lesions_and_only_those(values: np.ndarray, tmp_path: Path) -> None:
