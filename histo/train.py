@@ -196,8 +196,8 @@ class _Training(lightning.LightningModule):
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class _Keeper(lightning.Callback):
-    """Keeps the diary and the best weights, ends a training without progress, writes the checkpoint every epoch."""
+class _Keeper(lightning.callbacks.Checkpoint):
+    """Keeps the diary and the best weights, and the checkpoint of an epoch: after all other callbacks had their say."""
 
     def __init__(self, job: "_Job") -> None:
         self.diary = Diary(job.folder / "metrics.csv", job.say, job.config.optimiser.epochs)
@@ -312,7 +312,6 @@ def _trainer(job: _Job, keeper: _Keeper) -> lightning.Trainer:
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
-            enable_checkpointing=any(isinstance(o, lightning.callbacks.Checkpoint) for o in own),
             enable_model_summary=False,
             **options,
         )

@@ -143,12 +143,12 @@ def test_a_training_that_a_callback_of_the_user_s_ends_stays_ended(small_trainin
     # Bug: the same command trained on after such an end, where a run killed later would have given another model.
     monkeypatch.setattr("histo.train.conclude", lambda *a: None)  # as if it had been killed there
     config = small_training(
-        "optimiser={epochs: 4, batch_size: 6, learning_rate: 1e-12}",
-        "callbacks=[{class: pytorch_lightning.callbacks.EarlyStopping, args: {monitor: patient_loss, patience: 1, min_delta: 9}}]",
+        "optimiser={epochs: 6, batch_size: 6, learning_rate: 1e-12}",
+        "callbacks=[{class: pytorch_lightning.callbacks.EarlyStopping, args: {monitor: patient_loss, min_delta: 9}}]",
     )
     said: list[str] = []
     train(config, tmp_path, device="cpu", say=said.append)
-    assert len(epochs_told(said)) < 4
+    assert len(epochs_told(said)) < 6
     said.clear()
     train(config, tmp_path, device="cpu", say=said.append)
     assert not epochs_told(said)
@@ -189,7 +189,7 @@ def test_folds_cannot_hold_out_what_their_start_has_seen(finished, small_trainin
     run, _ = finished
     start = f"network={{backbone: mobilenet_v3_small, start: {run / 'bundle'}}}"
     with pytest.raises(
-        UsageError, match=r"network.start was trained on 9 of the slides or on others of their patients, which no"
+        UsageError, match=r"network.start was trained on 9 of the slides or on others of their patients"
     ):
         train(small_training("cross_validation.folds=3", start), tmp_path, device="cpu")
 
