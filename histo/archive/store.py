@@ -61,7 +61,7 @@ class Store:
         A slide that cannot be reached just now does not cost the result that it has.
         """
         temporary = self.temporary(slide_id)
-        if result.sha256 is None and self._has_final(path, result):
+        if result.sha256 is None and self._has_final(path):
             shutil.rmtree(temporary)
             return
         digest = hashlib.sha256((temporary / "result.json").read_bytes()).hexdigest()
@@ -71,13 +71,12 @@ class Store:
             Entry(slide_id, absolute(path), key, self._model.digest, result.status, digest, round(seconds, 2))
         )
 
-    def _has_final(self, path: Path, result: SlideResult) -> bool:
-        """Tell whether a slide has a result of this model and these settings that says something."""
+    def _has_final(self, path: Path) -> bool:
+        """Tell whether a slide has a result of this model, in whatever settings: those may hang on the slide itself."""
         entry = self.known().get(absolute(path))
         if entry is None or entry.status not in FINAL or entry.model != self._model.digest:
             return False
-        stored = self._stored(entry)
-        return stored is not None and stored.provenance.settings_digest == result.provenance.settings_digest
+        return self._stored(entry) is not None
 
     def tabulate(self) -> list[str]:
         """Write the tables over all slides that this model examined, and return what they leave out, in sentences.

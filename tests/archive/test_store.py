@@ -73,7 +73,8 @@ def test_a_slide_that_cannot_be_reached_just_now_keeps_its_result(slides, tmp_pa
     (first,), _ = run([slide], out, colour_model)
     before = sorted(p.name for p in (out / "slides" / "there").iterdir())
     slide.rename(slides / "away")
-    (gone,), _ = run([slide], out, colour_model)
+    for scale in ({}, {"mpp": 0.4}, {"mpp_if_missing": 0.4}):
+        (gone,), _ = run([slide], out, colour_model, **scale)
     assert (gone.status, gone.reasons[0].code) == ("failed", "not_found")
     assert rows(out)["there"]["status"] == first.status
     assert sorted(p.name for p in (out / "slides" / "there").iterdir()) == before
