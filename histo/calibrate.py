@@ -58,7 +58,7 @@ def calibrate(
     if (out / CARD).exists():
         raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
     model = load_model(bundle)
-    records = _not_for_testing(manifest, read_manifest(manifest, model.card.classes.labels), say)
+    records = _not_for_testing(manifest, read_manifest(manifest, model.card.classes.labels, say), say)
     checked = _refuse_known(records, model, options.other_persons)
     say(checked)
     _refuse_by_labels(manifest, records, model, options.sizes)

@@ -58,7 +58,7 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
     """
     run = out / config.name
     config = settle_precision(config, pick_device(device), begun_with(run))
-    train_records, validation_records = _sides(config)
+    train_records, validation_records = _sides(config, say)
     describe_run(run, config, {"train": train_records, "validation": validation_records})
     if is_finished(run):
         say(f"{run} is finished; give another `name` to train once more")
@@ -81,7 +81,7 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
     Trains and keeps nothing; the run's folder stays free for any configuration. Raises like `train`.
     """
     config = settle_precision(config, pick_device(device))
-    learn, validate = (open_all(side, config, say) for side in _sides(config))
+    learn, validate = (open_all(side, config, say) for side in _sides(config, say))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     start = build_network(config)
     say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {start.told}")
@@ -101,12 +101,12 @@ def _open(
     return keep_decoded(opened, run, config.data.cache_gb), held
 
 
-def _sides(config: TrainConfig) -> tuple[list[SlideRecord], list[SlideRecord]]:
+def _sides(config: TrainConfig, say: Say) -> tuple[list[SlideRecord], list[SlideRecord]]:
     """Check what a configuration asks of Lightning, and return the slides to train and to validate on."""
     check_trainer_options(config.trainer, lightning.Trainer)
     check_add_ons(config.callbacks, lightning.Callback, "callbacks")
     check_add_ons(config.loggers, Logger, "loggers")
-    records = read_manifest(config.data.manifest, config.classes.labels)
+    records = read_manifest(config.data.manifest, config.classes.labels, say)
     return split_by_patient(records, config.data.validation_share, config.seed)
 
 

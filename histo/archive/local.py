@@ -55,7 +55,7 @@ def run_slides(
 ) -> list[SlideResult]:
     """Examine all slides into `out` and return their results; a slide done before, unchanged, is not computed again.
 
-    `say` is told what the tables leave out.
+    `say` is told what the tables leave out, or count twice.
     Lesions are in each slide's `result.json` and not in what is returned: the outlines of an archive fill the memory.
     Every slide gets its folder under `slides/`, its ledger row, and its line in `slides.csv` and `index.html`.
     Raises `ArchiveError` when the folder, the disk or the ledger stops the run, or another run owns the folder.

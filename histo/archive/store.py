@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Store:
 
     def __init__(self, out: Path, model: Model, ledger: Ledger) -> None:
         self._out, self._model, self._ledger = out, model, ledger
+        self._out_of_reach = 0
         self.slides = out / RESULTS
         self.slides.mkdir(exist_ok=True)
         for left_over in self.slides.glob(f"{TEMPORARY}*"):
@@ -63,6 +65,7 @@ class Store:
         temporary = self.temporary(slide_id)
         if result.sha256 is None and self._has_final(path):
             shutil.rmtree(temporary)
+            self._out_of_reach += 1
             return
         digest = hashlib.sha256((temporary / "result.json").read_bytes()).hexdigest()
         self._swap_in(temporary, slide_id)
@@ -79,7 +82,7 @@ class Store:
         return self._stored(entry) is not None
 
     def tabulate(self) -> list[str]:
-        """Write the tables over all slides that this model examined, and return what they leave out, in sentences.
+        """Write the tables over all slides that this model examined, and return what to know of them, in sentences.
 
         Results of two models are never mixed.
         """
@@ -89,6 +92,11 @@ class Store:
         write_slides(results, self._out / "slides.csv", {e.slide_id: e.seconds for e in rows})
         write_index(results, self._out / "index.html", "histo results")
         told = []
+        if gone := self._out_of_reach:
+            told.append(f"slides out of reach: {gone}; the tables show what was found of them before")
+        contents = Counter(r.sha256 for r in results if r.sha256)
+        if twice := contents.total() - len(contents):
+            told.append(f"rows of slides with the content of another: {twice}; copied or moved slides count again")
         if others := len(entries) - len(rows):
             told.append(
                 f"{others} results in {self._out} are another model's and in no table; give each model its own --out"

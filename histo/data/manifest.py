@@ -8,7 +8,7 @@ import csv
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -29,8 +29,10 @@ _NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")  # what a spreadsheet makes of a code
 Rows = list[tuple[int, SlideRecord]]  # with their lines
 
 
-def read_manifest(path: Path, labels: Sequence[str]) -> list[SlideRecord]:
-    """Read a manifest; paths in it count from its own folder.
+def read_manifest(
+    path: Path, labels: Sequence[str], say: Callable[[str], None] = lambda line: None
+) -> list[SlideRecord]:
+    """Read a manifest; paths in it count from its own folder. Warnings of its table are said.
 
     Raises `UsageError` that lists every problem with its line: missing columns and cells, unknown labels, files
     that are not there, a slide twice, one patient on both sides of a split.
@@ -39,6 +41,8 @@ def read_manifest(path: Path, labels: Sequence[str]) -> list[SlideRecord]:
     problems = [str(f) for f in findings if f.severity == "error"]
     if problems:
         raise UsageError(f"manifest {path} has {len(problems)} problem(s): " + "; ".join(problems))
+    for finding in findings:
+        say(str(finding))
     return [record for _, record in rows]
 
 

@@ -74,19 +74,23 @@ def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
         "start": ("trained_on", "seen by the model that it started from"),
         "reference": ("tuned_on_test", "used to tell foreign tissue by"),
     }
-    for side in sides or ():
-        same = sum(side.has_slide(c) for c in cohort.cases)
-        shared = sum(side.has_patient(c) and not side.has_slide(c) for c in cohort.cases)
+    learnt: set[int] = set()  # the card and the run's file may both tell of a slide
+    for side in sorted(sides or (), key=lambda s: not s.files):
+        same = {k for k, c in enumerate(cohort.cases) if side.has_slide(c)}
+        shared = {k for k, c in enumerate(cohort.cases) if side.has_patient(c)} - same
+        if side.name in ("train", "validation"):
+            same, shared = same - learnt, shared - learnt
+            learnt |= same | shared
         code, what = made_with.get(
             side.name, ("tuned_on_test", f"used for {side.name} (epoch, temperature, thresholds)")
         )
         if same:
-            text = f"{same} of the judged slides were {what} in making this model: these figures flatter it."
+            text = f"{len(same)} of the judged slides were {what} in making this model: these figures flatter it."
             found.append(Banner(code, text))
         # Every cohort of phantoms counts its patients from 0.
         if shared and not all(is_phantom(c.record.path) for c in cohort.cases):
             text = (
-                f"{shared} {'more ' * bool(same)}of the judged slides name a patient that the model's {side.name} "
+                f"{len(shared)} {'more ' * bool(same)}of the judged slides name a patient that the model's {side.name} "
                 "slides name too; unless these are other people with the same code, the figures flatter the model."
             )
             found.append(Banner("patient_in_training", text))
@@ -142,15 +146,14 @@ def _rest(cohort: Cohort) -> list[Banner]:
     if review > 0.1 * n:
         text = f"{review} of {n} verdicts are suggestions that wait for review, not verdicts to be used."
         found.append(Banner("many_in_review", text, red=False))
-    versions = {c.result.provenance.versions.get("histo", "?") for c in cohort.cases if c.result}
     # The scale is a slide's own, and has a banner of its own.
-    settings = {
-        tuple((k, v) for k, v in sorted(c.result.provenance.settings.items()) if k != "mpp")
-        for c in cohort.cases
-        if c.result
-    }
-    if len(versions) > 1 or len(settings) > 1:
-        text = f"The results come from {len(versions)} versions of histo and {len(settings)} settings; run infer anew."
+    made: dict[str, set[str]] = {}  # the version is one of the settings
+    for c in cohort.cases:
+        for key, value in (c.result.provenance.settings if c.result else {}).items():
+            made.setdefault(key, set()).add(str(value))
+    mixed = [f"{key} {' and '.join(sorted(of))}" for key, of in made.items() if key != "mpp" and len(of) > 1]
+    if mixed:
+        text = f"The results were made in several ways ({'; '.join(mixed)}); run infer anew in one of them."
         found.append(Banner("mixed_settings", text))
     if all(c.record.label == cohort.labels[0] for c in cohort.cases):
         found.append(Banner("one_label", "Every slide is normal: sensitivity cannot be judged at all.", red=True))

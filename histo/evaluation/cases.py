@@ -19,6 +19,7 @@ from histo.results import ModelInfo, SlideResult, Verdict, load_result
 MISSING = "missing"
 STATUSES = ("done", "review", "refused", "failed", MISSING)
 NO_VERDICT = "no verdict"
+READER = "reader"  # so begin columns with the diagnoses of others, which are no traits of a slide
 _NO_PATIENT = "no patient"
 
 

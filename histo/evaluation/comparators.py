@@ -12,14 +12,12 @@ from scipy.stats import binomtest
 
 from histo.data.records import SlideRecord
 from histo.errors import UsageError
-from histo.evaluation.cases import NO_VERDICT, Cohort, read_cohort
+from histo.evaluation.cases import NO_VERDICT, READER, Cohort, read_cohort
 from histo.evaluation.confusion import confusions, overall
 from histo.evaluation.discrimination import difference
 from histo.evaluation.intervals import mean_of_shares, number
 from histo.evaluation.resampling import Bootstrap, percentiles, with_patients
 from histo.statistics import association
-
-_READER = "reader"
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def readers(cohort: Cohort) -> list[Judge]:
 
     Raises `UsageError` for a column that holds labels and other words too.
     """
-    names = list(dict.fromkeys(n for c in cohort.cases for n in c.record.extra if n.startswith(_READER)))
+    names = list(dict.fromkeys(n for c in cohort.cases for n in c.record.extra if n.startswith(READER)))
     judges = []
     for name in names:
         calls = tuple(c.record.extra.get(name) or NO_VERDICT for c in cohort.cases)

@@ -164,7 +164,8 @@ def sample_size(by_label_figures: Mapping[str, Mapping[str, Figure]]) -> list[di
         figure = measures["sensitivity"]
         if figure["value"] is not None:
             width, n, name = half_width(figure), needed(figure["value"]), label.replace("_", " ")
-            said = f"sensitivity for {name}: interval ± {width:.3f} from {figure['n']} slides; ± 0.05 takes {n}"
+            found = f"interval ± {width:.3f} from {figure['n']} slides"
+            said = f"sensitivity for {name}: {found}; ± 0.05 at that value takes {n}"
             rows.append({"label": label, "half_width": width, "n": figure["n"], "n_for_5_percent": n, "sentence": said})
     return rows
 

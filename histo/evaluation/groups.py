@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from histo.evaluation.cases import STATUSES, Case, Cohort
+from histo.evaluation.cases import READER, STATUSES, Case, Cohort
 from histo.evaluation.intervals import share
 from histo.evaluation.resampling import Bootstrap, Mask
 
 FEWEST = 10  # a smaller group gets no figure
-_MOST_VALUES = 12
+_MOST_VALUES = 6  # of a number, before it becomes thirds
 _MOST_DIGITS = 6  # a longer number is a code: a seed, an accession number
 NOT_GIVEN = "not given"
 _LISTED = 24
@@ -89,7 +89,7 @@ def codes_of(cases: Sequence[Case]) -> list[str]:
 
 
 def _columns(cases: Sequence[Case]) -> dict[str, list[str]]:
-    names = list(dict.fromkeys(name for c in cases for name in c.record.extra))
+    names = [n for n in dict.fromkeys(n for c in cases for n in c.record.extra) if not n.startswith(READER)]
     found = {"site": [c.record.site or NOT_GIVEN for c in cases]}
     found |= {name: [c.record.extra.get(name) or NOT_GIVEN for c in cases] for name in names}
     found["file format"] = [c.record.path.suffix.lower() or NOT_GIVEN for c in cases]

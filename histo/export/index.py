@@ -1,7 +1,7 @@
 """The worklist of a run: one page that leads to every slide's report."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from histo.export.pages import css_colour, href, render, script_hash, verdict_colour
@@ -19,11 +19,12 @@ def write_index(results: Sequence[SlideResult], path: Path, title: str) -> None:
     Only reports and overlays that exist are linked. The page is whole without its script, which only sorts.
     """
     classes = {c.name: css_colour(c.colour) for r in results for c in r.model.classes}
+    stems = Counter(Path(r.path).stem for r in results)
     script = _SCRIPT.read_text(encoding="utf-8")
     page = render(
         "index.html.j2",
         title=title,
-        rows=[_row(r, path.parent) for r in sorted(results, key=_urgency)],
+        rows=[_row(r, path.parent, stems) for r in sorted(results, key=_urgency)],
         classes=classes,
         counts=[(status, Counter(r.status for r in results)[status]) for status in ORDER],
         verdicts=Counter(r.verdict.label for r in results if r.verdict and r.status == "done").most_common(),
@@ -40,9 +41,12 @@ def _urgency(result: SlideResult) -> tuple[int, bool, str]:
     return ORDER.index(result.status), normal, result.slide_id
 
 
-def _row(result: SlideResult, folder: Path) -> dict[str, object]:
-    """Return what the page shows of a slide, with links to the files that are there."""
-    place = Path("slides") / result.slide_id
+def _row(result: SlideResult, folder: Path, stems: Mapping[str, int]) -> dict[str, object]:
+    """Return what the page shows of a slide, with links to the files that are there.
+
+    Of slides that share their name it shows the folder, too.
+    """
+    place, slide = Path("slides") / result.slide_id, Path(result.path)
 
     def link(name: str) -> str | None:
         return href((place / name).as_posix()) if (folder / place / name).is_file() else None
@@ -52,5 +56,6 @@ def _row(result: SlideResult, folder: Path) -> dict[str, object]:
         "colour": verdict_colour(result),
         "report": link("report.html"),
         "overlay": link("overlay.png"),
+        "place": slide.parent.name if stems[slide.stem] > 1 else None,
         "burdens": {b.class_name: b for b in result.burdens},
     }

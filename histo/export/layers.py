@@ -4,7 +4,7 @@ All of them are drawn on one lattice, the canvas, whose pixels are square in µm
 through level-0 pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -26,6 +26,8 @@ _HATCH_PX = 11
 _DOT_EVERY_PX, _DOT_PX = 11, 2
 _SUBPIXEL_BITS = 8
 _GREYED = 0.55
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def canvas_grid(overview: MapGrid, room_px: tuple[int, int]) -> MapGrid:
@@ -135,24 +137,36 @@ def _corners(outline: Outline, canvas: MapGrid) -> list[NDArray[np.int32]]:
 def put_marks(
     picture: Image.Image, lesions: tuple[Lesion, ...], names: Mapping[str, str], canvas: MapGrid, size_px: int = 24
 ) -> None:
-    """Write each lesion's mark beside it, the largest first, where it covers no other mark."""
+    """Write each lesion's mark at its edge, the largest first, where it covers no other mark and no other lesion."""
     draw = ImageDraw.Draw(picture)
-    taken: list[tuple[float, float, float, float]] = []
+    taken: list[Box] = []
+    rings = {one.lesion_id: canvas.to_map_px(np.asarray(one.outline[0])) for one in lesions}
     for lesion in sorted(lesions, key=lambda one: -one.area_mm2):
         text = names[lesion.lesion_id]
         width, height = text_width(text, size_px), size_px
-        xy = canvas.to_map_px(np.asarray(lesion.outline[0]))
-        (x0, y0), (x1, y1) = xy.min(axis=0), xy.max(axis=0)
-        spots = [(x1 + 5, y0 - height), (x0 - width - 5, y0 - height), (x1 + 5, y1), (x0 - width - 5, y1)]
         right, bottom = max(0, picture.width - width), max(0, picture.height - height)
+        spots = _beside(rings[lesion.lesion_id], width, height)
         within = [(float(np.clip(x, 0, right)), float(np.clip(y, 0, bottom))) for x, y in spots]
-        boxes = [(x, y, x + width, y + height) for x, y in within]
-        free = [b for b in boxes if not any(_overlap(b, other) for other in taken)]
+        others = [ring for other, ring in rings.items() if other != lesion.lesion_id]
         # A mark in a bad place is better than a lesion that the table names and the picture does not.
-        box = (free or boxes)[0]
+        box = min(((x, y, x + width, y + height) for x, y in within), key=lambda b: _in_the_way(b, taken, others))
         taken.append(box)
         put_text(draw, box[:2], text, size_px, halo_px=3)
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _beside(ring: NDArray[np.float64], width: float, height: float) -> list[tuple[float, float]]:
+    """Return the corners of boxes right, left, above and below a ring (N, 2), each where the ring reaches farthest."""
+    (left, top), (right, bottom) = ring[ring.argmin(axis=0)], ring[ring.argmax(axis=0)]  # points, not coordinates
+    return [
+        (right[0] + 5, right[1] - height / 2),
+        (left[0] - width - 5, left[1] - height / 2),
+        (top[0] - width / 2, top[1] - height - 5),
+        (bottom[0] - width / 2, bottom[1] + 5),
+    ]
+
+
+def _in_the_way(box: Box, marks: Sequence[Box], rings: Sequence[NDArray[np.float64]]) -> tuple[int, int]:
+    """Return how many marks a box would cover, and how many lesions' outlines."""
+    x0, y0, x1, y1 = box
+    covered = sum(x0 < m[2] and m[0] < x1 and y0 < m[3] and m[1] < y1 for m in marks)
+    return covered, sum(bool(((r > (x0, y0)) & (r < (x1, y1))).all(axis=1).any()) for r in rings)

@@ -99,7 +99,9 @@ class SlideCalibration(Strict):
             for name, c in self.classes.items()
         )
         what = "Slide probabilities fitted" if self.classes else "No slide probability could be fitted"
-        head = f"{what} on {self.slides} slides of {self.patients} patients ({self.source})."
+        head = (
+            f"{what} on {self.slides} slides of {self.patients} patients, who may count on both sides ({self.source})."
+        )
         return (head, *told, *self.refused)
 
 

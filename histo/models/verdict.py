@@ -65,12 +65,13 @@ def area_reasons(areas: Areas, config: RuleConfig) -> tuple[Reason, ...]:
         text = f"{areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue could not be read."
         reasons.append(Reason("unreadable_tissue", text))
     if areas.excluded_mm2 > config.max_excluded_share * areas.tissue_mm2:
-        text = f"{areas.excluded_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue lies under ink."
+        most = f"more than {100 * config.max_excluded_share:.3g} %"
+        text = f"{areas.excluded_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue lies under ink, {most}."
         reasons.append(Reason("ink_over_tissue", text))
     seen = areas.scored_mm2 + areas.screened_mm2
     if seen < config.enough_tissue_mm2:
         enough = config.enough_tissue_mm2
-        text = f"Only {beside(seen, enough, 3)} mm² of tissue was scored; {enough:g} mm² is the least."
+        text = f"Only {beside(seen, enough, 3)} mm² of tissue can be judged by; from {enough:g} mm² on it is enough."
         reasons.append(Reason("little_tissue", text))
     return tuple(reasons)
 

@@ -78,6 +78,9 @@ def test_a_slide_that_cannot_be_reached_just_now_keeps_its_result(slides, tmp_pa
     assert (gone.status, gone.reasons[0].code) == ("failed", "not_found")
     assert rows(out)["there"]["status"] == first.status
     assert sorted(p.name for p in (out / "slides" / "there").iterdir()) == before
+    said: list[str] = []
+    run_slides([slide], out, colour_model, RunOptions(), say=said.append)
+    assert said == ["slides out of reach: 1; the tables show what was found of them before"]
     (slides / "away").rename(slide)
     assert run([slide], out, colour_model)[1][0].kept
 
@@ -108,7 +111,10 @@ def test_what_the_tables_leave_out_is_said(slides, colour_model, tmp_path, run):
     run([slides], out, colour_model)
     (out / "slides" / "a" / "result.json").write_text("{}")
     run_slides([slides / "b.svs"], out, colour_model, RunOptions(), say=said.append)
-    assert said == [f"1 results in {out} are gone, changed or of an older histo, and in no table"]
+    assert said == [
+        "rows of slides with the content of another: 1; copied or moved slides count again",
+        f"1 results in {out} are gone, changed or of an older histo, and in no table",
+    ]
     said.clear()
     run_slides([slides / "c.svs"], out, replace(colour_model, digest="another"), RunOptions(), say=said.append)
     assert said == [f"2 results in {out} are another model's and in no table; give each model its own --out"]

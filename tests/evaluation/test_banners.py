@@ -76,6 +76,10 @@ def test_slides_of_the_training_are_found_by_its_splits_file(make_cohort, made, 
     assert "patient_in_training" in found
     assert "tuned_on_test" not in found
     assert "training_slides_unknown" not in found
+    # Bug: the card lists the slides to learn from and to validate on together, and each was told of twice.
+    everything = {"slides_sha256": [c.result.sha256 for c in cohort.cases], "patients_sha256": []}
+    told = [b.text for b in banners_of(cohort, sides_of(run / "bundle", {"learnt_from": everything}), None)]
+    assert sum(int(text.split()[0]) for text in told if "of the judged slides" in text) == 3
 
 
 def test_slides_marked_as_training_slides_are_no_test_slides(make_cohort, made):

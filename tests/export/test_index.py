@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -54,6 +55,17 @@ def test_names_are_escaped_and_links_lead_to_the_files(make, tmp_path):
     assert len(links) == 6
     for link in links:
         assert (tmp_path / unquote(link, errors="surrogateescape")).is_file()
+
+
+def test_slides_of_the_same_name_are_told_apart_by_their_folder(make, tmp_path):
+    result = make().result
+    screened = replace(result.provenance, settings={"mode": "screen"})
+    several = [replace(result, path=f"/archive/{year}/a.svs", slide_id=f"a-{year}") for year in (2023, 2024)]
+    write_index([*several, replace(result, path="/archive/b.svs", provenance=screened)], tmp_path / "index.html", "x")
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert text.count('<div class="why">2023</div>') == text.count('<div class="why">2024</div>') == 1
+    assert text.count("screen mode") == 1
+    assert '<div class="why">archive</div>' not in text
 
 
 def test_only_files_that_exist_are_linked(make, tmp_path):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histo.export.layers import MOST_MARKS, SCREENED, canvas_grid, dot, unscored_masks
+from histo.export.layers import MOST_MARKS, SCREENED, canvas_grid, dot, put_marks, unscored_masks
 from histo.export.legend import swatches
-from histo.export.lettering import PAPER
+from histo.export.lettering import PAPER, text_width
 from histo.export.overlay import LONGEST_PX, render_overlay, render_sheet, write_overlay
 from histo.geometry import MapGrid
 from histo.outlines import paint
@@ -128,6 +128,25 @@ def test_dots_have_a_light_rim_and_are_whole_or_not_there():
     assert {tuple(box) for box in stats[1:, 2:].tolist()} == {(4, 4, 16)}
     assert rim.sum() == 3 * dotted.sum() > 0
     assert not (dotted & ~mask).any()
+
+
+def test_a_mark_stands_at_its_own_lesion(monkeypatch, prediction):
+    # Bug: marks stood at the corners of boxes around lesions, which may lie on another lesion or on bare glass.
+    placed = {}
+    monkeypatch.setattr("histo.export.layers.put_text", lambda draw, xy, text, *_, **__: placed.update({text: xy}))
+    grid = MapGrid((0.0, 0.0), (1.0, 1.0), (400, 400), (1.0, 1.0))
+    arm = [(100, 100), (110, 100), (110, 290), (300, 290), (300, 300), (100, 300), (100, 100)]
+    inner = [(180, 200), (240, 200), (240, 260), (180, 260), (180, 200)]
+    lesions = tuple(
+        replace(prediction.result.lesions[0], lesion_id=name, outline=(ring,), area_mm2=area)
+        for name, ring, area in (("arm", arm, 2.0), ("inner", inner, 1.0))
+    )
+    put_marks(Image.new("RGB", (400, 400)), lesions, {"arm": "B1", "inner": "C1"}, grid)
+    for name, ring in (("B1", arm), ("C1", inner)):
+        middle = np.array(placed[name]) + (text_width(name, 24) / 2, 12)
+        assert np.abs(np.array(ring) - middle).max(axis=1).min() < 40
+    x, y = placed["B1"]
+    assert not (x < 240 and x + text_width("B1", 24) > 180 and y < 260 and y + 24 > 200)
 
 
 def test_marks_are_left_out_when_there_are_too_many(prediction):
