@@ -40,13 +40,13 @@ def screen(
     bundle: Annotated[Path, typer.Argument(help="A model bundle.")],
     manifest: Annotated[Path, typer.Argument(help="Labelled slides, such as those that the model was trained on.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle with its screen.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; 1200 if not given.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; those of the card if not given.")] = None,
 ) -> None:
     """Give a model a screen for `histo infer --mode screen`, and say what it misses on validation slides."""
     from histo.learning.screen_bundle import screen_bundle
 
     screen_bundle(bundle, manifest, out, steps, lambda line: say(line))
-    say(f"The model is in {out}; use it with: histo infer SLIDE --model {out} --mode screen")
+    say(f"The model is in {out}; use it with: histo infer SLIDE --model {out} --out OUT --mode screen")
 
 
 def reference(

@@ -224,6 +224,17 @@ class TrainConfig(Strict):
             raise ValueError("data.tiles_per_epoch must be at least optimiser.batch_size")
         return self
 
+    @model_validator(mode="after")
+    def _screen_is_coarser(self) -> Self:
+        """A cell of the network asks the screen's cell under its middle, and would pass over others."""
+        fine, coarse = self.tile.mpp * self.tile.stride_px, self.screen.mpp * self.screen.stride_px
+        if self.screen.enabled and coarse < fine:
+            raise ValueError(
+                f"the screen's cells (screen.mpp times screen.stride_px, {coarse:g} µm) must not be smaller than the "
+                f"network's (tile.mpp times tile.stride_px, {fine:g} µm)"
+            )
+        return self
+
     def learning_spec(self) -> TileSpec:
         """Return the geometry of training tiles: that of inference, with a side of their own where one is given."""
         spec = self.tile.spec()

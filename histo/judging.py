@@ -57,7 +57,8 @@ class Judge:
         """
         numbers = np.array(self.sample.missing, np.int64)
         shown = np.isin(numbers, self.sample.glance)
-        self._at_a_glance = True
+        # Of a small slide the few may be all that counts, and then nothing is seen otherwise than in full mode.
+        self._at_a_glance = bool(np.setdiff1d(np.flatnonzero(self.counted), numbers[shown]).size)
         fast = open_blocks(slide, tiles.some(numbers))
         try:
             data = TileDataset.of(fast or slide, tiles)

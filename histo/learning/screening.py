@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
 from histo.config import NetworkConfig, TileConfig, TrainConfig
@@ -24,6 +23,7 @@ from histo.data.tiles import TileDataset, stream_batches
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged
 from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin
+from histo.learning.objective import one_cycle
 from histo.learning.screen_threshold import choose_threshold, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
 from histo.models.bundle import Model, bring_parts, load_bundle, save_bundle
@@ -132,7 +132,7 @@ def learn_screen(
         say("the screen starts from random weights, which teaches it less: the model's network is no `compact` one")
     network = network.to(memory_format=torch.channels_last).train()
     adam = AdamW(network.parameters(), lr=c.learning_rate, weight_decay=config.optimiser.weight_decay)
-    cycle = OneCycleLR(adam, c.learning_rate, total_steps=c.steps, pct_start=0.2)
+    cycle = one_cycle(adam, c.learning_rate, c.steps)
     total = 0.0
     for step, (tiles, fractions, weights) in enumerate(_batches(coarse, config, folder), start=1):
         loss = screen_loss(network(tiles.permute(0, 3, 1, 2)), fractions, weights, c.lesion_weight)

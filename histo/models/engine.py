@@ -102,6 +102,10 @@ class Engines:
         if self.wanted == "onnx" and not has_onnx():
             raise UsageError("--engine onnx needs ONNX Runtime; install onnx and onnxruntime, or use --engine torch")
         self.kind = device_kind(self.device)
+        if self.wanted == "onnx" and self.kind == "cuda":
+            raise UsageError(
+                f"--engine onnx computes on the CPU, and --device {self.device} takes the GPU; add --device cpu"
+            )
 
     @cached_property
     def of_screen(self) -> "Engines":

@@ -31,6 +31,8 @@ def pick_device(wanted: str) -> torch.device:
         device = torch.device(wanted)
     except RuntimeError as error:
         raise UsageError(f"--device {wanted!r} is not a device; use auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {wanted!r} is not supported; use auto, cpu or cuda")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {wanted} asks for a GPU and torch sees {torch.cuda.device_count()}; use cpu")
     return device
@@ -123,10 +125,11 @@ class TorchEngine:
         except torch.cuda.OutOfMemoryError:
             if len(tiles) == 1:
                 raise
-            torch.cuda.empty_cache()
-            half = len(tiles) // 2
-            parts = zip(self.see(tiles[:half]), self.see(tiles[half:]), strict=True)
-            return Seen(*(np.concatenate(both) for both in parts))
+        # Not in the handler: there the error keeps all that the failed pass had made alive.
+        torch.cuda.empty_cache()
+        half = len(tiles) // 2
+        parts = zip(self.see(tiles[:half]), self.see(tiles[half:]), strict=True)
+        return Seen(*(np.concatenate(both) for both in parts))
 
     def _see(self, tiles: NDArray[np.uint8]) -> Seen:
         batch = torch.from_numpy(tiles)

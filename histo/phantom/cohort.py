@@ -187,13 +187,16 @@ def make_from_spec(
 
 
 def _is_edited(manifest: Path, jobs: Sequence[Job]) -> bool:
-    """Tell whether a manifest that is there has other columns, or other values for the slides of a cohort."""
+    """Tell whether a manifest that is there has other columns, values or slides than a cohort, or is no such table."""
     if not manifest.exists():
         return False
-    with open(manifest, encoding="utf-8", newline="") as file:
-        header, *rows = [tuple(row) for row in csv.reader(file)] or [HEADER]
-    planned = {job.name: job.row for job in jobs}
-    return header != HEADER or any(row != planned.get(row[0], row) for row in rows if row)
+    try:
+        with open(manifest, encoding="utf-8", newline="") as file:
+            header, *rows = [tuple(row) for row in csv.reader(file)] or [HEADER]
+    except (UnicodeDecodeError, csv.Error):
+        return True
+    planned = {job.row for job in jobs}
+    return header != HEADER or any(row not in planned for row in rows if row)
 
 
 def _make_in_parallel(folder: Path, jobs: list[Job], count: int, tell: Callable[[], None]) -> None:
@@ -222,4 +225,10 @@ def _make(folder: Path, job: Job) -> None:
     cv2.setNumThreads(1)  # the processes already share the cores
     asked = dict(job.asked)
     asked.pop("format")
-    make_slide(folder, job.name, **asked)
+    try:
+        make_slide(folder, job.name, **asked)
+    except (ArithmeticError, ValueError) as error:
+        if not asked["overrides"]:
+            raise
+        given = ", ".join(f"{name}={value}" for name, value in asked["overrides"].items())
+        raise UsageError(f"{job.name} cannot be made with {given} ({error}); take other values") from error

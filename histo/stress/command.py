@@ -101,6 +101,7 @@ def _typed(bundle: Path | None, folder: Path, options: Options, judged: Sequence
         "--slides": options.slides,
         "--size": options.size_px,
         "--needle-size": options.needle_size_px,
+        "--device": None if options.device == "auto" else options.device,
         "--tests": None if len(numbers) == len(CATALOGUE) else ",".join(map(str, numbers)),
     }
     words += [text for flag, value in given.items() if value is not None for text in (flag, str(value))]

@@ -15,6 +15,7 @@ from rich.table import Table
 import histo
 from histo.export.pages import href, render
 from histo.files import whole, write_table, write_text
+from histo.models.engine import device_kind
 from histo.results import RESEARCH_USE
 from histo.stress.catalogue import CATALOGUE
 from histo.stress.disturb import CLEAN, cut_out, disturb, read_picture
@@ -80,6 +81,7 @@ def head_of(kit: Kit) -> dict[str, Any]:
         "histo": histo.__version__,
         "model": kit.model.card.name,
         "model_digest": kit.model.digest,
+        "device": device_kind(kit.device),
         "seed": kit.seed,
         "slides": kit.slides or "as the reference has it (60 for invariance, 30 otherwise)",
         "size_px": kit.size_px,

@@ -143,7 +143,7 @@ def test_a_mark_stands_at_its_own_lesion(monkeypatch, prediction):
     )
     put_marks(Image.new("RGB", (400, 400)), lesions, {"arm": "B1", "inner": "C1"}, grid)
     for name, ring in (("B1", arm), ("C1", inner)):
-        middle = np.array(placed[name]) + (text_width(name, 24) / 2, 12)
+        middle = np.add(placed[name], (text_width(name, 24) / 2, 12))
         assert np.abs(np.array(ring) - middle).max(axis=1).min() < 40
     x, y = placed["B1"]
     assert not (x < 240 and x + text_width("B1", 24) > 180 and y < 260 and y + 24 > 200)

@@ -12,6 +12,7 @@ from histo.errors import UsageError
 from histo.geometry import TileSpec
 from histo.infer import predict_slide
 from histo.learning import screen_threshold
+from histo.learning.objective import one_cycle
 from histo.learning.screen_bundle import config_of, screen_bundle
 from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
@@ -187,13 +188,33 @@ def test_a_model_that_has_no_screen_is_given_one(colour_bundle, painted_cohort, 
     assert said[0].startswith("4 slides to train the screen on, 3 to choose")
     assert len(model.card.training["learnt_from"]["slides_sha256"]) == 7, "nobody may judge it by them"
     assert (model.card.screen.missed.slides, model.card.screen.missed.views) == (2, 2 * 4)
-    assert {k: v for k, v in model.card.training.items() if k != "learnt_from"} == old.card.training
+    assert {k: v for k, v in model.card.training.items() if k not in ("learnt_from", "screen")} == old.card.training
+    assert model.card.training["screen"]["steps"] == 2  # Bug: the card went on to tell of the main training's
     assert model.card.golden == old.card.golden
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["bundle"]
     manifest.write_text("\n".join([lines[0] + ",split", *(r for r in rows if not r.startswith("s8"))]))
     with pytest.raises(UsageError, match="outlines no lesion"):
         screen_bundle(colour_bundle, manifest, tmp_path / "none", steps=2)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_model_in_the_way_is_not_overwritten(colour_bundle, painted_cohort, tmp_path):
+    # Bug: `histo screen --out` put the new bundle in the place of any other.
+    before = {f.name: f.read_bytes() for f in colour_bundle.iterdir()}
+    with pytest.raises(UsageError, match="holds a model already and is not overwritten"):
+        screen_bundle(colour_bundle, painted_cohort, colour_bundle, steps=2)
+    assert {f.name: f.read_bytes() for f in colour_bundle.iterdir()} == before
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_a_cycle_of_any_length_can_be_stepped_to_its_end(steps):
+    # Bug: one of five steps ended in a division by zero.
+    adam = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    cycle = one_cycle(adam, 1e-3, steps)
+    for _ in range(steps):
+        adam.step()
+        cycle.step()
+    assert 0 <= cycle.get_last_lr()[0] < 1e-3
 
 
 def test_without_outlines_there_is_no_screen(labelled, small_training, colour_model, tmp_path):

@@ -214,6 +214,41 @@ def test_an_unknown_engine_or_device_is_an_error(small: Model) -> None:
 
 
 @needs_onnx
+def test_onnx_is_not_put_aside_for_a_gpu_without_a_word(monkeypatch: pytest.MonkeyPatch, small: Model) -> None:
+    # Bug: with a GPU there --engine onnx computed with torch in half precision.
+    monkeypatch.setattr(engine, "device_kind", lambda wanted: "cuda")
+    if has_onnx():
+        with pytest.raises(UsageError, match="computes on the CPU, and --device auto takes the GPU"):
+            Engines(small, "onnx")
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "meta"])
+def test_a_device_that_torch_knows_and_histo_does_not_is_refused(device: str) -> None:
+    # Bug: it was taken, written into the settings, and every slide failed as an internal error.
+    with pytest.raises(UsageError, match="use auto, cpu or cuda"):
+        device_kind(device)
+
+
+def test_a_batch_too_large_is_halved_where_the_error_holds_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch, small: Model, tiles: NDArray[np.uint8]
+) -> None:
+    # Bug: the halves were scored in the handler, whose error kept what the failed pass had made alive.
+    alive: list[bool] = []
+
+    def at_most_one(self: TorchEngine, batch: NDArray[np.uint8]) -> Seen:
+        alive.append(sys.exc_info()[0] is not None)
+        if len(batch) > 1:
+            raise torch.cuda.OutOfMemoryError
+        return see(self, batch)
+
+    see = TorchEngine._see
+    monkeypatch.setattr(TorchEngine, "_see", at_most_one)
+    scorer = TorchEngine(small, torch.device("cpu"))
+    halved = scorer.see(tiles[:3]).probability
+    assert not any(alive)
+    assert np.allclose(halved, np.concatenate([see(scorer, t[None]).probability for t in tiles[:3]]), atol=1e-5)
+
+
 def test_a_network_that_cannot_be_exported_falls_back(small: Model, tmp_path: Path) -> None:
     class Stubborn(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

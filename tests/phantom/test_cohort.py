@@ -147,13 +147,25 @@ def test_a_manifest_that_was_edited_is_not_overwritten(tmp_path: Path) -> None:
     """Regression: a patient, or a column, that was put in by hand was gone without a word."""
     manifest = make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
     whole = manifest.read_text()
-    for edited in (whole.replace("patient_0000", "Mrs_X"), whole.replace("slide,", "slide,age,", 1)):
-        manifest.write_text(edited)
+    added = whole + "mine,real.svs,Müller,normal" + "," * 9 + "\n"  # Bug: a row of another slide was gone, too
+    for edited in (
+        *(text.encode() for text in (whole.replace("patient_0000", "Mrs_X"), whole.replace("slide,", "slide,age,", 1))),
+        added.encode(),
+        added.encode("cp1252"),  # Bug: ended in a traceback
+    ):
+        manifest.write_bytes(edited)
         with pytest.raises(UsageError, match=r"slides.csv was changed since it was made; move it away"):
             make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
-        assert manifest.read_text() == edited
+        assert manifest.read_bytes() == edited
     manifest.write_text(whole)
     make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
+
+
+def test_a_number_with_which_no_slide_can_be_made_ends_in_a_sentence(tmp_path: Path) -> None:
+    # Bug: a traceback (float division by zero).
+    group = {"slides": 1, "size_px": list(SIZE), "overrides": {"tissue.bundle_um": 0.0}}
+    with pytest.raises(UsageError, match=r"phantom_0000 cannot be made with tissue.bundle_um=0.0 \(.*\); take other"):
+        make_from_spec(tmp_path, spec_from({"seed": 2, "groups": [group]}, "test"), workers=1)
 
 
 def test_slides_of_an_older_format_are_made_again(tmp_path: Path) -> None:
