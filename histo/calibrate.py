@@ -10,7 +10,6 @@ from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
 from histo.archive.listing import LEDGER, RESULTS, absolute
 from histo.archive.local import Step, run_slides
-from histo.archive.store import FINAL
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, Known, identities
 from histo.data.manifest import SlideRecord, read_manifest
 from histo.data.slide_file import sha256_of
@@ -24,6 +23,7 @@ from histo.results import SlideResult, load_result
 from histo.timing import Progress
 
 Say = Callable[[str], None]
+JUDGED = ("done", "review")  # a result that is worth keeping
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def calibrate(
     _refuse_by_labels(manifest, records, model, options.sizes)
     folder = options.results or out.with_name(f"{out.name}_results")
     _refuse_other_model(folder, model)
-    _refuse_other_settings(folder, records, model, options.run)
+    if options.results:
+        _refuse_other_settings(folder, records, model, options.run)
     results = _score(records, folder, model, options.run, on_step, on_start)
     used = [(r, found) for r, found in zip(records, results, strict=True) if found.verdict is not None]
     left_out = len(records) - len(used)
@@ -169,14 +170,13 @@ def _refuse_other_settings(folder: Path, records: Sequence[SlideRecord], model: 
         return
     ledger = Ledger(folder / LEDGER)
     try:
-        known = {e.path: e.slide_id for e in ledger.entries() if e.model == model.digest and e.status in FINAL}
+        known = {e.path: e.slide_id for e in ledger.entries() if e.model == model.digest and e.status in JUDGED}
     finally:
         ledger.close()
     others = []
     for record in records:
         slide_id = known.get(absolute(record.path))
-        result = folder / RESULTS / slide_id / "result.json" if slide_id else None
-        if result is not None and result.is_file():
+        if slide_id and (result := folder / RESULTS / slide_id / "result.json").is_file():
             made = load_result(result).provenance.settings
             wanted = settings_of(record.mpp, options.device, options.mode)
             others += [
@@ -186,8 +186,8 @@ def _refuse_other_settings(folder: Path, records: Sequence[SlideRecord], model: 
             ]
     if others:
         raise UsageError(
-            f"{folder} holds results that were made otherwise and would be replaced: {_some(others)}. Give the scale "
-            "of slides that record none in the manifest's column mpp, or leave --results away to score the slides anew"
+            f"{folder} holds results that were made otherwise and would be replaced: {_some(others)}. Leave --results "
+            "away to score the slides anew elsewhere; scales (mpp) can be given in the manifest's column of that name"
         )
 
 

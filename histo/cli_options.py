@@ -22,7 +22,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", parser=_path, metavar="FOLDER"
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-EngineName = Annotated[str, typer.Option("--engine", help="auto, torch or onnx; auto takes the fastest that agrees.")]
+EngineName = Annotated[str, typer.Option("--engine", help="auto (the fastest that agrees), torch, or onnx (CPU only).")]
 Classes = Annotated[
     Path | None, typer.Option("--config", help="Training configuration with the classes; else the shipped model's.")
 ]

@@ -70,7 +70,7 @@ def show_manifest(path: Path, meaning: Meaning) -> int:
 
 
 def _count(records: Sequence[SlideRecord]) -> str:
-    slides, patients = len(records), len({r.patient for r in records})
+    slides, patients = len(records), len({r.patient for r in records} - {""})
     return f"{slides} slide{'s' * (slides != 1)} of {patients} patient{'s' * (patients != 1)}"
 
 

@@ -223,6 +223,12 @@ def test_a_configuration_does_not_change_after_loading(write: Write) -> None:
 # --set
 
 
+def test_a_screen_finer_than_the_network_is_refused(write: Write) -> None:
+    # Bug: of its cells only those under the middle of the network's were asked, and others passed over.
+    with pytest.raises(UsageError, match=r"the screen's cells \(.*, 8 µm\) must not be smaller than the network's"):
+        load_config(write(screen={"enabled": True, "mpp": 2.0, "stride_px": 4}))
+
+
 def test_overrides_set_nested_missing_and_existing_keys(write: Write) -> None:
     path = write(seed=1, optimiser={"epochs": 3})
     config = load_config(path, ["seed=7", "optimiser.epochs=2", "augment.stain=0", "data.unannotated=ignore"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from histo.data.records import SlideRecord
+from histo.data.tile_sample import TileSample
 from histo.export.checks import check_rows
 from histo.export.report import write_report
 from histo.infer import predict_slide
+from histo.judging import Judge
 from histo.models.bundle import Model, load_bundle
 from histo.reference import fit_reference, put
 from histo.results import load_result, to_json
@@ -49,6 +52,19 @@ def test_a_spoilt_slide_is_in_review_with_the_reason_in_its_report(
     text = (tmp_path / "report.html").read_text()
     assert "cannot be judged: this model" in text
     assert all(r.message.split(":")[0].split("(")[0] in text for r in result.reasons)
+
+
+def test_a_slide_of_a_few_tiles_has_one_limit_in_both_modes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Bug: the limit for six tiles, which is wider, was taken of slides that have no more.
+    for name in ("stream_batches", "scored"):
+        monkeypatch.setattr(f"histo.judging.{name}", lambda *a, **k: ())
+    monkeypatch.setattr("histo.judging.open_blocks", lambda *a: None)
+    monkeypatch.setattr("histo.judging.TileDataset.of", lambda *a: None)
+    for tiles, at_a_glance in ((4, False), (40, True)):
+        shares = np.ones(tiles)
+        judge = Judge(TileSample.of(shares), shares, np.full(3, 255.0), 1.0, None)
+        judge.read_missing(MagicMock(), MagicMock(), MagicMock(), lambda tiles: tiles)
+        assert judge._at_a_glance == at_a_glance
 
 
 def test_a_reference_fitted_on_slides_tells_another_tissue(

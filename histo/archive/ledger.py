@@ -66,6 +66,16 @@ class Ledger:
             raise self._damaged(str(error)) from error
         return [Entry(*row) for row in rows]
 
+    def entry_of(self, path: str) -> Entry | None:
+        """Return the row of the slide at a path, None where it has none."""
+        try:
+            row = self._db.execute(
+                "SELECT slide_id, path, key, model, status, result_sha256, seconds FROM slides WHERE path = ?", (path,)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise self._damaged(str(error)) from error
+        return Entry(*row) if row else None
+
     def record(self, entry: Entry) -> None:
         """Write one slide's row, in place of an older one of the same slide."""
         try:

@@ -20,6 +20,7 @@ from histo.models.bundle import Model
 from histo.results import SlideResult, load_result
 
 TEMPORARY = ".tmp-"
+OUT_OF_REACH = {"not_found", "permission", "unreadable"}  # why a slide's file gave nothing, not even its hash
 FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk or a network may have been the cause
 
 
@@ -63,7 +64,7 @@ class Store:
         A slide that cannot be reached just now does not cost the result that it has.
         """
         temporary = self.temporary(slide_id)
-        if result.sha256 is None and self._has_final(path):
+        if result.sha256 is None and {r.code for r in result.reasons} <= OUT_OF_REACH and self._has_final(path):
             shutil.rmtree(temporary)
             self._out_of_reach += 1
             return
@@ -76,7 +77,7 @@ class Store:
 
     def _has_final(self, path: Path) -> bool:
         """Tell whether a slide has a result of this model, in whatever settings: those may hang on the slide itself."""
-        entry = self.known().get(absolute(path))
+        entry = self._ledger.entry_of(absolute(path))
         if entry is None or entry.status not in FINAL or entry.model != self._model.digest:
             return False
         return self._stored(entry) is not None

@@ -19,13 +19,13 @@ def class_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
         n = len({r.patient for _, r in rows if r.label == label} - {""})
         place = f"label {label}"
         count = f"{n} patient{'s' * (n != 1)}"
-        if n == 0:
+        if n == 0 and not any(r.label == label for _, r in rows):
             yield Finding("warning", "class_size", place, "has no slide; a model cannot learn it")
         elif n == 1:
             yield Finding(
                 "warning", "class_size", place, "has 1 patient, who can be learnt from or tested on, not both"
             )
-        elif n < LEAST_TO_LEARN:
+        elif 1 < n < LEAST_TO_LEARN:
             yield Finding(
                 "warning", "class_size", place, f"has {count}, too few to learn from: a model will know these people"
             )

@@ -1,7 +1,6 @@
 """Labelled slides and the tiles that an epoch draws from them; the same seed and epoch draw the same tiles."""
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from histo.data.transforms import Augment
 from histo.errors import SlideFailed, UsageError
 from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
 from histo.outlines import Outline, Stencil, stencil
+from histo.statistics import inverse_counts
 
 FREE_SHARE = 0.8  # of a disk's free space that decoded tissue may take
 
@@ -36,7 +36,7 @@ class LabelledSlide:
 
     `cells` (H, W) uint8 are the classes of the map's cells, `IGNORED` where there is no tissue or no label;
     `class_cells` (N, C) counts them per tile. `tissue` (H, W) is the share of each cell that is tissue without ink.
-    `traits` are properties that could give its label away.
+    `traits` are properties that could give its label away; `unreached` the classes of which no outline reaches a cell.
     """
 
     record: SlideRecord
@@ -49,6 +49,7 @@ class LabelledSlide:
     tissue: NDArray[np.float32]
     diagnosis_only: bool
     traits: Mapping[str, float]
+    unreached: tuple[str, ...] = ()
     stain_norm: StainNorm = AS_THEY_ARE
     decoded: DecodedLevel | None = None
 
@@ -80,26 +81,24 @@ def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float
 def open_all(records: Iterable[SlideRecord], config: TrainConfig, say: Callable[[str], None]) -> list[LabelledSlide]:
     """Open slides as `open_labelled` does, and say which of them teach less than they seem to."""
     slides = [open_labelled(record, config) for record in records]
-    for line in (gap for slide in slides for gap in _gaps(slide, config.classes.names)):
+    for line in (gap for slide in slides for gap in _gaps(slide)):
         say(f"warning: {line}")
     return slides
 
 
-def _gaps(slide: LabelledSlide, classes: Sequence[str]) -> Iterator[str]:
+def _gaps(slide: LabelledSlide) -> Iterator[str]:
     """Yield what a slide was meant to teach and cannot."""
     name, cell_um = slide.record.slide, slide.tiles.map_grid.cell_um[0]
     if not len(slide.tiles):
         yield f"{name} teaches nothing: no tissue was found on it; histo inspect --preview shows what was"
         return
-    cells = slide.class_cells.sum(axis=0)
-    lost = [c for k, c in enumerate(classes) if k and slide.outlines.get(c) and not cells[k]]
-    if lost:
+    if lost := slide.unreached:
         told = "its diagnosis alone" if slide.diagnosis_only else f"no {' and no '.join(lost)}"
         yield (
             f"{name} teaches {told}: what is outlined as {' and '.join(lost)} lies beside its tissue, under another "
             f"class or ignore, or is smaller than a cell of {cell_um:.0f} µm"
         )
-    elif not slide.diagnosis_only and not cells.any():
+    elif not slide.diagnosis_only and not slide.class_cells.any():
         yield f"{name} teaches nothing: ignore covers all of its tissue"
 
 
@@ -130,9 +129,11 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     tiles = lay_tiles(slide.pyramid, spec, tissue_map)
     stencils = {name: [stencil(o) for o in drawn] for name, drawn in outlines.items()}
     cells = _cells(stencils, classes.names, tiles, tissue_map, unannotated)
-    if not is_normal and not ((cells > 0) & (cells != IGNORED)).any():
-        diagnosis_only, unannotated = True, IGNORED
-        cells = np.full_like(cells, IGNORED)
+    counts = _count(cells, tiles, len(classes.names))
+    unreached = tuple(c for k, c in enumerate(classes.names) if k and stencils.get(c) and not counts[:, k].any())
+    if not is_normal and not counts[:, 1:].any():
+        diagnosis_only, unannotated, stencils = True, IGNORED, {}
+        cells, counts = np.full_like(cells, IGNORED), np.zeros_like(counts)
     return LabelledSlide(
         record,
         slide,
@@ -140,10 +141,11 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
         unannotated,
         tiles,
         cells,
-        _count(cells, tiles, len(classes.names)),
+        counts,
         tissue_map,
         diagnosis_only,
         measure_traits(record.path, slide.pyramid, overview, tissue),
+        unreached,
         stain_norm_of(slide, overview, tissue, config.tile),
     )
 
@@ -231,8 +233,7 @@ def choose_by_patient(slides: Sequence[LabelledSlide], among: Sequence[int], rng
 
 def _by_patient(patients: Sequence[str]) -> NDArray[np.float64]:
     """Return the chance (N,) of every slide when each patient is as likely as any other."""
-    slides_of = Counter(patients)
-    weight = np.array([1 / slides_of[p] for p in patients])
+    weight = inverse_counts(patients)
     return np.asarray(weight / weight.sum())
 
 

@@ -74,13 +74,14 @@ def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
         "start": ("trained_on", "seen by the model that it started from"),
         "reference": ("tuned_on_test", "used to tell foreign tissue by"),
     }
-    learnt: set[int] = set()  # the card and the run's file may both tell of a slide
+    told: set[int] = set()  # the card and the run's file may both tell of a slide
+    named: set[int] = set()  # by its patient's name alone, which its content may confirm
     for side in sorted(sides or (), key=lambda s: not s.files):
         same = {k for k, c in enumerate(cohort.cases) if side.has_slide(c)}
         shared = {k for k, c in enumerate(cohort.cases) if side.has_patient(c)} - same
         if side.name in ("train", "validation"):
-            same, shared = same - learnt, shared - learnt
-            learnt |= same | shared
+            same, shared = same - told, shared - told - named
+            told, named = told | same, named | shared
         code, what = made_with.get(
             side.name, ("tuned_on_test", f"used for {side.name} (epoch, temperature, thresholds)")
         )

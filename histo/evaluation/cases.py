@@ -52,12 +52,6 @@ class Case:
         return self.called == self.record.label
 
     @property
-    def look_alike(self) -> str:
-        """What a normal slide resembles: its kind in the manifest's column `kind`, empty where that is its label."""
-        kind = self.record.extra.get("kind", "")
-        return "" if kind == self.record.label else kind
-
-    @property
     def as_examined(self) -> SlideRecord:
         """The row with the scale at which the slide was examined, where the user gave that and not the file."""
         pyramid = self.result.pyramid if self.result else None
@@ -104,6 +98,16 @@ class Cohort:
     def patients(self) -> list[str | None]:
         """The patient of every slide; None where the manifest names none."""
         return [c.record.patient or None for c in self.cases]
+
+    def look_alike(self, case: Case) -> str:
+        """Return what a normal slide resembles, by the manifest's column `kind`; empty where that names a diagnosis.
+
+        A phantom without the lesion of its twin has the kind of that, and is plain skin.
+        """
+        record = case.record
+        kind = record.extra.get("kind", "")
+        is_plain = record.label != self.labels[0] or record.extra.get("twin_of") or kind.casefold() in self.labels
+        return "" if is_plain else kind
 
     def where(self, wanted: NDArray[np.bool_]) -> list[Case]:
         """Return the cases at which a mask (N,) is true."""

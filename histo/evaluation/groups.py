@@ -78,12 +78,13 @@ def columns_of(cases: Sequence[Case]) -> dict[str, list[str]]:
 
 
 def codes_of(cases: Sequence[Case]) -> list[str]:
-    """Return the columns that name slides rather than groups: nearly as many values as slides, and no numbers."""
+    """Return the columns that name slides rather than groups: long numbers, or nearly as many words as slides."""
     codes = []
     for name, values in _columns(cases).items():
         given = [v for v in values if v != NOT_GIVEN]
         kinds = set(given)
-        if len(kinds) > 2 and len(kinds) >= 0.8 * len(given) and not _numeric(given):
+        named = any(v.isdigit() and len(v) > _MOST_DIGITS for v in given)
+        if len(kinds) > 2 and (named or (len(kinds) >= 0.8 * len(given) and not _numeric(given))):
             codes.append(name)
     return codes
 
@@ -100,12 +101,10 @@ def _columns(cases: Sequence[Case]) -> dict[str, list[str]]:
 
 
 def _numeric(values: Sequence[str]) -> bool:
-    """Tell whether all values are finite numbers, and none so long that it must be a code."""
     try:
-        finite = all(math.isfinite(float(v)) for v in values)
+        return all(math.isfinite(float(v)) for v in values)
     except ValueError:
         return False
-    return finite and not any(v.isdigit() and len(v) > _MOST_DIGITS for v in values)
 
 
 def _thirds(values: Sequence[str]) -> list[str]:
@@ -179,7 +178,7 @@ def false_calls(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     share among those of at least ten slides.
     """
     normal = cohort.truth == 0
-    named = np.array([c.look_alike for c in cohort.cases])
+    named = np.array([cohort.look_alike(c) for c in cohort.cases])
     given = np.array([c.record.extra.get("kind") or NOT_GIVEN for c in cohort.cases])
     rows = [
         {"kind": kind, "look_alike": bool((named[of] != "").all())} | _false(cohort, of, bootstrap)

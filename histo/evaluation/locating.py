@@ -143,7 +143,7 @@ def _false_lesions(located: Sequence[list[Located] | None], cohort: Cohort) -> d
     plain = [
         n
         for n, c in zip(counts, cohort.cases, strict=True)
-        if n is not None and c.record.label == cohort.labels[0] and not c.look_alike
+        if n is not None and c.record.label == cohort.labels[0] and not cohort.look_alike(c)
     ]
     every = [n for n in counts if n is not None]
     return {

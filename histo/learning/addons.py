@@ -22,7 +22,7 @@ OWNED = {
     "fast_dev_run": "--dry-run",
     "gradient_clip_val": "optimiser.gradient_clip",
     "limit_train_batches": "data.tiles_per_epoch",
-    "limit_val_batches": "stop.tiles_per_slide",
+    "limit_val_batches": "stop.tiles_per_slide or stop.unoutlined_tiles_per_slide",
     "logger": "the section `loggers`",
     "max_epochs": "optimiser.epochs",
     "max_steps": "optimiser.epochs",

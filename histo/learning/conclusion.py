@@ -58,7 +58,7 @@ def held_out_by_folds(
     records = [s.record for s in slides]
     if known := build_network(config).knows(records):
         raise UsageError(
-            f"network.start was trained on {len(known)} of the slides or on others of their patients, which no fold "
+            f"network.start was trained on {len(known)} of the slides or on patients of these names, which no fold "
             "can hold out; take another start, or set cross_validation.folds to 0"
         )
     rows: list[Held] = []

@@ -77,7 +77,8 @@ def card_of(
     best_epoch: int,
 ) -> dict[str, Any]:
     """Return the card of a trained network, without what `save_bundle` adds."""
-    training = provenance(config, [s.record for s in train], [s.record for s in validation])
+    weak = sum(s.diagnosis_only for s in train)
+    training = provenance(config, [s.record for s in train], [s.record for s in validation], weak)
     slides = [s.record for s in (*train, *validation)]
     training[LEARNT_FROM] = identities([_content(r.path) for r in slides], [r.patient for r in slides])
     calibration = calibration_of(found.cells, validation, config, start, best_epoch)

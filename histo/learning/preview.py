@@ -86,7 +86,8 @@ def estimate_run(
 
 def _scored_tiles(slides: Sequence[LabelledSlide], config: TrainConfig) -> float:
     """Return how many tiles an epoch scores to find strong and hard ones, on average."""
-    weak = sum(min(len(s.tiles), config.weak.scored_tiles) for s in slides if s.diagnosis_only)
+    seen = config.weak.scored_tiles + config.weak.strongest_tiles
+    weak = sum(min(len(s.tiles), seen) for s in slides if s.diagnosis_only)
     hard = sum(min(len(s.tiles), config.mining.scored_tiles) for s in slides if not s.diagnosis_only)
     every = config.mining.every_epochs
     return weak / config.weak.refresh_epochs + (hard / every if every else 0)

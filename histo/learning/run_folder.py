@@ -116,7 +116,9 @@ def _rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))[1:]
 
 
-def provenance(config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord]) -> dict[str, Any]:
+def provenance(
+    config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord], diagnosis_only: int
+) -> dict[str, Any]:
     """Return what the card says of how the model was made; no paths, which could name patients."""
     start = config.network.start
     sections = ("augment", "optimiser", "loss", "weak", "mining", "stop", "averaging", "screen", "trainer")
@@ -125,9 +127,7 @@ def provenance(config: TrainConfig, train: Sequence[SlideRecord], validation: Se
         "torch": torch.__version__,
         "seed": config.seed,
         "train_slides": len(train),
-        "train_slides_with_diagnosis_only": sum(
-            r.annotation is None and r.label != config.classes.normal_label for r in train
-        ),
+        "train_slides_with_diagnosis_only": diagnosis_only,
         "train_patients": len({r.patient for r in train}),
         "validation_slides": len(validation),
         "validation_patients": len({r.patient for r in validation}),

@@ -86,7 +86,7 @@ def weigh_start(
         return {}
     if known := start.knows([s.record for s in validation]):
         say(
-            f"the start was trained on {len(known)} of the validation slides or on others of their patients, so no "
+            f"the start was trained on {len(known)} of the validation slides or on patients of these names, so no "
             "epoch is compared with it"
         )
         return {}

@@ -38,7 +38,8 @@ def tiles_to_see(slides: Sequence[LabelledSlide], config: TrainConfig) -> list[i
     few, many = config.stop.tiles_per_slide, config.stop.unoutlined_tiles_per_slide
     if not any(s.diagnosis_only for s in slides):
         return [few] * len(slides)
-    return [max(few, many) if s.diagnosis_only or s.record.annotation is None else few for s in slides]
+    normal = config.classes.normal_label
+    return [max(few, many) if s.diagnosis_only or s.record.label == normal else few for s in slides]
 
 
 class ValidationTiles:
@@ -51,6 +52,10 @@ class ValidationTiles:
             for s, (slide, count) in enumerate(zip(slides, tiles_to_see(slides, config), strict=True))
             for i in choose_tiles(slide, count, config.seed)
         ]
+        few = config.stop.tiles_per_slide
+        own = [frozenset(choose_tiles(slide, few, config.seed).tolist()) for slide in slides]
+        # The others tell what is on a patient; cells of normal tissue would outnumber those of lesions.
+        self._labelled = [i in own[s] for s, i in self._tiles]
         draws = [Draw(s, self._corner(s, i), 0) for s, i in self._tiles]
         self._drawn = DrawnTiles(slides, draws, config.classes.names, None)
 
@@ -71,7 +76,8 @@ class ValidationTiles:
         tissue = np.zeros((spec.map_cells, spec.map_cells), np.float32)
         margin = spec.margin_cells
         tissue[margin : margin + seen.shape[0], margin : margin + seen.shape[1]] = seen
-        return *self._drawn[index], tissue, s
+        rgb, fractions, weights = self._drawn[index]
+        return rgb, fractions, weights * np.float32(self._labelled[index]), tissue, s
 
 
 class PatientMeter:

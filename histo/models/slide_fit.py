@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from histo.models.reliability import measure_reliability
 from histo.models.slide_scores import EVIDENCE, ClassCalibration, Method, SlideCalibration
 from histo.models.verdict import label_probability
 from histo.results import ClassRule
+from histo.statistics import inverse_counts
 
 FOLDS = 10
 SLOPE_SD, OFFSET_SD = 2.0, 10.0  # how far from the identity a fit goes without evidence for it
@@ -116,7 +116,7 @@ def fit_class(
     with_class = {p for p, there in zip(patients, present, strict=True) if there}
     without = {p for p, there in zip(patients, present, strict=True) if not there}
     method: Method = "beta" if min(len(with_class), len(without)) >= sizes.beta else "platt"
-    fold, weight = _folds(patients, with_class), _by_patient(patients, present)
+    fold, weight = _folds(patients, with_class), inverse_counts([*zip(patients, present.tolist(), strict=True)])
     held = np.empty(len(evidence))
     for number in np.unique(fold):
         out = fold == number
@@ -135,13 +135,6 @@ def fit_class(
         after=measure_reliability(held, present),
     )
     return found, held
-
-
-def _by_patient(patients: Sequence[str], present: Bools) -> Floats:
-    """Return weights (N,) that add up to 1 over the slides of a patient with the class, and over those without it."""
-    sides = list(zip(patients, present.tolist(), strict=True))
-    slides = Counter(sides)
-    return np.array([1 / slides[side] for side in sides])
 
 
 def fit_curve(evidence: Floats, present: Bools, method: Method, weight: Floats) -> tuple[float, float, float]:

@@ -99,9 +99,9 @@ class SlideCalibration(Strict):
             for name, c in self.classes.items()
         )
         what = "Slide probabilities fitted" if self.classes else "No slide probability could be fitted"
-        head = (
-            f"{what} on {self.slides} slides of {self.patients} patients, who may count on both sides ({self.source})."
-        )
+        head = f"{what} on {self.slides} slides of {self.patients} patients ({self.source})."
+        if self.classes:
+            head += " A patient with both kinds of slides counts once with the class and once without it."
         return (head, *told, *self.refused)
 
 

@@ -135,7 +135,7 @@ def noted(kit: Kit, judged: Sequence[Judged]) -> dict[str, Any]:
 
     What was not run has no figure: the command that would run it names folders of this machine.
     """
-    head = {k: v for k, v in head_of(kit).items() if k in ("histo", "seed", "slides", "size_px", "domain")}
+    head = {k: v for k, v in head_of(kit).items() if k in ("histo", "device", "seed", "slides", "size_px", "domain")}
     tests = {
         f"{j.trial.number} {j.trial.name}": {
             "outcome": j.outcome,

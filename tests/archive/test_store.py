@@ -12,7 +12,7 @@ from histo.archive.local import run_slides
 from histo.archive.store import Store
 from histo.errors import ArchiveError
 from histo.models.bundle import load_bundle, save_bundle
-from histo.results import SCHEMA
+from histo.results import SCHEMA, load_result
 
 
 def test_done_slides_are_kept_and_changed_ones_computed_again(
@@ -83,6 +83,17 @@ def test_a_slide_that_cannot_be_reached_just_now_keeps_its_result(slides, tmp_pa
     assert said == ["slides out of reach: 1; the tables show what was found of them before"]
     (slides / "away").rename(slide)
     assert run([slide], out, colour_model)[1][0].kept
+
+
+def test_a_crash_of_ours_is_no_slide_out_of_reach(slides, tmp_path, colour_model, painted, run, monkeypatch):
+    out, slide = tmp_path / "out", slides / "there.svs"
+    shutil.copy2(painted, slide)
+    run([slide], out, colour_model)
+    monkeypatch.setattr("histo.archive.examine.predict_slide", lambda *a, **k: 1 / 0)
+    said: list[str] = []
+    run_slides([slide], out, colour_model, RunOptions(mpp=0.4), say=said.append)
+    assert load_result(out / "slides" / "there" / "result.json").reasons[0].code == "internal_error"
+    assert not said
 
 
 def test_a_slide_named_old_is_no_leftover_of_another(colour_model, tmp_path):

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 from histo.data.identities import hashed_patient
 from histo.data.splits import HELD_OUT
@@ -50,6 +51,22 @@ def test_what_a_fold_held_out_is_no_part_of_it(make_cohort, made, tmp_path):
     assert "tuned_on_test" not in codes(cohort, sides_of(tmp_path / "fold" / "bundle", {}) or [])
 
 
+def test_results_made_in_several_ways_are_told_with_what_differs(make_cohort, made):
+    cohort = read_cohort(*make_cohort([made("normal", "normal"), made("normal", "normal")]))
+
+    def with_settings(*settings):
+        cases = [
+            replace(c, result=replace(c.result, provenance=replace(c.result.provenance, settings=s)))
+            for c, s in zip(cohort.cases, settings, strict=True)
+        ]
+        return {b.code: b.text for b in banners_of(replace(cohort, cases=tuple(cases)), [], None)}
+
+    told = with_settings({"mode": "full", "mpp": None}, {"mode": "screen", "mpp": 0.5})
+    assert "several ways (mode full and screen); run" in told["mixed_settings"]
+    # Bug: one run with --mpp-if-missing was "2 settings", whatever one did.
+    assert "mixed_settings" not in with_settings({"mode": "full", "mpp": None}, {"mode": "full", "mpp": 0.5})
+
+
 def test_phantoms_are_synthetic(make_cohort, made):
     out, manifest = make_cohort([made("normal", "normal"), made("normal", "normal")])
     known = dict.fromkeys(("format", "kind", "seed", "domain", "patient_seed"), 1)
@@ -79,7 +96,13 @@ def test_slides_of_the_training_are_found_by_its_splits_file(make_cohort, made, 
     # Bug: the card lists the slides to learn from and to validate on together, and each was told of twice.
     everything = {"slides_sha256": [c.result.sha256 for c in cohort.cases], "patients_sha256": []}
     told = [b.text for b in banners_of(cohort, sides_of(run / "bundle", {"learnt_from": everything}), None)]
-    assert sum(int(text.split()[0]) for text in told if "of the judged slides" in text) == 3
+    assert sum(int(text.split()[0]) for text in told if "of the judged slides were" in text) == 3
+    # A slide that the file knows by its patient alone is confirmed by its content, which the card knows.
+    renamed = [["other", "p0", 1, "train"]]
+    with open(run / "splits.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["slide", "patient", "bytes", "split"], *renamed])
+    first = {"slides_sha256": [cohort.cases[0].result.sha256], "patients_sha256": []}
+    assert {"trained_on", "patient_in_training"} <= {*codes(cohort, sides_of(run / "bundle", {"learnt_from": first}))}
 
 
 def test_slides_marked_as_training_slides_are_no_test_slides(make_cohort, made):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from histo.evaluation.cases import read_cohort
@@ -38,7 +40,14 @@ def test_look_alikes_are_known_by_their_kind_whatever_it_is_called(make_cohort, 
     found = false_calls(cohort, drawn(cohort))
     assert (found["confounders"]["any"]["hits"], found["confounders"]["any"]["n"]) == (4, 10)
     assert found["worst"]["kind"] == "tophus"
-    assert [c.look_alike for c in cohort.cases] == [""] * 6 + ["tophus"] * 10
+    assert [cohort.look_alike(c) for c in cohort.cases] == [""] * 6 + ["tophus"] * 10
+
+
+def test_a_slide_without_the_lesion_of_its_twin_is_plain_skin(make_cohort, made):
+    twin = made("normal", "normal", extra=(("kind", "mixed"), ("twin_of", "s9")))
+    bare = made("normal", "normal", extra=(("kind", "calcinosis_cutis"), ("twin_of", "")))
+    cohort = read_cohort(*make_cohort([twin, bare]))
+    assert [cohort.look_alike(c) for c in cohort.cases] == ["", ""]
 
 
 def test_slides_without_a_verdict_are_no_proof_that_nothing_is_called(make_cohort, made):
@@ -63,6 +72,9 @@ def test_small_groups_get_no_figure_and_identifiers_no_group(make_cohort, made):
     assert rows["sex", "f"]["accuracy"]["patient_low"] == 1
     assert rows["sex", "f"]["balanced_accuracy"]["value"] is None  # it would be the accuracy on normal skin alone
     assert codes_of(cohort.cases) == ["seed", "block"]
+    numbers = [{"accession": str(7_000_000 + k // 4)} for k in range(20)]  # codes, shared by a few slides or not
+    shared = [replace(c, record=replace(c.record, extra=n)) for c, n in zip(cohort.cases, numbers, strict=True)]
+    assert codes_of(shared) == ["accession"]
     # Bug: the age of twenty people, all different, was taken for a name and left out.
     assert len(set(columns_of(cohort.cases)["age"])) == 3
     assert population(cohort)["sex"]["f"] == {"normal": 12, "heterotopic_ossification": 0, "calcinosis_cutis": 0}

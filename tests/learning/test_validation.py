@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from histo.learning.validation import CellMeter, PatientMeter, ValidationTiles, choose_tiles, examine
+from histo.learning.validation import CellMeter, PatientMeter, ValidationTiles, choose_tiles, examine, tiles_to_see
 from histo.models.bundle import load_bundle
 
 
@@ -18,6 +18,20 @@ def test_tiles_show_lesions_and_other_tissue_and_are_always_the_same(labelled):
     assert 1 <= outlined.class_cells[chosen, 1:].any(axis=1).sum() <= 5
     assert chosen.tolist() == choose_tiles(outlined, 10, 1).tolist()
     assert len(choose_tiles(outlined, 10_000, 1)) == len(outlined.tiles)
+
+
+def test_where_a_slide_has_a_diagnosis_only_many_tiles_of_it_and_of_normal_slides_are_seen(labelled, small_training):
+    config = small_training("stop={tiles_per_slide: 2, unoutlined_tiles_per_slide: 9}")
+    counts = tiles_to_see(labelled, config)
+    assert counts == [9 if s.diagnosis_only or s.record.label == "normal" else 2 for s in labelled]
+    assert {2, 9} == set(counts)
+    outlined = [s for s in labelled if not s.diagnosis_only]
+    assert tiles_to_see(outlined, config) == [2] * len(outlined)
+    # What is seen beside tells of the patient: its cells are not those that a network is calibrated on.
+    tiles = ValidationTiles(labelled, config)
+    normal = next(n for n, s in enumerate(labelled) if s.record.label == "normal")
+    with_cells = [sample[2].any() for sample in (tiles[i] for i in range(len(tiles))) if sample[4] == normal]
+    assert sum(with_cells) == 2 < len(with_cells)
 
 
 def test_tissue_of_validation_tiles_is_where_the_picture_shows_it(labelled, small_training):

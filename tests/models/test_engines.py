@@ -217,9 +217,8 @@ def test_an_unknown_engine_or_device_is_an_error(small: Model) -> None:
 def test_onnx_is_not_put_aside_for_a_gpu_without_a_word(monkeypatch: pytest.MonkeyPatch, small: Model) -> None:
     # Bug: with a GPU there --engine onnx computed with torch in half precision.
     monkeypatch.setattr(engine, "device_kind", lambda wanted: "cuda")
-    if has_onnx():
-        with pytest.raises(UsageError, match="computes on the CPU, and --device auto takes the GPU"):
-            Engines(small, "onnx")
+    with pytest.raises(UsageError, match="computes on the CPU, and --device auto takes the GPU"):
+        Engines(small, "onnx")
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu", "meta"])
@@ -249,6 +248,7 @@ def test_a_batch_too_large_is_halved_where_the_error_holds_nothing_any_more(
     assert np.allclose(halved, np.concatenate([see(scorer, t[None]).probability for t in tiles[:3]]), atol=1e-5)
 
 
+@needs_onnx
 def test_a_network_that_cannot_be_exported_falls_back(small: Model, tmp_path: Path) -> None:
     class Stubborn(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
