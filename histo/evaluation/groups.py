@@ -173,9 +173,8 @@ def _figures(group: Mask, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any
 def false_calls(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return how often a lesion was called on slides that have none, over all with a verdict and by `kind`.
 
-    `confident` counts those that nobody was asked to review. `confounders` are the slides that resemble a lesion: the
-    manifest's column `kind` says something else than their label. The worst kind of them is the one with the highest
-    share among those of at least ten slides.
+    `confident` counts those that nobody was asked to review. `confounders` are the slides that resemble a lesion, see
+    `Cohort.look_alike`. The worst kind of them is the one with the highest share among those of at least ten slides.
     """
     normal = cohort.truth == 0
     named = np.array([cohort.look_alike(c) for c in cohort.cases])
