@@ -188,9 +188,7 @@ def test_a_training_in_half_precision_is_measured_as_its_start_was(shipped_confi
 def test_folds_cannot_hold_out_what_their_start_has_seen(finished, small_training, tmp_path):
     run, _ = finished
     start = f"network={{backbone: mobilenet_v3_small, start: {run / 'bundle'}}}"
-    with pytest.raises(
-        UsageError, match=r"network.start was trained on 9 of the slides or on others of their patients"
-    ):
+    with pytest.raises(UsageError, match=r"network.start was trained on 9 of the slides or on patients of these names"):
         train(small_training("cross_validation.folds=3", start), tmp_path, device="cpu")
 
 

@@ -129,7 +129,7 @@ def test_a_start_that_knows_the_validation_slides_is_not_weighed(shipped_config,
         card = start.model.card.model_copy(update={"training": {"learnt_from": known}})
         weigh_start(replace(start, model=replace(start.model, card=card)), labelled[:2], config, best, said.append)
         assert "weights" not in best.state
-    told = "the start was trained on 1 of the validation slides or on others of their patients, so no epoch"
+    told = "the start was trained on 1 of the validation slides or on patients of these names, so no epoch"
     assert said == [f"{told} is compared with it"] * 2
 
 
