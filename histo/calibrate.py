@@ -16,7 +16,7 @@ from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
 from histo.infer import load_model, settings_of
 from histo.learning.presence import known_classes
-from histo.models.bundle import CARD, Model, load_bundle, save_calibrated
+from histo.models.bundle import Model, load_bundle, refuse_to_overwrite, save_calibrated
 from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
 from histo.models.slide_scores import Reliability
 from histo.results import SlideResult, load_result
@@ -55,8 +55,7 @@ def calibrate(
     exists, for `results` that were made otherwise, and when there are too few patients to fit anything, or all that the
     model has; `ModelError` for a bundle that is none.
     """
-    if (out / CARD).exists():
-        raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
+    refuse_to_overwrite(out)
     model = load_model(bundle)
     records = _not_for_testing(manifest, read_manifest(manifest, model.card.classes.labels, say), say)
     checked = _refuse_known(records, model, options.other_persons)

@@ -16,9 +16,8 @@ from histo.data.slide_file import sha256_of
 from histo.data.stain_check import measure_stain
 from histo.data.tile_sample import TileSample, fullest, stacked, usable
 from histo.data.tiles import TileDataset
-from histo.errors import UsageError
 from histo.geometry import tile_means
-from histo.models.bundle import CARD, Model, bring_parts, load_bundle, save_bundle
+from histo.models.bundle import Model, bring_parts, load_bundle, refuse_to_overwrite, save_bundle
 from histo.models.engine import Engines, Seen
 from histo.models.foreign import LEAST_TILES, Arrays, Gathered, Reference, SlideTexture, fit
 from histo.opening import open_for
@@ -129,8 +128,7 @@ def refit(
     the limit is taken from the others; with `other_persons` only the names are the same. Raises `UsageError` for a
     wrong manifest, an `out` that holds a model and fewer than three patients; `ModelError`.
     """
-    if (out / CARD).exists():
-        raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
+    refuse_to_overwrite(out)
     model = load_bundle(bundle)
     listed = read_manifest(manifest, model.card.classes.labels)
     records = [r for r in listed if r.split != "test"]

@@ -15,8 +15,7 @@ FEWEST_TO_SHOW = 19  # slides of a label below which even full coverage says not
 def abstention(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return shares of every status, accuracy on what was decided, and the worst case in which abstaining is wrong."""
     cases = cohort.cases
-    done, review = (np.array([c.status == status for c in cases], bool) for status in ("done", "review"))
-    right, silent = (np.array(mask, bool) for mask in ([c.right for c in cases], [c.verdict is None for c in cases]))
+    right, done, review = cohort.right, cohort.has_status("done"), cohort.has_status("review")
     every = np.ones(len(cases), bool)
     labels = [cohort.truth == k for k in range(len(cohort.labels))]
     ranked = sorted(cases, key=lambda c: (c.status != "done", -c.sure, c.record.slide))
@@ -24,7 +23,7 @@ def abstention(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     return {
         "decided": bootstrap.share(done, every),
         "review": bootstrap.share(review, every),
-        "no_verdict": bootstrap.share(silent, every),
+        "no_verdict": bootstrap.share(~cohort.judged, every),
         "accuracy_on_decided": bootstrap.share(right, done),
         "balanced_accuracy_on_decided": bootstrap.mean_of_shares(right, [own & done for own in labels]),
         "worst_case_accuracy": bootstrap.share(right & done, every),
@@ -54,7 +53,7 @@ def conformal(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     A slide without a verdict has no set; it is counted apart, not as covered. `levels` counts the slides whose set is
     certified at a level; a set without one (`not_certified`) excludes by probability alone, or nothing.
     """
-    judged = np.array([c.verdict is not None for c in cohort.cases], bool)
+    judged = cohort.judged
     levels = Counter(f"{c.verdict.level:g}" for c in cohort.cases if c.verdict and c.verdict.level is not None)
     return _sets(cohort, judged, bootstrap) | {
         "without_set": int((~judged).sum()),

@@ -95,6 +95,20 @@ class Cohort:
         return np.array([[*self.labels, NO_VERDICT].index(c.called) for c in self.cases], np.int64)
 
     @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each slide's verdict (N,) is its label; never without a verdict."""
+        return np.asarray(self.called == self.truth, bool)
+
+    @cached_property
+    def judged(self) -> NDArray[np.bool_]:
+        """Whether each slide (N,) has a verdict, in review or not."""
+        return np.asarray(self.called < len(self.labels), bool)
+
+    def has_status(self, status: str) -> NDArray[np.bool_]:
+        """Tell of each slide (N,) whether its result has this status."""
+        return np.array([c.status == status for c in self.cases], bool)
+
+    @cached_property
     def patients(self) -> list[str | None]:
         """The patient of every slide; None where the manifest names none."""
         return [c.record.patient or None for c in self.cases]

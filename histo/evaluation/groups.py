@@ -160,13 +160,12 @@ def subgroups(cohort: Cohort, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def _figures(group: Mask, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
-    right = np.array([c.right for c in cohort.cases], bool)
     labels = [group & (cohort.truth == k) for k in range(len(cohort.labels))]
     return {
         "insufficient": False,
-        "accuracy": bootstrap.share(right, group),
-        "balanced_accuracy": bootstrap.mean_of_shares(right, labels if all(own.any() for own in labels) else []),
-        "review": bootstrap.share(np.array([c.status == "review" for c in cohort.cases], bool), group),
+        "accuracy": bootstrap.share(cohort.right, group),
+        "balanced_accuracy": bootstrap.mean_of_shares(cohort.right, labels if all(own.any() for own in labels) else []),
+        "review": bootstrap.share(cohort.has_status("review"), group),
     }
 
 
@@ -195,13 +194,11 @@ def false_calls(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
 
 
 def _false(cohort: Cohort, group: Mask, bootstrap: Bootstrap) -> dict[str, Any]:
-    judged = group & np.array([c.verdict is not None for c in cohort.cases], bool)
-    wrong = ~np.array([c.right for c in cohort.cases], bool)
-    done, review = (np.array([c.status == status for c in cohort.cases], bool) for status in ("done", "review"))
+    judged = group & cohort.judged
     return {
-        "any": bootstrap.share(wrong, judged),
-        "confident": bootstrap.share(wrong & done, judged),
-        "review": bootstrap.share(review, judged),
+        "any": bootstrap.share(~cohort.right, judged),
+        "confident": bootstrap.share(~cohort.right & cohort.has_status("done"), judged),
+        "review": bootstrap.share(cohort.has_status("review"), judged),
     }
 
 

@@ -12,7 +12,7 @@ from histo.data.sampling import open_labelled
 from histo.data.slide_file import sha256_of
 from histo.errors import ModelError, UsageError
 from histo.learning.screening import add_screen
-from histo.models.bundle import CARD, Model, ModelCard, load_bundle
+from histo.models.bundle import Model, ModelCard, load_bundle, refuse_to_overwrite
 
 Say = Callable[[str], None]
 
@@ -23,8 +23,7 @@ def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = N
     Patients are dealt as in the model's own training (its seed and share), and classes, stains and aliases are its too.
     Raises `UsageError`, for an `out` that holds a model too, `ModelError`, `SlideError` or `TrainingDiverged`.
     """
-    if (out / CARD).exists():
-        raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
+    refuse_to_overwrite(out)
     model = load_bundle(bundle)
     config = config_of(model.card, manifest, steps)
     records = read_manifest(manifest, config.classes.labels)

@@ -40,7 +40,7 @@ class Start:
         return Known.by(self.model.card.training if self.model is not None else {}, LEARNT_FROM, STARTED_FROM)
 
     def knows(self, records: Sequence[SlideRecord]) -> list[SlideRecord]:
-        """Return those of the slides that the model learnt from, by their content, or from others of their patients.
+        """Return those of the slides that the model learnt from, by their content, or from patients of these names.
 
         Every cohort of phantoms counts its patients from 0: a phantom's patient says nothing.
         """

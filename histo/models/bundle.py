@@ -213,6 +213,12 @@ def note_figures(folder: Path, name: str, figures: Mapping[str, Any]) -> None:
         raise ModelError(f"{path} cannot take the figures ({error}); check that it may be written") from error
 
 
+def refuse_to_overwrite(out: Path) -> None:
+    """Raise `UsageError` where a new model would be written over another."""
+    if (out / CARD).exists():
+        raise UsageError(f"{out} holds a model already and is not overwritten; give another --out")
+
+
 def load_bundle(folder: Path, lazy: bool = False) -> Model:
     """Load a bundle and check it: schema, SHA-256, contract, names and shapes, finite weights, golden tile.
 
