@@ -53,7 +53,7 @@ model: setup
 	$(BIN)/histo phantom $(COHORT) --spec configs/training_cohort.yaml
 	$(BIN)/histo train configs/phantom.yaml --out runs
 	$(BIN)/histo phantom cohorts/calibration --slides 160 --seed 7001 --size 3000
-	$(BIN)/histo calibrate runs/phantom-compact/bundle cohorts/calibration/slides.csv --other-persons --out runs/phantom-compact/calibrated
+	$(BIN)/histo calibrate runs/phantom-compact/bundle cohorts/calibration/slides.csv --out runs/phantom-compact/calibrated
 	mkdir -p histo/models/weights
 	cp runs/phantom-compact/calibrated/card.json runs/phantom-compact/calibrated/*.safetensors histo/models/weights/
 

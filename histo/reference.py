@@ -14,6 +14,7 @@ from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
 from histo.data.stain_check import measure_stain
+from histo.data.synthetic import is_known_patient
 from histo.data.tile_sample import TileSample, fullest, stacked, usable
 from histo.data.tiles import TileDataset
 from histo.geometry import tile_means
@@ -149,7 +150,7 @@ def _learnt(
     if not known.is_listed:
         say("the card does not say which slides the model was trained on; all of these are taken as others")
     learnt = [
-        known.has_slide(sha256) or (not other_persons and known.has_patient(record.patient))
+        known.has_slide(sha256) or (not other_persons and is_known_patient(known, record))
         for record, sha256 in zip(records, hashes, strict=True)
     ]
     if known.is_listed:

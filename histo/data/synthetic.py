@@ -20,15 +20,16 @@ def is_phantom(path: Path) -> bool:
     return isinstance(known, dict) and set(known) >= _PHANTOM_KEYS
 
 
+def is_known_patient(known: Known, record: SlideRecord) -> bool:
+    """Tell whether a patient of that name is on record; never of a phantom, whose cohorts all count from 0."""
+    return known.has_patient(record.patient) and not is_phantom(record.path)
+
+
 def known_by(known: Known, records: Sequence[SlideRecord]) -> list[SlideRecord]:
     """Return the slides that are on record, by their content, or of which a patient of that name is.
 
-    Every cohort of phantoms counts its patients from 0, so a phantom is known by its content alone. Slides are read
-    for their hash only where hashes are on record.
+    Slides are read for their hash only where hashes are on record.
     """
     return [
-        r
-        for r in records
-        if (known.has_patient(r.patient) and not is_phantom(r.path))
-        or (known.slides_sha256 and known.has_slide(sha256_of(r.path)))
+        r for r in records if is_known_patient(known, r) or (known.slides_sha256 and known.has_slide(sha256_of(r.path)))
     ]

@@ -88,8 +88,7 @@ def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
         if same:
             text = f"{len(same)} of the judged slides were {what} in making this model: these figures flatter it."
             found.append(Banner(code, text))
-        # Every cohort of phantoms counts its patients from 0.
-        if shared and not all(is_phantom(c.record.path) for c in cohort.cases):
+        if shared:
             text = (
                 f"{len(shared)} {'more ' * bool(same)}of the judged slides name a patient that the model's {side.name} "
                 "slides name too; unless these are other people with the same code, the figures flatter the model."
