@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from histo.results import SlideResult
+from histo.wording import counted
 
 STYLES = {"done": "green", "review": "yellow", "refused": "magenta", "failed": "red"}
 
@@ -55,7 +56,7 @@ def progress(unit: str) -> Iterator[Callable[[str], Advance]]:
 def summary(results: Sequence[SlideResult]) -> str:
     """Return the counts per status in one line."""
     counts = {status: sum(r.status == status for r in results) for status in STYLES}
-    return f"{len(results)} slides: " + ", ".join(f"{n} {status}" for status, n in counts.items())
+    return f"{counted(len(results), 'slide')}: " + ", ".join(f"{n} {status}" for status, n in counts.items())
 
 
 def verdict_table(results: Sequence[SlideResult]) -> Table:

@@ -1,6 +1,7 @@
 """The fields that a report shows of a slide: the strongest spots, near and far."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from histo.data.slide import Slide
@@ -29,20 +30,20 @@ class _Wanted(NamedTuple):
 def show_evidence(slide: Slide, findings: Sequence[ClassFindings]) -> tuple[EvidenceField, ...]:
     """Show the lesions of every class in turn, by their contribution, so that a rare class is not crowded out.
 
-    A class without a lesion shows its strongest field instead, and one with lesions the strongest that is none after
-    them, if that is not next to nothing: the reviewer sees what was not counted.
+    After them comes of every class the strongest field that is no lesion, if that is not next to nothing: the reviewer
+    sees what was not counted, however many lesions there are.
     """
-    wanted: list[_Wanted] = []
-    for rank in range(1 + max(len(f.lesions) for f in findings)):
-        for f in findings:
-            if rank < len(f.lesions):
-                lesion = f.lesions[rank]
-                place = lesion.probability_max, lesion.peak_level0_px, lesion.area_mm2
-                wanted.append(_Wanted(f.rule.name, *place, lesion_id=lesion.lesion_id))
-            elif rank == len(f.lesions) and f.uncounted and f.uncounted.probability_max >= NOT_EXCLUDED:
-                place = f.uncounted.probability_max, f.uncounted.peak_level0_px, f.uncounted.area_mm2
-                wanted.append(_Wanted(f.rule.name, *place, why_not=f.uncounted.why))
-    fields = (_field(slide, one) for one in wanted[:MAX_EVIDENCE])
+    uncounted = [
+        _Wanted(f.rule.name, found.probability_max, found.peak_level0_px, found.area_mm2, why_not=found.why)
+        for f in findings
+        if (found := f.uncounted) and found.probability_max >= NOT_EXCLUDED
+    ]
+    in_turn = [lesion for rank in zip_longest(*(f.lesions for f in findings)) for lesion in rank if lesion]
+    lesions = [
+        _Wanted(one.class_name, one.probability_max, one.peak_level0_px, one.area_mm2, one.lesion_id)
+        for one in in_turn[: max(1, MAX_EVIDENCE - len(uncounted))]
+    ]
+    fields = (_field(slide, one) for one in [*lesions, *uncounted][:MAX_EVIDENCE])
     return tuple(field for field in fields if field is not None)
 
 

@@ -29,7 +29,6 @@ from histo.geometry import Pyramid
 from histo.judging import Judge
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.engine import Engine, Engines, device_kind, screen_of
-from histo.models.foreign import FOREIGN
 from histo.models.lesions import account, burdens, find_lesions
 from histo.models.placement import locate
 from histo.models.verdict import area_reasons, decide, review_reasons
@@ -299,9 +298,10 @@ def _conclude(
     identity, curves = empty.sha256 or empty.slide_id, slides.classes if slides else None
     findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)
     findings = locate(findings, slide_map)
-    familiar = all(reason.code != FOREIGN for reason in empty.reasons)
-    verdict = decide(findings, info, conformal, familiar)
-    reasons = (*empty.reasons, *overruled_scale(slide.pyramid), *review_reasons(findings, verdict, areas, rule))
+    against = (*empty.reasons, *overruled_scale(slide.pyramid))
+    # What speaks against the slide itself says that it may not be like those of the calibration.
+    verdict = decide(findings, info, conformal, familiar=not against)
+    reasons = (*against, *review_reasons(findings, verdict, areas, rule))
     result = replace(
         empty,
         status="review" if reasons else "done",

@@ -158,7 +158,8 @@ class Checks:
 class Verdict:
     """The slide's label, the probability per label, the labels that are not excluded, and what else is there.
 
-    `level` is how often, at least, the right label is among those not excluded; None where that is not certified.
+    `level` is how often, at least, the right label is among those not excluded; None where that is not certified. Where
+    something speaks against the slide itself, `exclusions_hold` is False: then no label is excluded.
     """
 
     label: str
@@ -166,6 +167,7 @@ class Verdict:
     not_excluded: tuple[str, ...]
     also: tuple[str, ...] = ()
     level: float | None = None
+    exclusions_hold: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Numbers in sentences that compare them with a limit."""
+"""Numbers in sentences: beside the limit they are compared with, and before what they count."""
 
 _MOST_DIGITS = 12
 
@@ -13,3 +13,12 @@ def beside(value: float, limit: float, digits: int) -> str:
         while digits < _MOST_DIGITS and round(value, digits) == round(limit, digits):
             digits += 1
     return f"{value:.{digits}f}"
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number and what it counts, in the plural unless it is one.
+
+    >>> counted(1, "slide"), counted(0, "patient")
+    ('1 slide', '0 patients')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -46,6 +46,10 @@ def test_a_spoilt_slide_is_in_review_with_the_reason_in_its_report(
     assert [r.code for r in result.reasons if r.code in own] == ([code] if code else [])
     assert result.checks is not None
     assert code is None or result.status == "review"
+    # Bug: only of foreign tissue was nothing excluded; a stain the model does not know was certified as calcinosis.
+    assert result.verdict is not None
+    assert result.verdict.exclusions_hold == (code is None)
+    assert code is None or (set(result.verdict.not_excluded), result.verdict.level) == ({*result.model.labels}, None)
     (tmp_path / "result.json").write_text(to_json(result))
     assert load_result(tmp_path / "result.json").checks == result.checks
     write_report(prediction, tmp_path / "report.html")

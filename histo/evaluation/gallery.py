@@ -12,6 +12,7 @@ from histo.data.annotations import IGNORE, read_annotations
 from histo.data.slide import Slide, open_slide
 from histo.errors import SlideError
 from histo.evaluation.cases import Case, Cohort
+from histo.export.words import probability_words
 from histo.geometry import MapGrid, plan_read, round_px
 from histo.outlines import Outline, area_px2, to_polygon
 
@@ -92,7 +93,7 @@ def _fields(slide: Slide, case: Case, class_names: Sequence[str], aliases: Mappi
         point = to_polygon(largest).representative_point()
         wanted.append(((point.x, point.y), f"largest true {name.replace('_', ' ')}"))
     for lesion in sorted(case.result.lesions, key=lambda one: -one.probability_max):
-        caption = f"called {lesion.name.replace('_', ' ')}, {lesion.probability_max:.2f}"
+        caption = f"called {lesion.name.replace('_', ' ')}, {probability_words(lesion.probability_max)}"
         wanted.append((lesion.peak_level0_px, caption))
     shown: list[Shown] = []
     places: list[tuple[float, float]] = []

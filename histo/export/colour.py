@@ -9,7 +9,8 @@ Colour = tuple[int, int, int]
 
 STEPS = 256
 VISIBLE_FROM = 0.1  # below it the tissue is shown alone
-STRONGEST_ALPHA = 0.9
+OPAQUE_FROM = 0.25  # from here on the opacity is the same, so that a colour can be found on the bar
+STRONGEST_ALPHA = 0.85
 
 
 @cache
@@ -48,7 +49,7 @@ def _from_lab(lab: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def rgba(probability: NDArray[np.floating], colour: Colour) -> NDArray[np.uint8]:
-    """Return probabilities (…) as RGBA (…, 4): the colour of the scale, and an opacity that grows with it.
+    """Return probabilities (…) as RGBA (…, 4): the colour of the scale, nearly opaque from `OPAQUE_FROM` on.
 
     Up to `VISIBLE_FROM` it is fully transparent; what is not a number counts as zero.
     """
@@ -61,7 +62,7 @@ def rgba(probability: NDArray[np.floating], colour: Colour) -> NDArray[np.uint8]
 def _translucent(colour: Colour) -> NDArray[np.uint8]:
     """Return the scale (256, 4) RGBA; the step that `VISIBLE_FROM` itself falls on is still transparent."""
     steps = np.arange(STEPS)
-    alpha = np.clip((steps / (STEPS - 1) - VISIBLE_FROM) / (1 - VISIBLE_FROM), 0, 1) * STRONGEST_ALPHA
+    alpha = np.clip((steps / (STEPS - 1) - VISIBLE_FROM) / (OPAQUE_FROM - VISIBLE_FROM), 0, 1) * STRONGEST_ALPHA
     alpha[steps <= VISIBLE_FROM * (STEPS - 1) + 0.5] = 0
     return np.column_stack([scale(colour), np.floor(alpha * 255 + 0.5).astype(np.uint8)])
 

@@ -16,7 +16,8 @@ from histo.results import RESEARCH_USE, ModelInfo, SlideMap
 
 TILE_PX = 256
 SCORED = "scored"
-_WHITE = (255, 255, 255)
+# Viewers add up the channels: what is everywhere must be nearly black, or it would drown the lesions.
+_BACKGROUND = (32, 32, 36)
 _NAMESPACE = uuid.UUID("1f6a1d0e-84c5-5d0b-9a55-0f2f4a3f7c11")
 
 
@@ -101,7 +102,7 @@ def _metadata(grid: MapGrid, model: ModelInfo) -> dict[str, Any]:
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": grid.cell_um[1],
         "PhysicalSizeYUnit": "µm",
-        "Channel": {"Name": names, "Color": [_ome_colour(colours.get(n, _WHITE)) for n in names]},
+        "Channel": {"Name": names, "Color": [_ome_colour(colours.get(n, _BACKGROUND)) for n in names]},
         "Plane": {
             "PositionX": [position_um[0]] * len(names),
             "PositionXUnit": ["µm"] * len(names),

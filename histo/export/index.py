@@ -1,7 +1,8 @@
 """The worklist of a run: one page that leads to every slide's report."""
 
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from histo.export.pages import css_colour, href, render, script_hash, verdict_colour
@@ -19,12 +20,12 @@ def write_index(results: Sequence[SlideResult], path: Path, title: str) -> None:
     Only reports and overlays that exist are linked. The page is whole without its script, which only sorts.
     """
     classes = {c.name: css_colour(c.colour) for r in results for c in r.model.classes}
-    stems = Counter(Path(r.path).stem for r in results)
+    places = _places(results)
     script = _SCRIPT.read_text(encoding="utf-8")
     page = render(
         "index.html.j2",
         title=title,
-        rows=[_row(r, path.parent, stems) for r in sorted(results, key=_urgency)],
+        rows=[_row(r, path.parent, places[r.slide_id]) for r in sorted(results, key=_urgency)],
         classes=classes,
         counts=[(status, Counter(r.status for r in results)[status]) for status in ORDER],
         verdicts=Counter(r.verdict.label for r in results if r.verdict and r.status == "done").most_common(),
@@ -41,12 +42,27 @@ def _urgency(result: SlideResult) -> tuple[int, bool, str]:
     return ORDER.index(result.status), normal, result.slide_id
 
 
-def _row(result: SlideResult, folder: Path, stems: Mapping[str, int]) -> dict[str, object]:
-    """Return what the page shows of a slide, with links to the files that are there.
+def _places(results: Sequence[SlideResult]) -> dict[str, str]:
+    """Return of every slide by its id the end of its folder's path that tells it from those of the same name, if any.
 
-    Of slides that share their name it shows the folder, too.
+    Folders are told from where they part on: `a/HE` and `b/HE`, and not twice `HE`.
     """
-    place, slide = Path("slides") / result.slide_id, Path(result.path)
+    by_name: dict[str, list[SlideResult]] = {}
+    for result in results:
+        by_name.setdefault(Path(result.path).stem, []).append(result)
+    places = {}
+    for same in by_name.values():
+        folders = [Path(r.path).absolute().parent for r in same]
+        shared = Path(os.path.commonpath(folders))
+        for result, folder in zip(same, folders, strict=True):
+            told = folder.relative_to(shared).as_posix()
+            places[result.slide_id] = "" if len(same) == 1 else folder.name if told == "." else told
+    return places
+
+
+def _row(result: SlideResult, folder: Path, told_place: str) -> dict[str, object]:
+    """Return what the page shows of a slide, with links to the files that are there."""
+    place = Path("slides") / result.slide_id
 
     def link(name: str) -> str | None:
         return href((place / name).as_posix()) if (folder / place / name).is_file() else None
@@ -56,6 +72,6 @@ def _row(result: SlideResult, folder: Path, stems: Mapping[str, int]) -> dict[st
         "colour": verdict_colour(result),
         "report": link("report.html"),
         "overlay": link("overlay.png"),
-        "place": slide.parent.name if stems[slide.stem] > 1 else None,
+        "place": told_place,
         "burdens": {b.class_name: b for b in result.burdens},
     }

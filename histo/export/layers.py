@@ -4,7 +4,7 @@ All of them are drawn on one lattice, the canvas, whose pixels are square in µm
 through level-0 pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -21,11 +21,12 @@ UNREADABLE: Colour = (60, 66, 76)
 EXCLUDED: Colour = (120, 130, 145)
 SCREENED: Colour = (38, 120, 106)
 HALO: Colour = (22, 24, 30)
-MOST_MARKS = 40
+MOST_MARKS = 40  # more would hide the tissue
 _HATCH_PX = 11
 _DOT_EVERY_PX, _DOT_PX = 11, 2
 _SUBPIXEL_BITS = 8
-_GREYED = 0.55
+_GREYED = 0.55  # share of the colour taken out
+_PALED = 0.5  # share of the distance from white that is left
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -52,10 +53,10 @@ def tissue_layer(overview: Overview, canvas: MapGrid) -> NDArray[np.uint8]:
     ).astype(np.uint8)
 
 
-def greyed(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Take part of the stain's colour out, so that the heat stands out from it."""
+def paled(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Take part of the stain's colour and half of its depth out, so that heat has its own colour on any tissue."""
     grey = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(rgb, 1 - _GREYED, grey, _GREYED, 0).astype(np.uint8)
+    return cv2.addWeighted(rgb, (1 - _GREYED) * _PALED, grey, _GREYED * _PALED, 255 * (1 - _PALED)).astype(np.uint8)
 
 
 def add_heat(rgb: NDArray[np.uint8], slide_map: SlideMap, model: ModelInfo, canvas: MapGrid) -> NDArray[np.uint8]:
@@ -134,8 +135,13 @@ def _corners(outline: Outline, canvas: MapGrid) -> list[NDArray[np.int32]]:
     return [np.floor(xy * 2**_SUBPIXEL_BITS + 0.5).astype(np.int32).reshape(-1, 1, 2) for xy in rings]
 
 
+def by_rank(lesions: Iterable[Lesion]) -> list[Lesion]:
+    """Order lesions by their share of their class's expected area; older results do not say, and go by area."""
+    return sorted(lesions, key=lambda one: (-(one.contribution or 0.0), -one.area_mm2))
+
+
 def put_marks(
-    picture: Image.Image, lesions: tuple[Lesion, ...], names: Mapping[str, str], canvas: MapGrid, size_px: int = 24
+    picture: Image.Image, lesions: Sequence[Lesion], names: Mapping[str, str], canvas: MapGrid, size_px: int = 24
 ) -> None:
     """Write each lesion's mark at its edge, the largest first, where it covers no other mark and no other lesion."""
     draw = ImageDraw.Draw(picture)

@@ -13,11 +13,12 @@ from histo.export.layers import (
     SCREENED,
     UNREADABLE,
     add_heat,
+    by_rank,
     canvas_grid,
     dot,
     draw_outlines,
-    greyed,
     hatch,
+    paled,
     put_marks,
     tissue_layer,
     unscored_masks,
@@ -65,7 +66,7 @@ def render_overlay(prediction: SlidePrediction, room_px: Room = (LONGEST_PX, LON
     overview = _overview(prediction)
     canvas = canvas_grid(overview.grid, room_px)
     result, slide_map = prediction.result, prediction.slide_map
-    rgb = greyed(tissue_layer(overview, canvas))
+    rgb = paled(tissue_layer(overview, canvas))
     if slide_map is not None:
         rgb = add_heat(rgb, slide_map, result.model, canvas)
         lost, excluded, screened = unscored_masks(slide_map, canvas)
@@ -74,8 +75,7 @@ def render_overlay(prediction: SlidePrediction, room_px: Room = (LONGEST_PX, LON
         rgb = hatch(rgb, lost, UNREADABLE, crossed=False)
     rgb = draw_outlines(rgb, result.lesions, {c.name: c.colour for c in result.model.classes}, canvas)
     picture = Image.fromarray(rgb)
-    if len(result.lesions) <= MOST_MARKS:
-        put_marks(picture, result.lesions, marks(result.lesions), canvas)
+    put_marks(picture, by_rank(result.lesions)[:MOST_MARKS], marks(result.lesions), canvas)
     _scale_bar(picture, canvas)
     return np.asarray(picture)
 

@@ -24,6 +24,7 @@ from histo.export.words import (
     share_words,
 )
 from histo.results import SlideResult
+from histo.wording import counted
 
 _JPEG_QUALITY = 88
 
@@ -46,6 +47,7 @@ def _environment() -> Environment:
         "length_mm": length_words,
         "share_of_one": share_of_one,
         "href": href,
+        "counted": counted,
     }
     environment.globals |= {"share": share_words}
     return environment

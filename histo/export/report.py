@@ -9,7 +9,7 @@ from PIL import Image
 
 from histo.export.checks import check_rows
 from histo.export.colour import colour_bar
-from histo.export.layers import MOST_MARKS, canvas_grid
+from histo.export.layers import MOST_MARKS, by_rank, canvas_grid
 from histo.export.legend import SCALE_NOTE, swatches
 from histo.export.lettering import put_scale_bar
 from histo.export.overlay import render_overlay, render_tissue
@@ -31,26 +31,21 @@ _WIDE = 0.6  # flatter pictures stand one above the other, so that both fit on t
 def write_report(prediction: SlidePrediction, path: Path) -> None:
     """Write the report; slides without a verdict get one too, with the reason and what to do."""
     result = prediction.result
-    lesions = sorted(result.lesions, key=_rank)
+    lesions = by_rank(result.lesions)
+    names = marks(result.lesions)
     page = render(
         "report.html.j2",
         result=result,
         colour=_REVIEW if result.status == "review" else verdict_colour(result),
         colours={c.name: css_colour(c.colour) for c in result.model.classes},
         figure=_figure(prediction),
-        fields=[_field(f, result, marks(result.lesions)) for f in prediction.evidence],
+        fields=[_field(f, result, names) for f in prediction.evidence],
         checks=check_rows(result),
         lesions=lesions[:MOST_LESIONS],
         more_lesions=max(0, len(lesions) - MOST_LESIONS),
-        marks=marks(result.lesions),
-        marks_drawn=0 < len(lesions) <= MOST_MARKS,
+        marks={one.lesion_id: names[one.lesion_id] for one in lesions[:MOST_MARKS]},
     )
     write_text(path, page)
-
-
-def _rank(lesion: Lesion) -> tuple[float, float]:
-    """Order lesions by their share of the evidence of their class; older results do not say, and go by area."""
-    return -(lesion.contribution or 0.0), -lesion.area_mm2
 
 
 def _figure(prediction: SlidePrediction) -> dict[str, object] | None:

@@ -109,10 +109,12 @@ def find_lesions(
     for probability, rule in zip(slide_map.probability[1:], rules, strict=True):
         values = np.where(usable, probability, 0).astype(np.float32)
         calibration = calibrations.get(rule.name)
-        regions, evidence = _regions(values, _Sought(slide_map.grid, pyramid, rule, config, calibration))
+        regions, evidence, specks = _regions(values, _Sought(slide_map.grid, pyramid, rule, config, calibration))
         dropped = [r for r in regions if not r.counts]
         lesions = _ranked([r.lesion for r in regions if r.counts], identity)
-        speck = None if lesions else _speck(values, slide_map.grid, config.grow)
+        # Around a lesion there are always cells nearly as sure as it is: without a speck nothing is shown beside one.
+        beside = values if not lesions else np.where(specks, values, 0)
+        speck = _speck(beside, slide_map.grid, config.grow) if beside.any() or not lesions else None
         findings.append(
             ClassFindings(
                 rule=rule,
@@ -140,8 +142,8 @@ def burdens(findings: Sequence[ClassFindings]) -> tuple[ClassBurden, ...]:
     )
 
 
-def _regions(values: NDArray[np.float32], sought: _Sought) -> tuple[list[_Region], float]:
-    """Return the regions above `grow` that matter, and the strongest evidence anywhere on the map.
+def _regions(values: NDArray[np.float32], sought: _Sought) -> tuple[list[_Region], float, NDArray[np.bool_]]:
+    """Return the regions above `grow` that matter, the strongest evidence anywhere, and all cells (H, W) of specks.
 
     All that count matter, and the strongest that does not. Outlines take most of the time, so none is made of what can
     be neither: a label's area, evidence and peak bound those of its outlines, of which it has several where cells
@@ -168,7 +170,8 @@ def _regions(values: NDArray[np.float32], sought: _Sought) -> tuple[list[_Region
             outlined = list(_outlined(values, labels, number + 1, box, least_mm2, sought))
             regions += outlined
             uncounted = max([uncounted, *(r.evidence for r in outlined if not r.counts)])
-    return regions, max([elsewhere, *(r.evidence for r in regions)])
+    is_speck = np.append(False, stats[1:, cv2.CC_STAT_AREA] < SPECK * sought.cells)
+    return regions, max([elsewhere, *(r.evidence for r in regions)]), is_speck[labels]
 
 
 def _most_cells(labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:

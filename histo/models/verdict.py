@@ -1,6 +1,5 @@
 """From lesions to the verdict: the pathologist's rule, the probability of each diagnosis, and reasons to look again."""
 
-import math
 from collections.abc import Sequence
 
 from histo.config import RuleConfig
@@ -29,14 +28,14 @@ def decide(
     """Return the verdict: the first class, in order of precedence, that has a lesion; the normal label without one.
 
     What is not excluded comes from the conformal bounds where the model has them, and may then be nothing. They hold
-    for slides like those of the calibration: of one that is not `familiar` no label is excluded, and none certified.
+    for slides like those of the calibration: of one that is not `familiar` no label is excluded, no level certified.
     """
     found = [f.rule for f in findings if f.lesions]
     label = found[0].verdict if found else info.normal_label
     probability = label_probability([f.presence for f in findings], [f.rule for f in findings], info.normal_label)
     also = tuple(rule.name for rule in found[1:])
     if not familiar:
-        return Verdict(label, probability, tuple(probability), also)
+        return Verdict(label, probability, tuple(probability), also, exclusions_hold=False)
     if conformal is not None:
         return Verdict(label, probability, conformal.not_excluded(probability), also, conformal.level)
     not_excluded = tuple(name for name, p in probability.items() if p >= NOT_EXCLUDED or name == label)
@@ -112,11 +111,13 @@ def _borderline(findings: Sequence[ClassFindings], verdict: Verdict, config: Rul
         least = f.rule.min_area_mm2
         if f.lesions:
             # The first class with a lesion decides; what comes after it cannot change the verdict.
-            area = math.fsum(lesion.area_mm2 for lesion in f.lesions)
+            # Each lesion has to reach the least area by itself, so several small ones are no surer than the largest.
+            area = max(lesion.area_mm2 for lesion in f.lesions)
             if area >= config.borderline * least:
                 return []
-            said = beside(area, least, 4)
-            text = f"{said} mm² of {f.rule.name} is little more than the least that counts ({least:g} mm²)."
+            largest = " (the largest of several)" if len(f.lesions) > 1 else ""
+            said = f"{beside(area, least, 4)} mm² of {f.rule.name}{largest}"
+            text = f"{said} is little more than the least that counts ({least:g} mm²)."
             return [Reason("borderline_area", text)]
         dropped_mm2 = f.uncounted.area_mm2 if f.uncounted else 0.0
         if f.presence >= PRESENT and 0 < dropped_mm2 < least and f.rule.verdict != verdict.label:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from histo.export.colour import STEPS, VISIBLE_FROM, blend, colour_bar, rgba, scale
+from histo.export.layers import paled
 
 COLOURS = [(20, 120, 140), (150, 40, 160), (200, 80, 30), (0, 0, 0)]
 
@@ -17,12 +18,28 @@ def test_the_scale_is_even_in_lightness(colour):
     np.testing.assert_allclose(lightness, np.linspace(lightness[0], lightness[-1], STEPS), atol=1.0)
 
 
-def test_opacity_grows_with_probability_and_starts_above_the_visible_limit():
+def test_opacity_starts_above_the_visible_limit_and_is_then_the_same_for_all():
     out = rgba(np.linspace(0, 1, 101), (20, 120, 140))
     alpha = out[:, 3].astype(int)
     assert not alpha[: round(VISIBLE_FROM * 100) + 1].any()
-    assert (np.diff(alpha[10:]) > 0).all()
+    assert (np.diff(alpha[10:26]) > 0).all()
+    assert len(set(alpha[25:])) == 1
     assert tuple(out[-1, :3]) == (20, 120, 140)
+
+
+@pytest.mark.parametrize("tissue", [(240, 235, 240), (214, 150, 190), (120, 60, 140), (60, 30, 60)])
+@pytest.mark.parametrize("colour", COLOURS[:3])
+def test_a_probability_can_be_read_off_the_bar_on_any_tissue(colour, tissue):
+    """Regression: on stained tissue 0.35 had the colour of 0.74 on the bar, for weak heat let the tissue through."""
+    told = np.linspace(0.25, 1, 16)
+    ground = paled(np.full((1, len(told), 3), tissue, np.uint8))[0]
+    shown, bar = (_lab(rgb) for rgb in (blend(ground, rgba(told, colour)), colour_bar(colour, 256, 1)[0]))
+    read = np.linalg.norm(shown[:, None] - bar[None], axis=-1).argmin(axis=1) / 255
+    assert np.abs(read - told).max() < 0.16
+
+
+def _lab(rgb):
+    return cv2.cvtColor(rgb[None].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0]
 
 
 def test_the_scale_does_not_depend_on_the_slides_own_range():

@@ -231,7 +231,7 @@ def test_of_a_slide_unlike_the_reference_no_label_is_excluded() -> None:
     sets = bounds(0.1, 0.1, 0.5)
     verdict, strange = (decide(findings, INFO, sets, familiar) for familiar in (True, False))
     assert (verdict.not_excluded, verdict.level) == ((HO,), 0.95)
-    assert (strange.not_excluded, strange.level) == (INFO.labels, None)
+    assert (strange.not_excluded, strange.level, strange.exclusions_hold) == (INFO.labels, None, False)
     assert (strange.label, strange.probability) == (verdict.label, verdict.probability)
     assert review_reasons(findings, strange, Areas(9, 9, 0, 0), RULE) == ()
 

@@ -16,9 +16,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const rows = [...body.rows].sort(compare);
       body.append(...(up ? rows : rows.reverse()));
     };
-    head.tabIndex = 0;
-    head.title = "Sort";
-    head.addEventListener("click", sort);
-    head.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = "Sort";
+    button.append(...head.childNodes);
+    button.addEventListener("click", sort);
+    head.append(button);
   });
 }
