@@ -21,7 +21,7 @@ from histo.errors import SlideError, SlideFailed, SlideRefused, UsageError
 from histo.evidence import show_evidence
 from histo.export.geojson import write_lesions
 from histo.export.heatmap import write_heatmap
-from histo.export.overlay import write_overlay
+from histo.export.overlay import write_overlay, write_thumbnail
 from histo.export.report import write_report
 from histo.export.tables import write_tiles
 from histo.files import path_text, write_text
@@ -55,7 +55,13 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 REPORT = {"report": "report.html"}
 # Of slides with a map.
-MAPPED = {"heatmap": "heatmap.ome.tif", "overlay": "overlay.png", "lesions": "lesions.geojson", "tiles": "tiles.csv"}
+MAPPED = {
+    "heatmap": "heatmap.ome.tif",
+    "overlay": "overlay.png",
+    "thumbnail": "thumbnail.jpg",
+    "lesions": "lesions.geojson",
+    "tiles": "tiles.csv",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +220,7 @@ def write_outputs(
     if is_mapped:
         writers += [
             ("overlay", write_overlay, report),
+            ("thumbnail", write_thumbnail, report),
             ("heatmap", write_heatmap, slide_map, result.model),
             ("lesions", write_lesions, result),
             ("tiles", write_tiles, slide_map, result.pyramid, result.model),

@@ -188,7 +188,7 @@ def test_slide_smaller_than_a_tile(write_tiff, tmp_path, colour_model):
 def test_outputs_are_all_there_and_the_result_reads_back(painted, colour_model, tmp_path):
     prediction = predict_slide(painted, colour_model)
     result = write_outputs(prediction, tmp_path / "out")
-    assert set(result.files) == {"report", "heatmap", "overlay", "lesions", "tiles"}
+    assert set(result.files) == {"report", "heatmap", "overlay", "thumbnail", "lesions", "tiles"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*result.files.values(), "result.json"}
     assert load_result(tmp_path / "out" / "result.json") == result
     shown = [e.lesion_id for e in prediction.evidence if e.lesion_id]

@@ -61,7 +61,10 @@ def _places(results: Sequence[SlideResult]) -> dict[str, str]:
 
 
 def _row(result: SlideResult, folder: Path, told_place: str) -> dict[str, object]:
-    """Return what the page shows of a slide, with links to the files that are there."""
+    """Return what the page shows of a slide, with links to the files that are there.
+
+    Results of an earlier histo have no thumbnail.
+    """
     place = Path("slides") / result.slide_id
 
     def link(name: str) -> str | None:
@@ -72,6 +75,7 @@ def _row(result: SlideResult, folder: Path, told_place: str) -> dict[str, object
         "colour": verdict_colour(result),
         "report": link("report.html"),
         "overlay": link("overlay.png"),
+        "thumbnail": link("thumbnail.jpg") or link("overlay.png"),
         "place": told_place,
         "burdens": {b.class_name: b for b in result.burdens},
     }

@@ -31,6 +31,7 @@ from histo.geometry import MapGrid
 from histo.results import Overview, SlidePrediction, SlideResult
 
 LONGEST_PX = 2000
+THUMBNAIL_PX = 264, 200
 _NARROWEST_PX = 1100
 _MARGIN = 36
 _HEADER = 128
@@ -57,12 +58,30 @@ def write_overlay(prediction: SlidePrediction, path: Path) -> None:
         sheet.save(temporary, format="PNG", compress_level=1, pnginfo=text)
 
 
+def write_thumbnail(prediction: SlidePrediction, path: Path) -> None:
+    """Write heat and outlines over the tissue as a small JPEG, for the worklist."""
+    # Drawn twice as large, so that lines get thinner with the picture.
+    picture = Image.fromarray(_drawn(prediction, (2 * THUMBNAIL_PX[0], 2 * THUMBNAIL_PX[1]))[0])
+    picture.thumbnail(THUMBNAIL_PX)
+    with whole(path) as temporary:
+        picture.save(temporary, format="JPEG", quality=88)
+
+
 def render_overlay(prediction: SlidePrediction, room_px: Room = (LONGEST_PX, LONGEST_PX)) -> NDArray[np.uint8]:
     """Return heat, outlines, marks and a scale bar over the tissue.
 
     The picture (H, W, 3) lies on `canvas_grid(overview.grid, room_px)`. Raises ValueError when the
     prediction has no overview.
     """
+    rgb, canvas = _drawn(prediction, room_px)
+    picture, lesions = Image.fromarray(rgb), prediction.result.lesions
+    put_marks(picture, by_rank(lesions)[:MOST_MARKS], marks(lesions), canvas)
+    _scale_bar(picture, canvas)
+    return np.asarray(picture)
+
+
+def _drawn(prediction: SlidePrediction, room_px: Room) -> tuple[NDArray[np.uint8], MapGrid]:
+    """Return heat and outlines over the tissue (H, W, 3), without lettering, and the canvas they lie on."""
     overview = _overview(prediction)
     canvas = canvas_grid(overview.grid, room_px)
     result, slide_map = prediction.result, prediction.slide_map
@@ -73,11 +92,8 @@ def render_overlay(prediction: SlidePrediction, room_px: Room = (LONGEST_PX, LON
         rgb = dot(rgb, screened, SCREENED)
         rgb = hatch(rgb, excluded, EXCLUDED, crossed=True)
         rgb = hatch(rgb, lost, UNREADABLE, crossed=False)
-    rgb = draw_outlines(rgb, result.lesions, {c.name: c.colour for c in result.model.classes}, canvas)
-    picture = Image.fromarray(rgb)
-    put_marks(picture, by_rank(result.lesions)[:MOST_MARKS], marks(result.lesions), canvas)
-    _scale_bar(picture, canvas)
-    return np.asarray(picture)
+    colours = {c.name: c.colour for c in result.model.classes}
+    return draw_outlines(rgb, result.lesions, colours, canvas), canvas
 
 
 def render_tissue(prediction: SlidePrediction, room_px: Room) -> NDArray[np.uint8]:

@@ -51,6 +51,19 @@ def test_ome_metadata_say_scale_place_channels_and_model(prediction, tmp_path):
     assert model.digest in text
 
 
+def test_a_viewer_that_adds_the_channels_up_shows_the_lesion_in_its_colour(prediction, tmp_path):
+    """Regression: `normal` and `scored` were white, and so was every cell of the sum."""
+    write_heatmap(prediction.slide_map, prediction.result.model, tmp_path / "h.ome.tif")
+    with tifffile.TiffFile(tmp_path / "h.ome.tif") as tif:
+        root, values = ET.fromstring(tif.ome_metadata), tif.asarray()
+    drawn = [int(c.get("Color")) & 0xFFFFFFFF for c in root.iterfind(".//ome:Channel", NS)]
+    colours = np.array([list(c.to_bytes(4, "big")[:3]) for c in drawn])
+    row, column = np.unravel_index(values[1].argmax(), values[1].shape)
+    shown = np.clip((values[:, row, column, None] / 255 * colours).sum(axis=0), 0, 255)
+    assert np.abs(shown - prediction.result.model.classes[0].colour).max() < 80
+    assert np.ptp(shown) > 60
+
+
 def test_large_maps_are_tiled_pyramids_of_means_over_what_was_scored(make, tmp_path):
     prediction = make(cells=(301, 523))
     slide_map = prediction.slide_map

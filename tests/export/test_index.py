@@ -68,6 +68,22 @@ def test_slides_of_the_same_name_are_told_apart_by_their_folder(make, tmp_path):
     assert '<div class="why">archive</div>' not in text
 
 
+def test_folders_of_the_same_name_are_told_apart_by_where_they_part(make, tmp_path):
+    """Regression: slides of `a/HE` and `b/HE` were both said to lie in HE."""
+    result = make().result
+    several = [replace(result, path=f"/archive/{who}/HE/1.svs", slide_id=f"1-{who}") for who in ("a", "b")]
+    text = _page(several, tmp_path).text
+    assert "a/HE" in text
+    assert "b/HE" in text
+
+
+def test_the_thumbnail_is_shown_where_there_is_one(make, tmp_path):
+    """Regression: whole overlays were loaded lazily, and of a printed worklist most pictures were missing."""
+    page = _page([make().result], tmp_path, files=("report.html", "overlay.png", "thumbnail.jpg"))
+    (picture,) = (a for tag, a in page.tags if tag == "img")
+    assert (picture["src"].rsplit("/", 1)[1], picture.get("loading")) == ("thumbnail.jpg", None)
+
+
 def test_only_files_that_exist_are_linked(make, tmp_path):
     page = _page([make(status="failed").result], tmp_path, files=())
     assert not [tag for tag, _ in page.tags if tag in {"a", "img"}]

@@ -150,6 +150,8 @@ def test_a_verdict_below_the_certain_probability_is_a_reason(make_map: MakeMap) 
 def test_an_area_little_above_the_least_is_a_reason(make_map: MakeMap) -> None:
     assert "borderline_area" in codes(make_map(bone=((10, 10, 10, 10, 1.0),)))
     assert "borderline_area" not in codes(make_map(bone=((10, 10, 13, 13, 1.0),)))
+    # Bug: two of them, each as near to the least as one alone, were summed up and no reason any more.
+    assert "borderline_area" in codes(make_map(bone=((10, 10, 10, 10, 1.0), (40, 40, 10, 10, 1.0))))
 
 
 def test_a_region_just_too_small_is_a_reason_and_a_speck_is_not(make_map: MakeMap) -> None:
