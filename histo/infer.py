@@ -32,7 +32,7 @@ from histo.models.engine import Engine, Engines, device_kind, screen_of
 from histo.models.lesions import account, burdens, find_lesions
 from histo.models.placement import locate
 from histo.models.verdict import area_reasons, decide, review_reasons
-from histo.opening import Opened, check_tissue, lay, open_for, state_of
+from histo.opening import Opened, area_mm2, check_tissue, lay, open_for, state_of
 from histo.results import (
     Areas,
     Overview,
@@ -119,8 +119,7 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
     with open_slide(path, mpp) as slide:
         overview, lost = read_overview(slide)
         tissue = find_tissue(overview, lost)
-        cell = overview.grid.cell_mm2
-        tissue_mm2, excluded_mm2 = tissue.mask.sum() * cell, tissue.excluded.sum() * cell
+        tissue_mm2, excluded_mm2 = (area_mm2(mask, overview, slide.pyramid) for mask in (tissue.mask, tissue.excluded))
         try:
             tiles, _, _ = lay(slide.pyramid, model, overview, tissue)
             count, reason = len(tiles), None
@@ -132,8 +131,8 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
             slide.pyramid,
             overview,
             tissue,
-            float(tissue_mm2),
-            float(excluded_mm2),
+            tissue_mm2,
+            excluded_mm2,
             density_of(slide, overview, tissue),
             stain_norm_of(slide, overview, tissue, model.card.tile).used,
             count,
@@ -193,9 +192,11 @@ def predict_slide(
             raise opened.error
         return _examine(opened, model, engines, empty, batch_size, readers, progress, mode)
     except SlideError as error:
-        status: Status = "refused" if isinstance(error, SlideRefused) else "failed"
         empty = replace(empty, sha256=opened.sha256)
-        return SlidePrediction(replace(empty, status=status, reasons=(Reason(error.code, str(error)),)))
+        # What is said of a file must not stand under the hash of another.
+        why = (empty.sha256 and _changed(opened)) or error
+        status: Status = "refused" if isinstance(why, SlideRefused) else "failed"
+        return SlidePrediction(replace(empty, status=status, reasons=(Reason(why.code, str(why)),)))
     finally:
         if opened.slide is not None:
             opened.slide.close()
@@ -274,8 +275,8 @@ def _examine(
         empty = replace(empty, sha256=opened.sha256, provenance=made_by)
     if opened.sha256 is None and opened.error is not None:
         raise opened.error
-    if state_of(opened.path) != opened.state:
-        raise SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
+    if changed := _changed(opened):
+        raise changed
     maps = opened.tissue_map, opened.excluded_map
     # What the network says of bare glass means nothing: no training ever told it what glass is.
     valid = stitcher.valid & (opened.tissue_map > 0)
@@ -287,6 +288,13 @@ def _examine(
     with timings.stage("concluding"):
         told = replace(empty, checks=checks, stain_gains=opened.stain_norm.used, reasons=against)
         return _conclude(slide, model, told, slide_map, opened.overview)
+
+
+def _changed(opened: Opened) -> SlideFailed | None:
+    """Return the failure of a slide whose files were written to since it was opened, if they were."""
+    if state_of(opened.path) == opened.state:
+        return None
+    return SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
 
 
 def _conclude(

@@ -14,7 +14,7 @@ from histo.data.slide_file import sha256_of
 from histo.data.stain_norm import AS_THEY_ARE, StainNorm, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideRefused
-from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for, rebin
+from histo.geometry import MapGrid, Pyramid, TileGrid, lay_tiles, map_grid_for, rebin
 from histo.models.bundle import Model
 from histo.results import Overview
 from histo.timing import Timings
@@ -65,8 +65,8 @@ def open_for(path: Path, model: Model, mpp: float | None = None, sha256: str | N
             opened.overview, lost = read_overview(slide)
         with timings.stage("tissue"):
             tissue = find_tissue(opened.overview, lost)
-            check_tissue(float(tissue.mask.sum()) * opened.overview.grid.cell_mm2, model, path)
             opened.tiles, opened.tissue_map, opened.excluded_map = lay(slide.pyramid, model, opened.overview, tissue)
+            check_tissue(area_mm2(tissue.mask, opened.overview, slide.pyramid), model, path)
         with timings.stage("stain"):
             opened.stain_norm = stain_norm_of(slide, opened.overview, tissue, model.card.tile)
     except SlideError as error:
@@ -78,9 +78,22 @@ def lay(pyramid: Pyramid, model: Model, overview: Overview, tissue: Tissue) -> t
     """Return the tiles to read, and what share of every map cell (H, W) is tissue and is excluded."""
     spec = model.card.tile.spec()
     grid, _ = map_grid_for(pyramid, spec)
-    tissue_map = rebin(tissue.mask, overview.grid, grid)
-    excluded_map = np.minimum(rebin(tissue.excluded, overview.grid, grid), tissue_map)
-    return lay_tiles(pyramid, spec, tissue_map), tissue_map, excluded_map
+    tissue_map, excluded_map = (
+        rebin(_scanned(mask, overview, pyramid), overview.grid, grid) for mask in (tissue.mask, tissue.excluded)
+    )
+    return lay_tiles(pyramid, spec, tissue_map), tissue_map, np.minimum(excluded_map, tissue_map)
+
+
+def area_mm2(mask: np.ndarray, overview: Overview, pyramid: Pyramid) -> float:
+    """Return the area of a mask (H, W) on the overview, as far as it was scanned."""
+    return float(_scanned(mask, overview, pyramid).sum(dtype=np.float64)) * overview.grid.cell_mm2
+
+
+def _scanned(mask: np.ndarray, overview: Overview, pyramid: Pyramid) -> np.ndarray:
+    """Return what share of every cell (H, W) is in the mask: the outermost cells may reach beyond what was scanned."""
+    x, y, width, height = pyramid.bounds_level0_px
+    scan = MapGrid((x, y), (width, height), (1, 1), (width * pyramid.mpp_x, height * pyramid.mpp_y))
+    return mask * rebin(np.ones((1, 1)), scan, overview.grid)
 
 
 def check_tissue(tissue_mm2: float, model: Model, path: Path) -> None:

@@ -13,6 +13,7 @@ from histo.data.stain_norm import MOST_GAIN, NUCLEAR_GAIN
 from histo.geometry import MapGrid
 from histo.infer import inspect_slide, load_model, predict_slide, write_outputs
 from histo.models.engine_torch import TorchEngine
+from histo.opening import open_for
 from histo.outlines import area_px2, to_polygon
 from histo.results import load_result
 
@@ -174,6 +175,34 @@ def test_empty_glass_is_refused(write_tiff, tmp_path, colour_model):
     path = write_tiff(tmp_path / "glass.svs", [np.full((1024, 1024, 3), 243, np.uint8)])
     result = predict_slide(path, colour_model).result
     assert (result.status, result.reasons[0].code) == ("refused", "too_little_tissue")
+
+
+def test_a_refusal_does_not_stand_under_the_hash_of_another_content(write_tiff, tmp_path, colour_model, painted):
+    """Regression: a blank slide that was being overwritten stayed refused under the hash of the new one."""
+    path = write_tiff(tmp_path / "glass.svs", [np.full((1024, 1024, 3), 243, np.uint8)])
+    opened = open_for(path, colour_model)
+    assert opened.sha256
+    path.write_bytes(painted.read_bytes())
+    result = predict_slide(path, colour_model, opened=opened).result
+    assert (result.status, result.reasons[0].code) == ("failed", "changed")
+
+
+@pytest.mark.parametrize("size", [(649, 649), (1033, 1001), (800, 800)])
+def test_a_slide_has_no_more_tissue_than_area(size, write_tiff, tmp_path, colour_model):
+    """Regression: cells of the overview that reach beyond the scan counted whole, 2 % of a small slide."""
+    image = np.full((size[1], size[0], 3), (225, 170, 195), np.uint8)
+    path = write_tiff(tmp_path / "full.svs", [image])
+    result = predict_slide(path, colour_model).result
+    area_mm2 = size[0] * size[1] * result.pyramid.mpp_x * result.pyramid.mpp_y / 1e6
+    assert result.areas.tissue_mm2 == pytest.approx(area_mm2, rel=1e-4)
+    assert inspect_slide(path, colour_model).tissue_mm2 == pytest.approx(area_mm2, rel=1e-4)
+
+
+def test_a_slide_that_is_too_coarse_is_refused_for_that_by_inspect_and_infer(write_tiff, tmp_path, colour_model):
+    """Regression: of a blank one `histo infer` asked whether it was the right slide, and only `inspect` said why."""
+    path = write_tiff(tmp_path / "glass.svs", [np.full((1024, 1024, 3), 243, np.uint8)])
+    result = predict_slide(path, colour_model, mpp=4).result
+    assert result.reasons[0].code == inspect_slide(path, colour_model, mpp=4).reason.code == "too_coarse"
 
 
 def test_slide_smaller_than_a_tile(write_tiff, tmp_path, colour_model):

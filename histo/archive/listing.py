@@ -13,7 +13,7 @@ from histo.files import path_text
 
 LEDGER, RESULTS = "ledger.sqlite", "slides"  # in an output folder
 TRUTH_SUFFIX = ".mask.tif"  # the truth that lies beside a phantom
-_MAX_ID_CHARACTERS = 80
+_MAX_ID_CHARACTERS, _MAX_ID_BYTES = 80, 200  # names of files end at 255 bytes, and temporary ones are longer
 
 
 def absolute(path: Path) -> str:
@@ -85,7 +85,8 @@ def name_slides(slides: Iterable[Path], known: dict[str, str]) -> dict[Path, str
     for slide in slides:
         slide_id = known.get(absolute(slide))
         if slide_id is None:
-            stem = re.sub(r"[^\w.-]+", "_", slide.stem).strip("._-")[:_MAX_ID_CHARACTERS] or "slide"
+            stem = re.sub(r"[^\w.-]+", "_", slide.stem).strip("._-")[:_MAX_ID_CHARACTERS]
+            stem = stem.encode()[:_MAX_ID_BYTES].decode(errors="ignore") or "slide"
             slide_id = stem
             digest = ""
             while slide_id.casefold() in taken:

@@ -107,7 +107,7 @@ class _Run:
                 on_step(step)
         finally:
             # Also after Ctrl-C: the tables then say what is there.
-            for line in self.store.tabulate():
+            for line in self.store.tabulate({absolute(path) for path in names}):
                 say(line)
             if self.profile.slides:
                 self.profile.write()
@@ -116,15 +116,19 @@ class _Run:
     def _one_by_one(
         self, slides: list["_Named"], known: dict[str, Entry], on_start: Callable[[str], Progress | None]
     ) -> Iterator[Step]:
-        """Examine slides in order; the next one is opened and its tissue found while this one is computed."""
+        """Examine slides in order; the next one is opened and its tissue found while this one is computed.
+
+        With a profile nothing is done ahead: its time would be in no slide's.
+        """
         with ThreadPoolExecutor(1, thread_name_prefix="histo-ahead") as ahead:
             try:
-                ready = [ahead.submit(self._prepare, s, known.get(absolute(s.path))) for s in slides[:1]]
+                ready: list[Future[Prepared]] = []
                 for slide, following in itertools.zip_longest(slides, slides[1:]):
                     started = time.monotonic()
+                    ready = ready or [ahead.submit(self._prepare, slide, known.get(absolute(slide.path)))]
                     kept, opened = _result(ready.pop())
-                    if following is not None:
-                        ready.append(ahead.submit(self._prepare, following, known.get(absolute(following.path))))
+                    if following is not None and not self.options.profile:
+                        ready = [ahead.submit(self._prepare, following, known.get(absolute(following.path)))]
                     if kept is None:
                         folder = self.store.temporary(slide.slide_id)
                         progress = on_start(slide.slide_id)
@@ -151,29 +155,27 @@ class _Run:
     def _side_by_side(
         self, slides: list["_Named"], known: dict[str, Entry], on_start: Callable[[str], Progress | None]
     ) -> Iterator[Step]:
-        """Examine slides on several processes, in the order in which they are finished."""
+        """Examine slides on several processes, in the order in which they are finished or found kept."""
         started: dict[int, float] = {}
-        kept: list[Step] = []
 
-        def tasks() -> Iterator[Task]:
-            for slide in slides:
-                started[slide.number] = time.monotonic()
-                entry = known.get(absolute(slide.path))
-                old, _ = self._kept(slide, entry)
-                if old is not None:
-                    kept.append(Step(slide.number, len(slides), old, True, time.monotonic() - started[slide.number]))
-                    continue
-                on_start(slide.slide_id)
-                yield Task(slide.number, slide.path, slide.slide_id, self.store.temporary(slide.slide_id))
-
-        with Workers(self.model, self.options) as workers:
-            for task, result in workers.run(tasks()):
+        def entered(finished: Iterator[tuple[Task, SlideResult]]) -> Iterator[Step]:
+            for task, result in finished:
                 seconds = time.monotonic() - started[task.number]
                 self.store.enter(task.path, task.slide_id, result, seconds)
-                yield from kept
-                kept.clear()
                 yield Step(task.number, len(slides), result, False, seconds)
-        yield from kept
+
+        with Workers(self.model, self.options) as workers:
+            for slide in slides:
+                began = time.monotonic()
+                old, _ = self._kept(slide, known.get(absolute(slide.path)))
+                if old is not None:
+                    yield Step(slide.number, len(slides), old, True, time.monotonic() - began)
+                    continue
+                yield from entered(workers.until_free())
+                started[slide.number] = time.monotonic()
+                on_start(slide.slide_id)
+                workers.start(Task(slide.number, slide.path, slide.slide_id, self.store.temporary(slide.slide_id)))
+            yield from entered(workers.until_done())
 
     def _prepare(self, slide: "_Named", entry: Entry | None) -> Prepared:
         """Return the result of an earlier run if it still holds, else the slide, opened."""

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from histo.data.slide import companions_of
 from histo.errors import ArchiveError, UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
-from histo.files import sync
+from histo.files import left_by_others, sync
 from histo.infer import digest_of, settings_of
 from histo.models.bundle import Model
 from histo.results import SlideResult, load_result
@@ -37,6 +38,8 @@ class Store:
         self.slides.mkdir(exist_ok=True)
         for left_over in self.slides.glob(f"{TEMPORARY}*"):
             shutil.rmtree(left_over)
+        for left_over in left_by_others(out):
+            left_over.unlink(missing_ok=True)
 
     def known(self) -> dict[str, Entry]:
         """Return the rows of the slides that were examined before, whatever model did it, by path."""
@@ -54,7 +57,12 @@ class Store:
             key = self._key(path, sha256, digest_of(settings_of(either.mpp, either.device, either.mode)))
             stored = self._stored(entry) if key and entry.key == key else None
             # What could not be read may be readable now: a disk or a network may have been the cause.
-            if stored and not (stored.areas and stored.areas.unreadable_mm2 > 0) and options.would_be(stored):
+            if (
+                stored
+                and self._is_whole(stored)
+                and not (stored.areas and stored.areas.unreadable_mm2 > 0)
+                and options.would_be(stored)
+            ):
                 return stored
         return None
 
@@ -82,13 +90,15 @@ class Store:
             return False
         return self._stored(entry) is not None
 
-    def tabulate(self) -> list[str]:
+    def tabulate(self, named: Container[str] = ()) -> list[str]:
         """Write the tables over all slides that this model examined, and return what to know of them, in sentences.
 
-        Results of two models are never mixed.
+        Results of two models are never mixed. A path that gave nothing and is no file stands in them as long as it is
+        `named`, by its absolute path: a slip of the pen or an empty folder is no slide for ever.
         """
         entries = self._ledger.entries()
-        rows = [e for e in entries if e.model == self._model.digest]
+        own = [e for e in entries if e.model == self._model.digest]
+        rows = [e for e in own if e.key or e.path in named or os.path.isfile(e.path)]
         results = [replace(r, lesions=()) for e in rows if (r := self._stored(e)) is not None]
         write_slides(results, self._out / "slides.csv", {e.slide_id: e.seconds for e in rows})
         write_index(results, self._out / "index.html", "histo results")
@@ -98,7 +108,9 @@ class Store:
         contents = Counter(r.sha256 for r in results if r.sha256)
         if twice := contents.total() - len(contents):
             told.append(f"rows of slides with the content of another: {twice}; copied or moved slides count again")
-        if others := len(entries) - len(rows):
+        if nothing := len(own) - len(rows):
+            told.append(f"paths of earlier calls that are no files: {nothing}; they gave nothing and are in no table")
+        if others := len(entries) - len(own):
             told.append(
                 f"{others} results in {self._out} are another model's and in no table; give each model its own --out"
             )
@@ -125,6 +137,11 @@ class Store:
             return load_result(path)
         except UsageError:  # of an older schema; computed anew when it is named
             return None
+
+    def _is_whole(self, stored: SlideResult) -> bool:
+        """Tell whether all files of a result are where they were put, none of them empty."""
+        files = [self.slides / stored.slide_id / name for name in stored.files.values()]
+        return all(file.is_file() and file.stat().st_size for file in files)
 
     def _swap_in(self, temporary: Path, slide_id: str) -> None:
         """Put the new folder where the old one was; a reader sees the old result, the new one, or none."""

@@ -5,10 +5,10 @@ import logging
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -39,6 +39,7 @@ class Workers:
     def __init__(self, model: Model, options: RunOptions) -> None:
         self._model, self._options = model, options
         self._pools: list[ProcessPoolExecutor | None] = [None] * options.workers
+        self._running: dict[Future[SlideResult], tuple[int, Task]] = {}
 
     def __enter__(self) -> "Workers":
         return self
@@ -52,23 +53,25 @@ class Workers:
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, SlideResult]]:
-        """Yield every task with its result, as they are finished."""
-        waiting = iter(tasks)
-        running: dict[Future[SlideResult], tuple[int, Task]] = {}
-        for place in range(len(self._pools)):
-            self._start(place, waiting, running)
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                place, task = running.pop(future)
-                yield task, self._result(place, task, future)  # into the books before anything else may take long
-                self._start(place, waiting, running)
+    def until_free(self) -> Iterator[tuple[Task, SlideResult]]:
+        """Yield tasks with their results as they are finished, until a process has nothing to do."""
+        while len(self._running) == len(self._pools):
+            yield from self._finished()
 
-    def _start(self, place: int, waiting: Iterator[Task], running: dict[Future[SlideResult], tuple[int, Task]]) -> None:
-        task = next(waiting, None)
-        if task is None:
-            return
+    def until_done(self) -> Iterator[tuple[Task, SlideResult]]:
+        """Yield all tasks with their results as they are finished."""
+        while self._running:
+            yield from self._finished()
+
+    def _finished(self) -> Iterator[tuple[Task, SlideResult]]:
+        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        for future in done:
+            place, task = self._running.pop(future)
+            yield task, self._result(place, task, future)
+
+    def start(self, task: Task) -> None:
+        """Hand a task to a process that has nothing to do, see `until_free`."""
+        place = min(set(range(len(self._pools))) - {place for place, _ in self._running.values()})
         pool = self._pools[place] or self._pool(place)
         try:
             future = pool.submit(_work, task)
@@ -76,7 +79,7 @@ class Workers:
             pool = self._pool(place)
             future = pool.submit(_work, task)
         self._pools[place] = pool
-        running[future] = place, task
+        self._running[future] = place, task
 
     def _result(self, place: int, task: Task, future: Future[SlideResult]) -> SlideResult:
         try:
@@ -87,13 +90,12 @@ class Workers:
             return give_up(task.path, task.slide_id, task.folder, self._model, self._options, error)
 
     def _pool(self, place: int) -> ProcessPoolExecutor:
-        options = replace(self._options, device=_device_of(self._options.device, place))
         cores = max(1, usable_cores() // self._options.workers)
         return ProcessPoolExecutor(
             1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(self._model, options, cores, log.getEffectiveLevel()),
+            initargs=(self._model, self._options, cores, _gpu_of(self._options.device, place), log.getEffectiveLevel()),
         )
 
 
@@ -103,7 +105,7 @@ class _State:
     engines: Engines
 
 
-def _begin(model: Model, options: RunOptions, cores: int, level: int) -> None:
+def _begin(model: Model, options: RunOptions, cores: int, gpu: str | None, level: int) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent, and ends when its parent does, however that ends."""
     share_one_heap()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -111,17 +113,17 @@ def _begin(model: Model, options: RunOptions, cores: int, level: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     logging.basicConfig(level=level, format="%(levelname)s %(message)s")
     _State.model, _State.options = model, options
-    _State.engines = Engines(model, options.engine, options.device, cores)
+    _State.engines = Engines(model, options.engine, options.device, cores, gpu)
 
 
 def _work(task: Task) -> SlideResult:
     return examine(task.path, task.slide_id, task.folder, _State.model, _State.options, _State.engines)
 
 
-def _device_of(device: str, place: int) -> str:
-    """Spread workers over the GPUs, where there are several."""
+def _gpu_of(device: str, place: int) -> str | None:
+    """Spread workers over the GPUs; None where there is none to choose."""
     if device not in ("auto", "cuda") or device_kind(device) == "cpu":
-        return device
+        return None
     import torch
 
     return f"cuda:{place % torch.cuda.device_count()}"

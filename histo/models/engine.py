@@ -87,6 +87,8 @@ Batch = TypeVar("Batch", bound=HasRgb)
 class Engines:
     """The engine of a run, picked once at the first tiles: `wanted` is auto, torch or onnx; `cores` its share.
 
+    `gpu` is the one of several that this process is to use of those that `device` allows.
+
     Raises `UsageError` for an unknown engine or device, and when ONNX Runtime is asked for by name and missing.
     """
 
@@ -94,6 +96,7 @@ class Engines:
     wanted: str = "auto"
     device: str = "auto"
     cores: int | None = None
+    gpu: str | None = None
     _picked: Engine | None = None
 
     def __post_init__(self) -> None:
@@ -110,7 +113,7 @@ class Engines:
     @cached_property
     def of_screen(self) -> "Engines":
         """The engine of the model's screen. Raises `UsageError` when the model has none."""
-        return Engines(screen_of(self.model), self.wanted, self.device, self.cores)
+        return Engines(screen_of(self.model), self.wanted, self.device, self.cores, self.gpu)
 
     def pick(self, sample: Sample) -> Engine:
         """Return the engine; `sample` reads a few tiles of the slide for the test that engines agree."""
@@ -209,14 +212,16 @@ def _pick(engines: Engines, sample: Sample) -> Engine:
     try:
         return OnnxEngine(engines.model, cores, sample)
     except ParityError as error:
+        if engines.wanted == "onnx":
+            raise UsageError(f"--engine onnx cannot be used: {error}; use --engine torch") from error
         log.warning("ONNX Runtime is not used: %s", error)
-        return _torch(engines, cores, "ONNX Runtime was not used, see the log")
+        return _torch(engines, cores, f"ONNX Runtime was not used: {error}")
 
 
 def _torch(engines: Engines, cores: int, why: str) -> Engine:
     from histo.models.engine_torch import TorchEngine, pick_device
 
-    return TorchEngine(engines.model, pick_device(engines.device), cores, why)
+    return TorchEngine(engines.model, pick_device(engines.gpu or engines.device), cores, why)
 
 
 def _has_driver() -> bool:

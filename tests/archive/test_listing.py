@@ -60,6 +60,17 @@ def test_known_slides_keep_their_ids_and_odd_names_become_plain(tmp_path):
     assert names[tmp_path / "-..svs"] == "slide"
 
 
+def test_a_long_name_in_any_script_leaves_room_for_what_is_added(tmp_path):
+    """Regression: two slides named with 83 kanji stopped the run, for temporary names were longer than 255 bytes."""
+    slides = [tmp_path / folder / ("骨" * 83 + ".svs") for folder in "ab"]
+    for slide in slides:
+        slide.parent.mkdir()
+        slide.write_text(str(slide))
+    ids = list(name_slides(slides, {}).values())
+    assert len(set(ids)) == 2
+    assert all(len(f".tmp-{one}~old".encode()) <= 255 and set(one) <= set("骨-0123456789abcdef") for one in ids)
+
+
 def test_the_same_content_under_colliding_names_still_gets_two_ids(tmp_path):
     for name in ("x/s.svs", "y/s.svs", "z/s.svs"):
         touch(tmp_path, name)

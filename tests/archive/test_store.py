@@ -39,6 +39,40 @@ def test_a_result_file_that_was_touched_is_computed_again(slides, tmp_path, colo
     assert {s.result.slide_id: s.kept for s in steps} == {"a": False, "b": False, "c": True}
 
 
+def test_a_result_that_lost_a_file_is_computed_again(slides, tmp_path, colour_model, run):
+    """Regression: a result without its report was kept, and the worklist linked nothing."""
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    (out / "slides" / "a" / "report.html").unlink()
+    (out / "slides" / "b" / "lesions.geojson").write_bytes(b"")
+    _, steps = run([slides], out, colour_model)
+    assert {s.result.slide_id: s.kept for s in steps} == {"a": False, "b": False, "c": True}
+    assert (out / "slides" / "a" / "report.html").is_file()
+
+
+def test_a_path_that_is_no_file_is_no_slide_for_ever(slides, tmp_path, colour_model, run, rows):
+    """Regression: a slip of the pen stood in table and worklist after every later call."""
+    out, later = tmp_path / "out", tmp_path / "later"
+    later.mkdir()
+    said: list[str] = []
+    run([slides / "typo.svs", later], out, colour_model)
+    assert {row["reason_codes"] for row in rows(out).values()} == {"not_found", "not_a_file"}
+    shutil.copy(slides / "a.svs", later)
+    run_slides([later], out, colour_model, RunOptions(), say=said.append)
+    assert list(rows(out)) == ["a"]
+    assert said == ["paths of earlier calls that are no files: 2; they gave nothing and are in no table"]
+
+
+def test_what_a_kill_left_of_a_table_goes(slides, tmp_path, colour_model, run):
+    """Regression: parts of tables stayed in the folder for ever."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".slides.csv.123.tmp").touch()
+    (out / ".mine.tmp").touch()
+    run([slides / "a.svs"], out, colour_model)
+    assert [p.name for p in out.glob(".*.tmp")] == [".mine.tmp"]
+
+
 def test_another_model_computes_all_again_and_results_are_never_mixed(
     slides, tmp_path, colour_model, colour_bundle, run, rows
 ):

@@ -189,9 +189,25 @@ def test_an_engine_that_disagrees_on_tiles_of_the_slide_is_not_used(
     with caplog.at_level(logging.WARNING):
         picked = Engines(small, "auto", "cpu").pick(lambda: tiles)
     assert picked.name == "torch"
-    assert "see the log" in picked.why
+    # Bug: the reason stood in a log that is not shown, and whoever asked for ONNX Runtime got torch without a word.
+    assert "ONNX Runtime was not used: on a tile of the slide" in picked.why
+    with pytest.raises(UsageError, match="--engine onnx cannot be used: on a tile of the slide"):
+        Engines(small, "onnx", "cpu").pick(lambda: tiles)
     assert "differs from torch's" in caplog.text
     assert not list(tmp_path.rglob("*.zip")), "an export that failed is not kept"
+
+
+@needs_onnx
+def test_a_graph_that_loads_and_cannot_run_is_no_engine(small, tiles, tmp_path, monkeypatch) -> None:
+    """Regression: every slide failed with an internal error."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def broken(self, tiles):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(OnnxEngine, "see", broken)
+    picked = Engines(small, "auto", "cpu").pick(lambda: tiles)
+    assert (picked.name, "it cannot run the network (planted)" in picked.why) == ("torch", True)
 
 
 def test_without_the_extra_torch_is_used_and_asking_for_onnx_is_an_error(
