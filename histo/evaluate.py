@@ -21,7 +21,15 @@ from histo.evaluation.calibration import brier, debiased, reliability, slope_and
 from histo.evaluation.card_note import summary
 from histo.evaluation.cases import Cohort, read_cohort
 from histo.evaluation.checklists import write_checklists
-from histo.evaluation.comparators import Judge, agreement_of_readers, compare, majority, other_run, readers
+from histo.evaluation.comparators import (
+    Judge,
+    agreement_of_readers,
+    columns_without_labels,
+    compare,
+    majority,
+    other_run,
+    readers,
+)
 from histo.evaluation.deletion import Deletion, called, faithfulness
 from histo.evaluation.discrimination import among_judged, primary, ranks, sample_size
 from histo.evaluation.freeze import freeze, partitions, reference
@@ -234,6 +242,7 @@ def _comparators(
     return {
         "judges": compare(cohort, judges, bootstrap),
         "reader_agreement": agreement_of_readers(read, cohort.labels),
+        "columns_without_labels": columns_without_labels(cohort),
     }
 
 

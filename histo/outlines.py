@@ -42,6 +42,20 @@ def trace(field: NDArray[np.floating | np.bool_], grid: MapGrid, level: float = 
     return sorted(regions, key=area_px2, reverse=True)
 
 
+def around(inside: NDArray[np.bool_], grid: MapGrid) -> list[Outline]:
+    """Return the outlines of the cells of a mask (H, W), in level-0 px, largest first: every cell counts whole.
+
+    For masks that say of every cell what it is; a field of probabilities is traced between its cells, see `trace`.
+    """
+    steps = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, lefts = np.nonzero(steps == 1)
+    _, rights = np.nonzero(steps == -1)
+    corners = (grid.to_level0_px(np.stack([x, y], axis=1)) for x, y in ((lefts, rows), (rights, rows + 1)))
+    (x0, y0), (x1, y1) = (xy.T for xy in corners)
+    whole = shapely.simplify(shapely.union_all(shapely.box(x0, y0, x1, y1)), 0)
+    return sorted(polygons_of(whole), key=area_px2, reverse=True)
+
+
 def polygons_of(geometry: shapely.Geometry) -> list[Outline]:
     """Return the valid polygons with area of a shapely geometry, repairing it where needed."""
     if not shapely.is_valid(geometry):

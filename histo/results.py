@@ -5,7 +5,7 @@ These records are all that exporters, the ledger and `evaluate` ever see of a sl
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -56,6 +56,10 @@ class ModelInfo:
     def class_names(self) -> tuple[str, ...]:
         """Names of the channels of the slide map, the normal class first."""
         return (self.normal_class, *(c.name for c in self.classes))
+
+    def label_of(self, found: Container[str]) -> str:
+        """Return the label that the lesion classes found lead to: the first in order of precedence decides."""
+        return next((c.verdict for c in self.classes if c.name in found), self.normal_label)
 
     @property
     def labels(self) -> tuple[str, ...]:

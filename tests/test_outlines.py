@@ -14,6 +14,7 @@ from histo.geometry import MapGrid
 from histo.outlines import (
     Outline,
     area_px2,
+    around,
     box_ring,
     cells_inside,
     ellipse_ring,
@@ -63,6 +64,19 @@ def test_painting_the_traced_outlines_of_a_mask_gives_the_mask(
 ) -> None:
     grid = lattice(mask.shape, *place)
     assert painted(trace(mask, grid), grid).astype(bool).tolist() == mask.tolist()
+
+
+@given(masks, places)
+@settings(deadline=None)
+def test_the_outlines_around_cells_have_their_area_and_give_the_mask(
+    mask: NDArray[np.bool_], place: tuple[tuple[float, float], tuple[float, float]]
+) -> None:
+    """Regression: traced between its cells a deposit of one cell had half of its area, one of four 7 of 8 parts."""
+    grid = lattice(mask.shape, *place)
+    outlines = around(mask, grid)
+    assert painted(outlines, grid).astype(bool).tolist() == mask.tolist()
+    cell_px2 = grid.cell_level0_px[0] * grid.cell_level0_px[1]
+    assert sum(map(area_px2, outlines)) == pytest.approx(mask.sum() * cell_px2, rel=1e-6)
 
 
 RING = np.pad(np.pad(np.zeros((1, 1), bool), 1, constant_values=True), 1)

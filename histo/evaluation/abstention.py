@@ -8,8 +8,9 @@ import numpy as np
 
 from histo.evaluation.cases import Cohort
 from histo.evaluation.resampling import Bootstrap, Mask
+from histo.statistics import clopper_pearson
 
-FEWEST_TO_SHOW = 19  # slides of a label below which even full coverage says nothing of 95 %
+PROMISED = 0.95  # what a conformal set is to hold
 
 
 def abstention(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
@@ -51,20 +52,33 @@ def conformal(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return how often the set of labels that are not excluded holds the truth, and how large it is, per label.
 
     A slide without a verdict has no set; it is counted apart, not as covered. `levels` counts the slides whose set is
-    certified at a level; a set without one (`not_certified`) excludes by probability alone, or nothing.
+    certified at a level; a set without one (`not_certified`) excludes by probability alone, or nothing, and is right
+    for nothing then: `certified` is what the promise is worth where it is given, with the label that has it `worst`.
     """
     judged = cohort.judged
+    certified = np.array([c.verdict is not None and c.verdict.level is not None for c in cohort.cases], bool)
     levels = Counter(f"{c.verdict.level:g}" for c in cohort.cases if c.verdict and c.verdict.level is not None)
     return _sets(cohort, judged, bootstrap) | {
         "without_set": int((~judged).sum()),
         "levels": dict(sorted(levels.items())),
         "not_certified": int(judged.sum()) - levels.total(),
+        "certified": _sets(cohort, certified, bootstrap) | {"worst": _worst(cohort, certified, bootstrap)},
         "by_label": {
             label: _sets(cohort, own := judged & (cohort.truth == k), bootstrap)
-            | {"too_few_to_show": int(own.sum()) < FEWEST_TO_SHOW}
+            | {"too_few_to_show": clopper_pearson(int(own.sum()), int(own.sum()))[0] < PROMISED}
             for k, label in enumerate(cohort.labels)
         },
     }
+
+
+def _worst(cohort: Cohort, among: Mask, bootstrap: Bootstrap) -> dict[str, Any] | None:
+    """Return the label whose slides the sets hold least often, None without slides."""
+    rows = [
+        {"label": label} | _sets(cohort, own, bootstrap)
+        for k, label in enumerate(cohort.labels)
+        if (own := among & (cohort.truth == k)).any()
+    ]
+    return min(rows, key=lambda row: float(row["coverage"]["value"]), default=None)
 
 
 def _sets(cohort: Cohort, among: Mask, bootstrap: Bootstrap) -> dict[str, Any]:

@@ -106,7 +106,13 @@ def _few(cohort: Cohort) -> list[Banner]:
     found = []
     for label in cohort.labels:
         n, name = sum(c.record.label == label for c in cohort.cases), label.replace("_", " ")
-        if n < FEWEST_POSITIVES:
+        if not n:
+            text = (
+                f"No slide has the label {name}: nothing here says whether that is recognised, and balanced accuracy "
+                "is the mean over the other labels alone."
+            )
+            found.append(Banner("label_missing", text, red=True))
+        elif n < FEWEST_POSITIVES:
             text = (
                 f"Only {n} slide{'s' * (n != 1)} with the label {name} ({FEWEST_POSITIVES} are the least): no figure "
                 "for it is worth more than its interval."

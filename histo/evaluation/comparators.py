@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from histo.data.records import SlideRecord
 from histo.errors import UsageError
 from histo.evaluation.cases import NO_VERDICT, READER, Cohort, read_cohort
-from histo.evaluation.confusion import confusions, overall
+from histo.evaluation.confusion import confusions, overall, with_slides
 from histo.evaluation.discrimination import difference
 from histo.evaluation.intervals import mean_of_shares, number
 from histo.evaluation.resampling import Bootstrap, percentiles, with_patients
@@ -45,14 +45,14 @@ def majority(cohort: Cohort, trained: Sequence[SlideRecord] = ()) -> Judge:
 def readers(cohort: Cohort) -> list[Judge]:
     """Return a judge for every column of the manifest whose name begins with `reader` and that holds labels.
 
-    Raises `UsageError` for a column that holds labels and other words too.
+    Raises `UsageError` for a column that holds labels and other words too, or labels in another spelling.
     """
     names = list(dict.fromkeys(n for c in cohort.cases for n in c.record.extra if n.startswith(READER)))
     judges = []
     for name in names:
         calls = tuple(c.record.extra.get(name) or NO_VERDICT for c in cohort.cases)
-        if set(calls).isdisjoint(cohort.labels):
-            continue
+        if {plain_label(call) for call in calls}.isdisjoint(cohort.labels):
+            continue  # notes or numbers; the flow names the column
         if others := sorted(set(calls) - {*cohort.labels, NO_VERDICT}):
             raise UsageError(
                 f"column {name} of {cohort.manifest} holds labels and {others[0]!r} too; use "
@@ -62,6 +62,22 @@ def readers(cohort: Cohort) -> list[Judge]:
         note = f"column {name} of the manifest; judged {judged} of {len(calls)} slides, compared on these"
         judges.append(Judge(name, calls, note, free=True))
     return judges
+
+
+def plain_label(text: str) -> str:
+    """Return a diagnosis as labels are written, whatever its capitals and spaces.
+
+    >>> plain_label("Calcinosis  cutis")
+    'calcinosis_cutis'
+    """
+    return "_".join(text.casefold().replace("-", " ").replace("_", " ").split())
+
+
+def columns_without_labels(cohort: Cohort) -> list[str]:
+    """Return the columns whose name begins with `reader` and that hold nobody's diagnoses."""
+    compared = {judge.name for judge in readers(cohort)}
+    names = dict.fromkeys(n for c in cohort.cases for n in c.record.extra if n.startswith(READER))
+    return [name for name in names if name not in compared]
 
 
 def other_run(cohort: Cohort, out: Path, manifest: Path, split: str | None) -> Judge:
@@ -93,7 +109,7 @@ def compare(cohort: Cohort, judges: Sequence[Judge], bootstrap: Bootstrap) -> li
         once = confusions(truth, calls, count, ones)[0]
         own = once.sum(axis=1).astype(int).tolist()
         figure = mean_of_shares(np.diag(once[:, :count]).astype(int).tolist(), own)
-        drawn = overall(confusions(truth, calls, count, weights))["balanced_accuracy"]
+        drawn = overall(confusions(truth, calls, count, weights), with_slides(once))["balanced_accuracy"]
         gain = difference(ones, truth, ours, calls, count)[0]
         found.append(
             {
@@ -138,7 +154,7 @@ def agreement_of_readers(judges: Sequence[Judge], labels: Sequence[str]) -> list
                     {
                         "readers": [one.name, other.name],
                         "n": len(both),
-                        "kappa": number(overall(padded)["kappa"]),
+                        "kappa": number(overall(padded, with_slides(padded))["kappa"]),
                         "cramers_v": tied,
                     }
                 )

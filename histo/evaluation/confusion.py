@@ -59,10 +59,11 @@ def counts_by_label(table: Table) -> list[dict[str, tuple[int, int]]]:
     return found
 
 
-def overall(table: Table) -> Mapping[str, Table]:
-    """Return accuracy, balanced accuracy, macro F1, Cohen's kappa and Gorodkin's MCC (…,) over all labels with slides.
+def overall(table: Table, among: NDArray[np.bool_]) -> Mapping[str, Table]:
+    """Return accuracy, balanced accuracy, macro F1, Cohen's kappa and Gorodkin's MCC (…,).
 
-    Kappa: Cohen 1960. MCC of many classes: Gorodkin 2004.
+    The second and third are means over the labels `among` (L,): those that have slides, before any are drawn. They do
+    not exist (NaN) for a table that drew none of one of these. Kappa: Cohen 1960. MCC of many classes: Gorodkin 2004.
     """
     square = np.concatenate([table, np.zeros_like(table[..., :1, :])], axis=-2)
     total = square.sum(axis=(-1, -2))
@@ -74,14 +75,17 @@ def overall(table: Table) -> Mapping[str, Table]:
         each = by_label(table)
         return {
             "accuracy": right / total,
-            "balanced_accuracy": _mean(each["sensitivity"]),
-            "macro_f1": _mean(np.where(table.sum(axis=-1) > 0, each["f1"], np.nan)),
+            "balanced_accuracy": _mean(each["sensitivity"], among),
+            "macro_f1": _mean(np.where(table.sum(axis=-1) > 0, each["f1"], np.nan), among),
             "kappa": (right / total - chance) / (1 - chance),
             "mcc": (right * total - (rows * columns).sum(axis=-1)) / spread,
         }
 
 
-def _mean(values: Table) -> Table:
-    """Return the mean over labels that have slides; NaN where none has."""
-    known = np.isfinite(values)
-    return np.asarray(np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1))
+def with_slides(table: Table) -> NDArray[np.bool_]:
+    """Return the labels (L,) of a table (L, L + 1) that have slides."""
+    return np.asarray(table.sum(axis=-1) > 0)
+
+
+def _mean(values: Table, among: NDArray[np.bool_]) -> Table:
+    return np.asarray(values[..., among].mean(axis=-1)) if among.any() else np.full(values.shape[:-1], np.nan)

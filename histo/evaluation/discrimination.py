@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from histo.evaluation.cases import STATUSES, Cohort
-from histo.evaluation.confusion import by_label, confusions, counts_by_label, overall
+from histo.evaluation.confusion import by_label, confusions, counts_by_label, overall, with_slides
 from histo.evaluation.intervals import Figure, half_width, mean_of_shares, needed, number, share
 from histo.evaluation.ranking import auroc, average_precision
 from histo.evaluation.resampling import Bootstrap, Weights, percentiles, with_patients
@@ -31,7 +31,7 @@ def primary(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
         }
     own = [exact[k]["sensitivity"] for k in range(count)]
     balanced = mean_of_shares([h for h, _ in own], [n for _, n in own])
-    whole, all_drawn = overall(once), overall(drawn)
+    whole, all_drawn = (overall(table, with_slides(once)) for table in (once, drawn))
     every = {
         name: with_patients({"value": number(v), "n": len(cohort.cases)}, percentiles(all_drawn[name]))
         for name, v in whole.items()
@@ -173,6 +173,10 @@ def sample_size(by_label_figures: Mapping[str, Mapping[str, Figure]]) -> list[di
 def difference(
     weights: Weights, truth: NDArray[np.int64], ours: NDArray[np.int64], theirs: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
-    """Return (B,) differences of balanced accuracy between two judges of the same slides, drawn together."""
-    one, other = (overall(confusions(truth, c, count, weights))["balanced_accuracy"] for c in (ours, theirs))
+    """Return (B,) differences of balanced accuracy between two judges of the same slides, drawn together.
+
+    NaN where none of a label is drawn.
+    """
+    among = np.isin(np.arange(count), truth)
+    one, other = (overall(confusions(truth, c, count, weights), among)["balanced_accuracy"] for c in (ours, theirs))
     return np.asarray(one - other)

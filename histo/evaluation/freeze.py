@@ -70,10 +70,17 @@ def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:
     return {
         "patients_sha256": _hash(ours),
         "training_patients_sha256": _hash(theirs) if sides is not None else None,
-        "patients_learnt_from": len({p for side in sides or () if side.name == "train" for p in side.patients}) or None,
+        "patients_learnt_from": _learnt_from(sides or ()),
         "shared_patient_codes": len(shared) if sides is not None else None,
         "sentence": said,
     }
+
+
+def _learnt_from(sides: Sequence[Side]) -> int | None:
+    """Return how many patients a training learnt from; its card alone lists those that only chose the epoch, too."""
+    train = [side for side in sides if side.name == "train"]
+    own = [side for side in train if side.files] or train
+    return len({patient for side in own for patient in side.patients}) or None
 
 
 def _hash(names: set[str]) -> str:

@@ -13,6 +13,7 @@ from histo.evaluation.resampling import Bootstrap, Mask
 
 FEWEST = 10  # a smaller group gets no figure
 _MOST_VALUES = 6  # of a number, before it becomes thirds
+_MOSTLY = 0.9  # share of numbers that makes a column one of numbers
 _MOST_DIGITS = 6  # a longer number is a code: a seed, an accession number
 NOT_GIVEN = "not given"
 _LISTED = 24
@@ -100,22 +101,29 @@ def _columns(cases: Sequence[Case]) -> dict[str, list[str]]:
     return found
 
 
-def _numeric(values: Sequence[str]) -> bool:
+def _number(text: str) -> float | None:
+    """Return a number, with a decimal point or comma, None for what is none."""
     try:
-        return all(math.isfinite(float(v)) for v in values)
+        value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
     except ValueError:
-        return False
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _numeric(values: Sequence[str]) -> bool:
+    """Tell whether a column holds numbers: nearly all are, the others something like `>89`."""
+    return sum(_number(v) is not None for v in values) >= _MOSTLY * len(values)
 
 
 def _thirds(values: Sequence[str]) -> list[str]:
-    """Return each number's third by the numbers that bound it."""
-    numbers = np.array([float(v) for v in values if v != NOT_GIVEN])
+    """Return each number's third by the numbers that bound it; what is no number stays as it is."""
+    numbers = [x for v in values if (x := _number(v)) is not None]
     one, two = np.percentile(numbers, [100 / 3, 200 / 3])
 
     def third(v: str) -> str:
-        if v == NOT_GIVEN:
-            return NOT_GIVEN
-        x = float(v)
+        x = _number(v)
+        if x is None:
+            return v
         return f"up to {one:g}" if x <= one else f"{one:g} to {two:g}" if x <= two else f"above {two:g}"
 
     return [third(v) for v in values]

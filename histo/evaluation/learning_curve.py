@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from histo.errors import UsageError
-from histo.evaluation.other_reports import read_report
+from histo.evaluation.other_reports import labels_of, read_report
 
 
 def learning_curve(report: Mapping[str, Any], others: Sequence[Path]) -> list[dict[str, Any]]:
@@ -22,6 +22,8 @@ def learning_curve(report: Mapping[str, Any], others: Sequence[Path]) -> list[di
         other = read_report(path)
         if other["reference"]["manifest_sha256"] != manifest:
             raise UsageError(f"{path} judges by another manifest; a learning curve needs the same slides throughout")
+        if labels_of(other) != labels_of(report):
+            raise UsageError(f"{path} has slides of other labels; balanced accuracies are means over the same")
         if other["freeze"]["digest"] in [p["digest"] for p in points]:
             raise UsageError(f"{path} is of a model that is in the curve already; leave it out")
         points.append(_point(other, str(path)))

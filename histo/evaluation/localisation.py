@@ -4,6 +4,7 @@ Areas and overlap are those of the lesions that `histo infer` reports, on cells 
 peaks of the map itself, because it asks what lower thresholds would have found (Bejnordi et al., JAMA 2017).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,8 @@ from histo.evaluation.cases import Case
 from histo.evaluation.heatmaps import SCALE, Heatmap
 from histo.evaluation.truth import EIGHT, Drawn, ignored, lesions_of
 from histo.geometry import MapGrid, rebin, round_px
-from histo.outlines import cells_inside
-from histo.results import ClassRule, ModelInfo, SlideResult
+from histo.outlines import Outline, cells_inside
+from histo.results import ClassRule, ModelInfo
 
 PEAK_UM = 75.0  # two peaks nearer than this are one candidate, as in CAMELYON16
 _LEAST = 0.02  # weaker peaks are noise of no threshold that anyone would set
@@ -44,17 +45,22 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """One class on one slide. `histogram` (2, 256) holds the scored area (mm²) without and with the class, by value.
+    """One class on one slide. `histogram` (2, 256) holds the area (mm²) without and with the class, by the map's value.
 
-    Without a map (`has_map`) nothing was found, and nothing could be called falsely.
-    `dice`, `iou` and `hd95_um` are None where the truth has too little of the class to count (or, the last, where one
-    of the two is empty); `pointing` tells whether the strongest cell lies on the class, None without it.
+    Area of the class that was never scored has the value 0. Without a map (`has_map`) nothing was found, and nothing
+    could be called falsely. `area_found` is the share of the class's area that was called; like `dice`, `iou` and
+    `hd95_um` it is None where the truth has too little of the class to count (or, the last, where one of the two is
+    empty). `pointing` tells whether the strongest cell lies on the class, None without it. Of a slide that is not
+    `complete`, of which only what is outlined is known, overlap, pointing and histogram would be right by construction:
+    there are none.
     """
 
     class_name: str
     has_map: bool
+    complete: bool
     truth_mm2: float
     called_mm2: float
+    area_found: float | None
     dice: float | None
     iou: float | None
     hd95_um: float | None
@@ -67,20 +73,25 @@ class Located:
 
     @property
     def has_truth(self) -> bool:
-        """Whether the slide holds enough of the class for an overlap to be asked for."""
+        """Whether the slide holds enough of the class, and enough is known of the rest, for an overlap to be asked."""
         return self.dice is not None
 
 
 def locate(case: Case, model: ModelInfo, drawn: Drawn, heatmap: Heatmap | None) -> list[Located]:
     """Measure every class of one slide; a slide without a map has found nothing."""
-    assert case.result is not None
-    reported = {c.name: [one.outline for one in case.result.lesions if one.class_name == c.name] for c in model.classes}
+    lesions = case.result.lesions if case.result else ()
+    reported = {c.name: [one.outline for one in lesions if one.class_name == c.name] for c in model.classes}
     called = draw_labels(reported, model.class_names, drawn.grid, 0)
-    return [_locate(case.result, k, c, drawn, called, heatmap) for k, c in enumerate(model.classes, start=1)]
+    return [_locate(reported[c.name], k, c, drawn, called, heatmap) for k, c in enumerate(model.classes, start=1)]
 
 
 def _locate(
-    result: SlideResult, number: int, rule: ClassRule, drawn: Drawn, called: NDArray[np.uint8], heatmap: Heatmap | None
+    outlines: Sequence[Outline],
+    number: int,
+    rule: ClassRule,
+    drawn: Drawn,
+    called: NDArray[np.uint8],
+    heatmap: Heatmap | None,
 ) -> Located:
     left_out, cell = ignored(drawn), drawn.grid.cell_mm2
     truth, ours = drawn.classes == number, (called == number) & ~left_out
@@ -96,39 +107,47 @@ def _locate(
     )
     both, true, theirs = int((truth & ours).sum()), int(truth.sum()), int(ours.sum())
     enough = true * cell >= rule.min_area_mm2
+    judged = enough and drawn.complete
     candidates: tuple[Candidate, ...] = ()
-    pointing, histogram = (False if enough else None), np.zeros((2, LEVELS))
+    histogram = np.zeros((2, LEVELS))
     if heatmap is not None:
-        values = heatmap.values[number]
-        share = rebin(truth, drawn.grid, heatmap.grid)
-        unseen = rebin(left_out, drawn.grid, heatmap.grid) > 0.5
+        values, unseen = heatmap.values[number], rebin(left_out, drawn.grid, heatmap.grid) > 0.5
         scored = heatmap.scored & ~unseen
         counts = [f.counts for f in found]
         candidates = tuple(_candidates(values, scored, heatmap.grid, labels, drawn.grid, counts))
-        pointing = (
-            bool(max(candidates, key=lambda c: c.score).lesion is not None) if enough and candidates else pointing
-        )
-        area = heatmap.grid.cell_mm2
-        for row, part in enumerate((1 - share, share)):
-            histogram[row] = np.bincount(values[scored], np.clip(part[scored], 0, 1), LEVELS) * area
-    outlines = [one.outline for one in result.lesions if one.class_name == rule.name]
+        if drawn.complete:
+            histogram = _histogram(values, scored, rebin(truth, drawn.grid, heatmap.grid), heatmap.grid)
+    if drawn.complete:
+        histogram[1, 0] += max(0.0, true * cell - histogram[1].sum())
     near = ndimage.binary_dilation(truth | left_out, EIGHT, iterations=4)  # one cell of the map
     missed = [cells for o in outlines if not near[tuple((cells := cells_inside(o, drawn.grid)).T)].any()]
+    strongest = max(candidates, key=lambda c: c.score, default=None)
     return Located(
         class_name=rule.name,
         has_map=heatmap is not None,
+        complete=drawn.complete,
         truth_mm2=true * cell,
         called_mm2=theirs * cell,
-        dice=2 * both / (true + theirs) if enough else None,
-        iou=both / (true + theirs - both) if enough else None,
-        hd95_um=_hausdorff(truth, ours, drawn.grid.cell_um) if enough and theirs else None,
-        pointing=pointing,
+        area_found=both / true if enough else None,
+        dice=2 * both / (true + theirs) if judged else None,
+        iou=both / (true + theirs - both) if judged else None,
+        hd95_um=_hausdorff(truth, ours, drawn.grid.cell_um) if judged and theirs else None,
+        pointing=strongest is not None and strongest.lesion is not None if judged else None,
         lesions=found,
         false_lesions=len(missed),
         reported_lesions=len(outlines),
         candidates=candidates,
         histogram=histogram,
     )
+
+
+def _histogram(
+    values: NDArray[np.uint8], scored: NDArray[np.bool_], share: NDArray[np.float32], grid: MapGrid
+) -> NDArray[np.float64]:
+    """Return the scored area (2, 256) in mm² without and with the class, by the map's value."""
+    parts = (np.clip(part[scored], 0, 1) for part in (1 - share, share))
+    counted = [np.bincount(values[scored], part, LEVELS) for part in parts]
+    return np.asarray(np.stack(counted) * grid.cell_mm2, np.float64)
 
 
 def _candidates(

@@ -30,10 +30,10 @@ def measure(
     """Return which classes a slide holds, and its measures by class; None where truth or geometry is not known."""
     drawn = draw_truth(case, model, aliases, unannotated)
     held = classes_of(case, model, drawn, unannotated)
-    if drawn is None or case.result is None or case.result.pyramid is None:
+    if drawn is None:
         return held, None
     heatmap = None
-    if case.folder and "heatmap" in case.result.files:
+    if case.folder and case.result and case.result.pyramid and "heatmap" in case.result.files:
         heatmap = read_heatmap(case.folder / case.result.files["heatmap"], case.result.pyramid)
         if len(heatmap.values) != len(model.class_names):
             raise UsageError(
@@ -66,8 +66,9 @@ def localisation(cohort: Cohort, located: Sequence[list[Located] | None], bootst
     normal = (cohort.truth[rows] == 0) & mapped
     found: dict[str, Any] = {
         "slides": len(rows),
-        "without_outlines_or_map": len(located) - len(rows),
+        "not_measured": len(located) - len(rows),
         "without_map": int((~mapped).sum()),
+        "partly_outlined": sum(not all(part.complete for part in one) for one in located if one is not None),
         "classes": {},
         "false_lesions": _false_lesions(located, cohort),
         "needles": needles(cohort.cases, located),
@@ -84,6 +85,7 @@ def _of_class(
     counted = [one for s in slides for one in s.lesions if one.counts]
     pointed = [s.pointing for s in slides if s.pointing is not None]
     return {
+        "area_found": _mean([s.area_found for s in slides], rows, bootstrap),
         "dice": _mean([s.dice for s in slides], rows, bootstrap),
         "iou": _mean([s.iou for s in slides], rows, bootstrap),
         "hd95_um": _mean([s.hd95_um for s in slides], rows, bootstrap),
@@ -116,9 +118,9 @@ def _mean(values: Sequence[float | None], rows: NDArray[np.int64], bootstrap: Bo
 def _map_auprc(slides: Sequence[Located], rows: NDArray[np.int64], bootstrap: Bootstrap) -> dict[str, Any]:
     """Return the area under the precision-recall curve over the map's cells, each weighing its area."""
     histograms = np.stack([s.histogram for s in slides]) if slides else np.zeros((0, 2, LEVELS))
-    total = histograms.sum(axis=0)
+    total, count = histograms.sum(axis=0), sum(s.complete for s in slides)
     if not total[1].sum() > 0:
-        return {"value": None, "prevalence": None, "n": len(slides)}
+        return {"value": None, "prevalence": None, "n": count}
     scores = np.tile(np.arange(LEVELS, dtype=float), 2)
     positive = np.repeat([False, True], LEVELS)
     drawn = bootstrap.weights[:, rows] @ histograms.reshape(len(slides), -1)
@@ -127,16 +129,19 @@ def _map_auprc(slides: Sequence[Located], rows: NDArray[np.int64], bootstrap: Bo
     return {
         "value": float(average_precision(scores, positive, total.reshape(1, -1))[0]),
         "prevalence": float(total[1].sum() / total.sum()),
-        "n": len(slides),
+        "n": count,
         "patient_low": low,
         "patient_high": high,
     }
 
 
 def _false_lesions(located: Sequence[list[Located] | None], cohort: Cohort) -> dict[str, Any]:
-    """Return lesions reported where there is none, of slides with a map: normal ones, plain normal ones, all."""
+    """Return lesions reported where there is none: on normal slides, plain normal ones, all.
+
+    Slides without a map are left out, and those of which only what is outlined is known: nothing is false on them.
+    """
     counts = [
-        None if one is None or not all(part.has_map for part in one) else sum(part.false_lesions for part in one)
+        sum(part.false_lesions for part in one) if one and all(p.has_map and p.complete for p in one) else None
         for one in located
     ]
     normal = [n for n, t in zip(counts, cohort.truth, strict=True) if n is not None and t == 0]

@@ -27,8 +27,14 @@ class Curve:
 
 
 def fit_curve(x: NDArray[np.floating], y: NDArray[np.bool_]) -> Curve | None:
-    """Return the likeliest curve for outcomes y (N,) at x (N,); None where x separates them, or nothing varies."""
+    """Return the likeliest curve for outcomes y (N,) at x (N,); None where x separates them, or nothing varies.
+
+    They are separate too where both outcomes share one x: then no finite curve is the likeliest (Albert and Anderson
+    1984).
+    """
     if not len(x) or y.all() or not y.any() or np.ptp(x) == 0:
+        return None
+    if x[~y].max() <= x[y].min() or x[y].max() <= x[~y].min():
         return None
     middle, spread = float(np.mean(x)), float(np.std(x))
     design = np.stack([np.ones(len(x)), (np.asarray(x, float) - middle) / spread], axis=1)

@@ -1,10 +1,17 @@
 """Reading what an earlier `histo evaluate` wrote, to put it beside this one."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from histo.errors import UsageError
+
+
+def labels_of(report: Mapping[str, Any]) -> set[str]:
+    """Return the labels that have slides: a balanced accuracy is the mean over these."""
+    table = report["primary"]["confusion"]["counts"]
+    return {label for label, row in zip(report["primary"]["labels"], table, strict=True) if sum(row)}
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from histo.errors import UsageError
 from histo.evaluation.cases import Cohort
 from histo.evaluation.discrimination import SMALLEST_FOR_AUROC, auroc_interval
 from histo.evaluation.intervals import Figure, share
-from histo.evaluation.other_reports import read_report
+from histo.evaluation.other_reports import labels_of, read_report
 from histo.evaluation.ranking import auroc
+
+BALANCED = "balanced accuracy"
 
 
 def foreign(cohort: Cohort) -> dict[str, Any]:
@@ -56,10 +58,11 @@ def _beside(report: Mapping[str, Any], other: Mapping[str, Any], where: str) -> 
         "report": where,
         "slides": other["flow"]["slides"],
         "manifest_sha256": other["reference"]["manifest_sha256"],
+        "other_labels": labels_of(report) != labels_of(other),
         "change": [
             {"measure": name, "familiar": theirs[name], "here": figure, "change": change(figure, theirs[name])}
             for name, figure in ours.items()
-            if name in theirs
+            if name in theirs and (name != BALANCED or labels_of(report) == labels_of(other))
         ],
         "foreign_auroc": _foreign_auroc(report["foreign"]["distances"], other["foreign"]["distances"]),
         "foreign_over_limit": other["foreign"]["over_limit"],
@@ -68,7 +71,7 @@ def _beside(report: Mapping[str, Any], other: Mapping[str, Any], where: str) -> 
 
 
 def _headline(report: Mapping[str, Any]) -> dict[str, Figure]:
-    figures = {"balanced accuracy": report["primary"]["overall"]["balanced_accuracy"]}
+    figures = {BALANCED: report["primary"]["overall"]["balanced_accuracy"]}
     figures |= {f"AUROC of {name}": f["auroc"] for name, f in report["ranking"]["classes"].items()}
     figures |= {f"Dice of {name}": c["dice"] for name, c in report["localisation"]["classes"].items()}
     figures["decided without review"] = report["abstention"]["decided"]

@@ -19,7 +19,7 @@ def strongest(slides: Sequence[Located]) -> dict[str, Any]:
     """
     ranked = [sorted(s.candidates, key=lambda c: -c.score) for s in slides]
     true = [r for r, s in zip(ranked, slides, strict=True) if s.has_truth]
-    clear = [r for r, s in zip(ranked, slides, strict=True) if s.truth_mm2 == 0 and s.has_map]
+    clear = [r for r, s in zip(ranked, slides, strict=True) if s.truth_mm2 == 0 and s.has_map and s.complete]
     first = [rank for r in true if (rank := _first_hit(r)) is not None]
     return {
         "looked_at": LOOKED_AT,

@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from histo.data.agreement import contradiction
 from histo.data.annotations import NO_ALIASES, read_annotations
 from histo.data.labels import IGNORED, draw_labels
+from histo.data.slide import open_slide
+from histo.errors import SlideError, UsageError
 from histo.evaluation.cases import Case
 from histo.geometry import MapGrid, Pyramid, cover
 from histo.results import ModelInfo
@@ -22,10 +25,14 @@ EIGHT = np.ones((3, 3), bool)
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The truth on a lattice: class numbers (H, W) in the order of the model's classes, 0 normal, 255 ignored."""
+    """The truth on a lattice: class numbers (H, W) in the order of the model's classes, 0 normal, 255 ignored.
+
+    It is not `complete` where only what is outlined is known: then nothing can be called falsely.
+    """
 
     classes: NDArray[np.uint8]
     grid: MapGrid
+    complete: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +60,31 @@ def draw_truth(
 
     `unannotated` says what tissue is that nobody outlined on a slide with lesions, as in a training.
     Returns None where nobody outlined a slide with lesions, or the slide's geometry is not known.
-    Raises `UsageError` for an annotation that cannot be read.
+    Raises `UsageError` for an annotation that cannot be read, and outlines that lead to another label.
     """
     record = case.record
-    if case.result is None or case.result.pyramid is None:
-        return None
     if record.annotation is None and record.label != model.normal_label:
         return None
-    grid = fine_grid(case.result.pyramid)
-    outlines = (
-        read_annotations(record.annotation, model.class_names, case.result.pyramid, aliases)
-        if record.annotation
-        else {}
-    )
-    rest = IGNORED if unannotated == "ignore" and record.label != model.normal_label else 0
-    return Drawn(draw_labels(outlines, model.class_names, grid, rest), grid)
+    pyramid = _pyramid_of(case)
+    if pyramid is None:
+        return None
+    grid = fine_grid(pyramid)
+    outlines = read_annotations(record.annotation, model.class_names, pyramid, aliases) if record.annotation else {}
+    if record.annotation and (problem := contradiction(record, [n for n, drawn in outlines.items() if drawn], model)):
+        raise UsageError(problem)
+    complete = unannotated == "normal" or record.label == model.normal_label
+    return Drawn(draw_labels(outlines, model.class_names, grid, 0 if complete else IGNORED), grid, complete)
+
+
+def _pyramid_of(case: Case) -> Pyramid | None:
+    """Return a slide's geometry, from the slide where its result has none; None where it cannot be opened."""
+    if case.result and case.result.pyramid:
+        return case.result.pyramid
+    try:
+        with open_slide(case.record.path, case.record.mpp) as slide:
+            return slide.pyramid
+    except SlideError:
+        return None
 
 
 def classes_of(

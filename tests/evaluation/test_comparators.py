@@ -11,7 +11,16 @@ from histo.errors import UsageError
 from histo.evaluation import baselines
 from histo.evaluation.baselines import Softmax, learnt_judges
 from histo.evaluation.cases import Case, Cohort, read_cohort
-from histo.evaluation.comparators import Judge, agreement_of_readers, compare, majority, mcnemar, other_run, readers
+from histo.evaluation.comparators import (
+    Judge,
+    agreement_of_readers,
+    columns_without_labels,
+    compare,
+    majority,
+    mcnemar,
+    other_run,
+    readers,
+)
 from histo.evaluation.resampling import Bootstrap
 
 FOLDS = 5
@@ -71,6 +80,33 @@ def test_a_reader_who_wrote_something_else_is_not_left_out_in_silence(make_cohor
     slides = [made("normal", "normal", extra=(("reader_1", r),)) for r in ("normal", "unsure", "")]
     with pytest.raises(UsageError, match=r"column reader_1 of .* holds labels and 'unsure' too; use normal"):
         readers(read_cohort(*make_cohort(slides)))
+
+
+def test_a_reader_who_spells_labels_otherwise_is_told(make_cohort, made):
+    """Regression: a column with "Calcinosis cutis" throughout was in no table, without a word."""
+    slides = [made("normal", "normal", extra=(("reader_a", "Normal"), ("reader_notes", "pale")))] * 2
+    cohort = read_cohort(*make_cohort(slides))
+    with pytest.raises(UsageError, match=r"column reader_a .* holds labels and 'Normal' too"):
+        readers(cohort)
+
+
+def test_columns_of_readers_that_hold_no_diagnoses_are_named(make_cohort, made):
+    slides = [made("normal", "normal", extra=(("reader_a", "normal"), ("reader_notes", "pale")))] * 2
+    assert columns_without_labels(read_cohort(*make_cohort(slides))) == ["reader_notes"]
+
+
+def test_a_round_that_draws_none_of_a_label_is_no_round(make_cohort, made):
+    """Regression: such rounds averaged over the other labels, so that a reader's interval reached 1."""
+    slides = [
+        made(label, label, patient=f"p{k}", extra=(("reader", "normal"),))
+        for k, label in enumerate(["normal"] * 20 + ["heterotopic_ossification"] * 2)
+    ]
+    cohort = read_cohort(*make_cohort(slides))
+    bootstrap = Bootstrap([*"a" * 10, *"c" * 10, *"bb"], ["normal"] * 22, 400)  # three rounds of ten draw nothing of b
+    (reader,) = compare(cohort, readers(cohort), bootstrap)
+    assert reader["balanced_accuracy"]["value"] == 0.5
+    assert reader["balanced_accuracy"]["patient_high"] == 0.5
+    assert reader["gain_of_model"]["patient_low"] == pytest.approx(0.5)
 
 
 def test_the_regression_learns_a_ring_that_needs_squares():

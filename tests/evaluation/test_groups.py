@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -85,6 +86,14 @@ def test_numbers_with_many_values_become_thirds(make_cohort, made):
     values = columns_of(read_cohort(*make_cohort(slides)).cases)["age"]
     assert len(set(values)) == 3
     assert values[0].startswith("up to")
+
+
+def test_a_few_cells_that_are_no_numbers_do_not_undo_the_thirds(make_cohort, made):
+    """Regression: one `>89` among ages made a group of every age."""
+    ages = [f'"{20 + k},5"' for k in range(29)] + [">89"]
+    cohort = read_cohort(*make_cohort([made("normal", "normal", extra=(("age", age),)) for age in ages]))
+    assert Counter(columns_of(cohort.cases)["age"]).most_common()[-1] == (">89", 1)
+    assert len(set(columns_of(cohort.cases)["age"])) == 4
 
 
 def test_rare_values_are_counted_together(make_cohort, made):

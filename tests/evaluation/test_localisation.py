@@ -7,13 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from histo.evaluation.cases import read_cohort
+from histo.data.records import SlideRecord
+from histo.data.slide import open_slide
+from histo.errors import UsageError
+from histo.evaluation.cases import Case, read_cohort
 from histo.evaluation.froc import froc
 from histo.evaluation.heatmaps import read_heatmap
 from histo.evaluation.localisation import LEVELS, Candidate, Found, Located, _hausdorff
 from histo.evaluation.locating import localisation, measure_all
 from histo.evaluation.resampling import Bootstrap
-from histo.evaluation.truth import Drawn, classes_of, draw_truth
+from histo.evaluation.truth import Drawn, _pyramid_of, classes_of, draw_truth
+from tests.evaluation.conftest import PYRAMID
 
 BONE = ("bone", (800.0, 800.0, 400.0))
 SHIFTED = ("bone", (900.0, 800.0, 400.0))
@@ -61,7 +65,54 @@ def test_what_nobody_outlined_is_not_judged_where_it_may_hold_anything(make_coho
     assert held[2] == {"bone": False, "calcification": False}
     assert [one.false_lesions for one in located[0]] == [0, 0]
     assert [one.false_lesions for one in located[2]] == [0, 1]
-    assert located[0][0].dice == pytest.approx(1, abs=0.02)
+    # Bug: what was called beside the outlines was cut away, so overlap, area and pointing were right by construction.
+    bone = located[0][0]
+    assert (bone.dice, bone.iou, bone.hd95_um, bone.pointing, bone.has_truth) == (None, None, None, None, False)
+    assert bone.area_found == pytest.approx(1, abs=0.02)
+    assert [one.reported for one in bone.lesions] == [True]
+    assert not bone.histogram.any()
+    report = localisation(cohort, located, Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], 200))
+    assert report["partly_outlined"] == 2
+    assert report["false_lesions"]["per_slide"] == {"value": 1.0, "n": 1, "lesions": 1}
+    assert report["classes"]["calcification"]["strongest"]["false_without_class"]["n"] == 1
+    assert report["classes"]["bone"]["area"]["n"] == report["classes"]["bone"]["dice"]["n"] == 0
+    assert report["classes"]["bone"]["area_found"]["n"] == 1
+
+
+def test_outlines_that_lead_to_another_label_are_refused(make_cohort, made):
+    """Regression: such a slide was a false call in one table and a found bone in the next."""
+    slides = [made("normal", "heterotopic_ossification", truth=(BONE,), found=(BONE,)), made("normal", "normal")]
+    cohort = read_cohort(*make_cohort(slides))
+    with pytest.raises(UsageError, match=r"labelled normal, and .* outlines bone, which means heterotopic_oss"):
+        measure_all(cohort, {}, lambda done, total: None)
+
+
+def test_slides_that_were_never_examined_have_found_nothing(make_cohort, made, monkeypatch):
+    """Regression: they were in no figure of localisation, which got better with every slide that failed."""
+    slides = [
+        made("heterotopic_ossification", "heterotopic_ossification", truth=(BONE,), found=(BONE,)),
+        made("heterotopic_ossification", "heterotopic_ossification", truth=(BONE,), found=(BONE,)),
+        made("normal", "normal"),
+    ]
+    cohort = read_cohort(*make_cohort(slides))
+    first, second, last = cohort.cases
+    cohort = replace(cohort, cases=(first, Case(second.record, None), last))
+    monkeypatch.setattr("histo.evaluation.truth._pyramid_of", lambda case: PYRAMID)
+    _, located = measure_all(cohort, {}, lambda done, total: None)
+    report = localisation(cohort, located, Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], 200))
+    bone = report["classes"]["bone"]
+    assert (bone["dice"]["n"], bone["dice"]["value"]) == (2, pytest.approx(0.5, abs=0.02))
+    assert (bone["lesions_reported"]["hits"], bone["lesions_reported"]["n"]) == (1, 2)
+    assert (bone["area"]["n"], bone["area"]["missed"]) == (2, 1)
+    assert (bone["pointing_game"]["hits"], bone["pointing_game"]["n"]) == (1, 2)
+    assert bone["map_auprc"]["value"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_geometry_of_a_slide_without_a_result_comes_from_the_slide(painted, tmp_path):
+    record = SlideRecord("s", painted, "p", "normal")
+    with open_slide(painted) as slide:
+        assert _pyramid_of(Case(record, None)) == slide.pyramid
+    assert _pyramid_of(Case(replace(record, path=tmp_path / "gone.svs"), None)) is None
 
 
 def test_a_lesion_without_truth_is_false_and_one_of_another_class_too(make_cohort, made):
@@ -101,7 +152,7 @@ def test_a_slide_without_outlines_is_not_measured_but_counted(make_cohort, made)
     ]
     _, held, located, report = measured(make_cohort, slides)
     assert [one is None for one in located] == [True, True, False]
-    assert report["without_outlines_or_map"] == 2
+    assert report["not_measured"] == 2
     assert held[0] == {"bone": True, "calcification": None}
     assert held[1] == {"bone": False, "calcification": True}
 
@@ -172,7 +223,8 @@ def test_the_hausdorff_distance_is_that_of_all_pairs_of_border_cells(one, other)
 
 def located(candidates=(), lesions=0):
     found = tuple(Found(0.1, 300.0, True, True) for _ in range(lesions))
-    return Located("bone", True, 0, 0, None, None, None, None, found, 0, 0, tuple(candidates), np.zeros((2, LEVELS)))
+    nothing = (None,) * 5
+    return Located("bone", True, True, 0, 0, *nothing, found, 0, 0, tuple(candidates), np.zeros((2, LEVELS)))
 
 
 def test_the_froc_of_a_case_worked_by_hand():

@@ -13,12 +13,16 @@ def figure(value, half):
 
 @pytest.fixture
 def report():
-    def make(value, manifest, distances, digest="ab"):
+    def make(value, manifest, distances, digest="ab", counts=((5, 0), (1, 4))):
         return {
             "freeze": {"digest": digest},
             "flow": {"slides": 10},
             "reference": {"manifest_sha256": manifest},
-            "primary": {"overall": {"balanced_accuracy": figure(value, 0.04)}},
+            "primary": {
+                "labels": ["normal", "ho"],
+                "confusion": {"counts": counts},
+                "overall": {"balanced_accuracy": figure(value, 0.04)},
+            },
             "ranking": {"classes": {"bone": {"auroc": figure(0.9, 0.03)}}},
             "localisation": {"classes": {"bone": {"dice": {"value": None, "patient_low": None, "patient_high": None}}}},
             "abstention": {"decided": figure(0.5, 0.1), "accuracy_on_decided": figure(0.9, 0.05)},
@@ -39,6 +43,14 @@ def test_the_change_and_what_foreign_tissue_tells(report, tmp_path):
     assert found["stress"] == []
     assert draw_foreign([0.15, 0.6], [0.0]) is not None
     assert draw_foreign([], [0.0]) is None
+
+
+def test_balanced_accuracies_over_other_labels_are_not_compared(report, tmp_path):
+    """Regression: without the slides of the hardest label a model seemed to gain."""
+    (tmp_path / "report.json").write_text(json.dumps(report(0.9, "home", [0.0])))
+    found = robustness(report(0.95, "away", [0.1], counts=((9, 1), (0, 0))), tmp_path, None)["familiar"]
+    assert found["other_labels"]
+    assert found["change"][0]["measure"] == "AUROC of bone"
 
 
 def test_an_interval_that_is_a_point_is_not_taken_for_certainty():

@@ -24,6 +24,13 @@ def test_what_cannot_be_fitted_has_no_diameter():
     assert detection_curve([], [])["n"] == 0
 
 
+@pytest.mark.parametrize("found", [[0] * 7 + [1] + [0] * 6, [1] * 7 + [1] + [0] * 6])
+def test_a_curve_that_two_diameters_cannot_tell_has_no_diameter(found):
+    """Regression: none of 7 at 100 µm and 1 of 7 at 200 µm gave a d95 of 217 µm, which was noise of the fit."""
+    curve = detection_curve([100.0] * 7 + [200.0] * 7, [bool(f) for f in found])
+    assert (curve["d50_um"], curve["d95_um"]) == (None, None)
+
+
 def test_every_lesion_stands_in_one_bin():
     lesions = [Found(0.01, d, True, d > 90) for d in (10.0, 60.0, 99.0, 100.0, 5000.0)]
     found = by_size(lesions)

@@ -6,9 +6,8 @@ from histo.evaluation.strongest import LOOKED_AT, strongest
 
 def located(truth_mm2, *candidates):
     dice = 0.5 if truth_mm2 else None
-    return Located(
-        "bone", True, truth_mm2, 0.0, dice, dice, None, None, (), 0, 0, tuple(candidates), np.zeros((2, LEVELS))
-    )
+    nothing = None, None, (), 0, 0, tuple(candidates), np.zeros((2, LEVELS))
+    return Located("bone", True, True, truth_mm2, 0.0, dice, dice, dice, *nothing)
 
 
 def test_hits_false_fields_and_the_rank_of_the_first_hit():

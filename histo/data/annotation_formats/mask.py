@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from histo.data.annotation_formats.drawn import Drawn
 from histo.geometry import MapGrid, Pyramid
-from histo.outlines import trace
+from histo.outlines import around
 
 MAX_MASK_PX = 2**28
 
@@ -93,7 +93,7 @@ def _names(path: Path) -> dict[int, str] | None:
 
 
 def _trace(inside: NDArray[np.bool_], grid: MapGrid) -> list[Any]:
-    """Trace only the rectangle that holds the class: masks are mostly empty."""
+    """Go round only what lies in the rectangle that holds the class: masks are mostly empty."""
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     part = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return trace(part, grid.window(int(rows[0]), int(columns[0]), part.shape))
+    return around(part, grid.window(int(rows[0]), int(columns[0]), part.shape))

@@ -72,7 +72,8 @@ def test_a_phantom_s_mask_is_its_geojson(phantoms: dict[str, PhantomFiles]) -> N
     assert set(by_mask) == set(by_outline)
     for name in by_mask:
         one, other = (shapely.union_all([to_polygon(o) for o in f[name]]) for f in (by_mask, by_outline))
-        assert one.symmetric_difference(other).area < 1e-3 * one.area
+        # The GeoJSON cuts the corners of its 1 µm cells.
+        assert one.symmetric_difference(other).area < 5e-3 * one.area
 
 
 @pytest.mark.parametrize(
