@@ -35,7 +35,7 @@ LOOK_ALIKES = (
 DIAMETERS_UM = (50, 100, 150, 200, 300)
 ONE_DEPOSIT = {
     "calcium.count": 1,
-    "calcium.form": "solid",
+    "calcium.form": "nodule",
     "calcium.shattered": False,
     "calcium.cracks": 0,
     "calcium.drop_out": 9,

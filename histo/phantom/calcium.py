@@ -1,10 +1,10 @@
-"""Calcium deposits: solid, shattered, granular, globular, plate, pale, milia, in epidermis or vessel wall."""
+"""Calcium deposits: solid, shattered, granular, globular, plate, pale, milia, nodule, in epidermis or vessel wall."""
 
 from typing import Final
 
 import numpy as np
 
-from histo.phantom.calcium_forms import AROUND_UM, globules, milia, plate, psammoma, transepidermal, vessel_wall
+from histo.phantom.calcium_forms import AROUND_UM, globules, milia, nodule, plate, psammoma, transepidermal, vessel_wall
 from histo.phantom.canvas import Canvas
 from histo.phantom.colours import dark
 from histo.phantom.layout import Layout
@@ -26,9 +26,10 @@ FORMS: Final = {
     "transepidermal": 0.05,
     "psammoma": 0.05,
     "vessel_wall": 0.06,
+    "nodule": 0.0,  # only where it is asked for: what size must a deposit have to be found?
 }
 SHIFT_ONLY: Final = ("psammoma", "vessel_wall")
-_SMOOTH: Final = ("milia", "transepidermal", "psammoma", "vessel_wall")
+_SMOOTH: Final = ("milia", "transepidermal", "psammoma", "vessel_wall", "nodule")
 _OUTLINES: Final = {
     "globular": globules,
     "plate": plate,
@@ -36,6 +37,7 @@ _OUTLINES: Final = {
     "transepidermal": transepidermal,
     "psammoma": psammoma,
     "vessel_wall": vessel_wall,
+    "nodule": nodule,
 }
 
 

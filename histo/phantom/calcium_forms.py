@@ -1,4 +1,4 @@
-"""Outlines of deposits: globules, plates, milia, granules in the epidermis, psammoma, vessel walls."""
+"""Outlines of deposits: globules, plates, milia, nodules, granules in the epidermis, psammoma, vessel walls."""
 
 import numpy as np
 
@@ -39,6 +39,16 @@ def milia(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window,
     """One to six round smooth nodules that lie apart."""
     largest = float(np.clip(0.7 * spot.radius_um, 60, 400))
     return _balls(rng, layout, spot, int(rng.integers(1, 7)), (40, largest), 1.3)
+
+
+def nodule(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window, F32]:
+    """One ellipse, a quarter longer than wide, which no chance takes apart: a deposit whose size can be set."""
+    window = cells_around(layout.frame, spot, 1.3 * spot.radius_um + AROUND_UM)
+    y, x = centres(window, layout.frame.cell_um)
+    turn, dx, dy = float(rng.uniform(0, np.pi)), x - spot.x_um, y - spot.y_um
+    p, q = np.cos(turn) * dx + np.sin(turn) * dy, -np.sin(turn) * dx + np.cos(turn) * dy
+    sdf = (1 - np.hypot(p / (1.25 * spot.radius_um), q / spot.radius_um)) * spot.radius_um
+    return _inside(layout, window, sdf.astype(np.float32))
 
 
 def transepidermal(rng: np.random.Generator, layout: Layout, spot: Spot) -> tuple[Window, F32]:

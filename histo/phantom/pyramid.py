@@ -41,8 +41,11 @@ def _tiles(image: NDArray[np.uint8], quality: int) -> Iterator[bytes]:
             yield data.tobytes()
 
 
-def write_slide(path: Path, image: NDArray[np.uint8], mpp: float, quality: int) -> None:
-    """Write RGB pixels (H, W, 3) as a pyramid with downsamples 1, 2, 4, …; the scale is in µm per pixel."""
+def write_slide(path: Path, image: NDArray[np.uint8], mpp: float, quality: int | None) -> None:
+    """Write RGB pixels (H, W, 3) as a pyramid with downsamples 1, 2, 4, …; the scale is in µm per pixel.
+
+    Without a JPEG `quality` no pixel is changed.
+    """
     # Classic TIFF has 32-bit offsets; a slide above 1 Gpx could outgrow them.
     with tifffile.TiffWriter(path, bigtiff=image.size > 3e9) as writer:
         level = image
@@ -51,7 +54,7 @@ def write_slide(path: Path, image: NDArray[np.uint8], mpp: float, quality: int) 
                 cut = level[: height * 2, : width * 2]
                 level = np.asarray(cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
             writer.write(
-                _tiles(level, quality),
+                level if quality is None else _tiles(level, quality),
                 shape=level.shape,
                 dtype=np.uint8,
                 tile=(TILE_PX, TILE_PX),
@@ -63,7 +66,8 @@ def write_slide(path: Path, image: NDArray[np.uint8], mpp: float, quality: int) 
                 resolution=(1e4 / mpp, 1e4 / mpp),
                 resolutionunit="CENTIMETER",
             )
-    call_jpeg(path)
+    if quality is not None:
+        call_jpeg(path)
 
 
 def call_jpeg(path: Path) -> None:

@@ -156,7 +156,7 @@ def make_slide(
         write_mask(path, levels, mpp * MASK_DOWN)
     with whole(files.geojson) as path:
         write_json(path, as_geojson(name, drawing.components, layout))
-    record = record_of(name, asked, drawing)
+    record = record_of(name, asked, drawing) | {"bytes": _bytes(files)}
     with whole(files.json) as path:  # last: its presence says that the slide is whole
         write_json(path, record)
     return files
@@ -218,7 +218,7 @@ def without_effect(overrides: Mapping[str, Any], regions: list[Region]) -> list[
     idle = []
     for name in overrides:
         subject, _, key = name.partition(".")
-        if subject in wide or key == "count":
+        if subject in wide or (key == "count" and not overrides[name]):
             continue
         mine = [r for r in regions if _subject(r) == subject or (subject == "confounder" and r.name in CONFOUNDERS)]
         used = {k for r in mine if isinstance(r.numbers, Numbers) for k in r.numbers.used}
@@ -237,7 +237,13 @@ def is_made(folder: Path, name: str, asked: Mapping[str, Any]) -> bool:
     if not all(p.is_file() for p in (files.slide, files.geojson, files.mask, files.json)):
         return False
     record = _record(files.json)
-    return record is not None and not _differing(record, asked)
+    # Slides of before this was recorded are taken as whole.
+    return record is not None and not _differing(record, asked) and record.get("bytes", _bytes(files)) == _bytes(files)
+
+
+def _bytes(files: PhantomFiles) -> dict[str, int]:
+    """Return the sizes of slide, outlines and mask, by which a file that was cut off is known."""
+    return {kind: getattr(files, kind).stat().st_size for kind in ("slide", "geojson", "mask")}
 
 
 def made_otherwise(folder: Path, name: str, asked: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from histo.stress import colour, matter, optics
 from histo.stress.picture import Picture
 
 Disturbance = Callable[..., Picture]
-VERSION: Final = 1  # raised when the same name and numbers give other pixels
+VERSION: Final = 2  # raised when the same name and numbers give other pixels
 CLEAN: Final = "clean"
 
 DISTURBANCES: Final[Mapping[str, Disturbance]] = {
@@ -56,7 +56,7 @@ def disturb(picture: Picture, name: str, numbers: Mapping[str, Any], seed: str) 
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Write a picture as a tiled JPEG pyramid, whole or not at all."""
+    """Write a picture as a tiled pyramid, JPEG unless it must be exact; whole or not at all."""
     with whole(path) as temporary:
         write_slide(temporary, picture.rgb, picture.recorded_mpp, picture.quality)
 

@@ -33,9 +33,9 @@ def noise(picture: Picture, rng: Rng, *, sigma: float) -> Picture:
 
 
 def turn(picture: Picture, rng: Rng, *, quarters: int = 0, mirror: bool = False) -> Picture:
-    """Turn the slide by quarters, or mirror it: no pixel is changed."""
+    """Turn the slide by quarters, or mirror it, and write it without loss: no pixel is changed."""
     rgb = np.rot90(picture.rgb, quarters)
-    return replace(picture, rgb=np.ascontiguousarray(rgb[:, ::-1] if mirror else rgb), quality=100)
+    return replace(picture, rgb=np.ascontiguousarray(rgb[:, ::-1] if mirror else rgb), quality=None)
 
 
 def rotate(picture: Picture, rng: Rng, *, degrees: float) -> Picture:

@@ -17,13 +17,16 @@ TISSUE_OD: Final = 0.1  # green, natural logarithm
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """Pixels (H, W, 3), true and recorded µm per pixel, the slide's stain, and the JPEG quality to write with."""
+    """Pixels (H, W, 3), true and recorded µm per pixel, the slide's stain, the JPEG quality to write with.
+
+    Without a quality it is written exactly.
+    """
 
     rgb: Rgb
     mpp: float
     stain: Stain
     recorded_mpp: float
-    quality: int = 95
+    quality: int | None = 95
 
     @property
     def basis(self) -> NDArray[np.float64]:

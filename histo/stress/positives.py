@@ -27,6 +27,10 @@ DIAMETERS_UM: Final = (50, 100, 150, 200, 300, 500)
 NEEDLES_NEED: Final = 60
 SECTION_MM2: Final = 100.0
 PALE_H: Final = (0.15, 0.25, 0.4)
+_NEEDLE: Final[dict[str, Any]] = {
+    "calcium__form": "nodule", "calcium__shattered": False, "calcium__drop_out": 9.0, "calcium__count": 1,
+    "calcium__cracks": 0.0, "confounder__count": 0, "artefacts": "none",
+}  # fmt: skip
 _SOLID: Final[dict[str, Any]] = {
     "calcium__form": "solid", "calcium__shattered": False, "calcium__drop_out": 9.0, "calcium__count": 1,
 }  # fmt: skip
@@ -37,21 +41,21 @@ BONES: Final[dict[str, dict[str, Any]]] = {
     "woven": {"bone__woven": True, "bone__lacunae_mm2": 550.0, "bone__lamella": 0.01},
     "no canals": {"bone__canals_mm2": 0.0},
 }
-# Widest distance of bone and of calcium in µm: from a speck of bone in calcium to the reverse.
-MIXTURES: Final = ((160, 600), (240, 600), (330, 500), (420, 330), (500, 220), (600, 110))
+# Widest distance of bone and of calcium in µm: from a speck of bone in calcium to the reverse. From 600 µm on bone has
+# the area by which the verdict is judged.
+MIXTURES: Final = ((160, 600), (330, 500), (600, 330), (650, 220), (700, 160), (800, 110))
 LEAST_BONE_MM2: Final = 0.05
 
 
 def _needle_views(kit: Kit) -> Views:
-    """Return each needle slide once per diameter, all else alike."""
+    """Return needles of every diameter, each on a slide of its own: six looks at one slide are not six slides."""
     each = max(1, (kit.slides or NEEDLES_NEED) // len(DIAMETERS_UM))
     views: dict[str, list[View]] = {"plain": clean(kit.plain())}
     for diameter in DIAMETERS_UM:
         sources = []
         for k in range(each):
-            alone = {"calcium.diameter_um": float(diameter), "calcium.cracks": 0.0, "confounder.count": 0}
-            named = {n.replace("__", "."): v for n, v in _SOLID.items()} | alone | {"artefacts": "none"}
-            seed = kit.seed_of("needle", k)
+            named = {n.replace("__", "."): v for n, v in _NEEDLE.items()} | {"calcium.diameter_um": float(diameter)}
+            seed = kit.seed_of(f"needle {diameter}", k)
             sources.append(Source("calcinosis_cutis", seed, kit.needle_size_px, True, numbers_of(**named)))
         views[f"{diameter}"] = clean(sources)
     return views
@@ -207,22 +211,35 @@ def _twins(kit: Kit, seen: Observed) -> list[Check]:
     classes = {"calcification": kit.class_of(CALCIUM), "bone": kit.class_of(BONE)}
     right = total = 0
     changes: list[float] = []
+    unseen = 0
     both = pairs(seen["with"], seen["without"])
     for a, b in both:
         for true, name in classes.items():
             if a.true_mm2.get(true, 0) > 0:
                 total += 1
                 right += a.presence.get(name, 0) > b.presence.get(name, 0)
-        changes += _outside(kit, a, b)
+        found = _outside(kit, a, b)
+        changes += found
+        unseen += not found
+    dropped = f"; {unseen} pairs without tissue outside" if unseen else ""
     return [
         at_least("p of the class rises with the lesion", right, total, 0.99, OTHERS_NEED),
-        number("change of the map outside, 95th percentile", percentile(changes, 95), len(changes), 0.05, OTHERS_NEED),
-        told("change of the map outside, median", median_words(changes), len(changes)),
+        number(
+            "change of 95 % of the map outside, in 95 % of pairs",
+            percentile(changes, 95),
+            len(changes),
+            0.05,
+            OTHERS_NEED,
+        ),
+        told("change of 95 % of the map outside, median of pairs", median_words(changes) + dropped, len(changes)),
     ]
 
 
 def _outside(kit: Kit, one: Seen, other: Seen) -> list[float]:
-    """Return the mean change of the map away from the lesion, largest over classes; nothing where no tissue is."""
+    """Return what 95 % of the map's cells away from the lesion change by at most; nothing where no tissue is.
+
+    Of every cell the class counts that changes most. A mean over a slide would hide what appears at one place.
+    """
     maps = kit.store.read_map(one.view), kit.store.read_map(other.view)
     if maps[0] is None or maps[1] is None or maps[0][0].shape != maps[1][0].shape:
         return []
@@ -230,7 +247,7 @@ def _outside(kit: Kit, one: Seen, other: Seen) -> list[float]:
     if not usable.any():
         return []
     change = np.abs(maps[0][0].astype(np.float32) - maps[1][0].astype(np.float32)).max(axis=0)
-    return [float(change[usable].mean())]
+    return [float(np.percentile(change[usable], 95))]
 
 
 POSITIVES: Final = (
@@ -246,5 +263,5 @@ POSITIVES: Final = (
     Trial(31, "mixed", "positives", "mixtures from little to mostly bone", "bone called ≥ 90 % where it has 0.05 mm²",
         _mixed_views, _mixed),
     Trial(32, "twins", "positives", "the same slide with and without its lesion",
-        "p rises in ≥ 99 %; map outside changes < 0.05 in 95 % of the pairs", _twin_views, _twins),
+        "p rises in ≥ 99 %; 95 % of the map outside changes < 0.05 in 95 % of the pairs", _twin_views, _twins),
 )  # fmt: skip

@@ -187,5 +187,7 @@ def _draw(kit: Kit, view: View, path: Path) -> bool:
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary:
-        Image.fromarray(np.asarray(small, np.uint8)).save(temporary, format="JPEG", quality=min(90, picture.quality))
+        Image.fromarray(np.asarray(small, np.uint8)).save(
+            temporary, format="JPEG", quality=min(90, picture.quality or 90)
+        )
     return True

@@ -176,6 +176,17 @@ def test_slides_of_an_older_format_are_made_again(tmp_path: Path) -> None:
     assert json.loads(record.read_text())["format"] > 0
 
 
+@pytest.mark.parametrize("end", ["svs", "mask.tif", "geojson"])
+def test_a_file_that_was_cut_off_is_made_again(end: str, tmp_path: Path) -> None:
+    """Regression: a slide was whole when its files existed, however short a full disk had left them."""
+    make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
+    path = tmp_path / f"phantom_0000.{end}"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
+    assert path.read_bytes() == whole
+
+
 def test_a_killed_cohort_goes_on(tmp_path: Path) -> None:
     """Regression: workers of a killed cohort waited for work for ever. Half-written files are cleared away, too."""
     command = [sys.executable, "-m", "histo.cli", "phantom", "out", "--slides", "4", "--size", "1000", "--workers", "2"]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 
 from histo.errors import UsageError
 from histo.phantom import make_slide
@@ -95,6 +96,23 @@ def test_a_needle_is_as_wide_as_asked(tmp_path: Path, kind: str, label: int, dia
     overrides = {f"{kind}.count": 1, f"{kind}.diameter_um": diameter, "bone.drop_out": 9.0, **clean}
     files = make_slide(tmp_path, "n", kind=kind, seed=3, size_px=(2000, 2000), overrides=overrides)
     assert widest_um(tifffile.imread(files.mask) == label, 1.0) == pytest.approx(diameter, rel=0.15, abs=8)
+
+
+@pytest.mark.parametrize("diameter", [100, 300])
+def test_a_nodule_is_one_piece_of_a_known_area(tmp_path: Path, diameter: float) -> None:
+    """Regression: needles were solid deposits, which chance takes apart: half of their area, in up to five pieces."""
+    overrides = {
+        "calcium.form": "nodule", "calcium.count": 1, "calcium.diameter_um": diameter, "calcium.shattered": False,
+        "calcium.cracks": 0.0, "calcium.drop_out": 9.0,
+    }  # fmt: skip
+    for seed in (3, 5):
+        files = make_slide(
+            tmp_path, f"n{seed}", kind="calcium", seed=seed, size_px=(1400, 1400), domain="shift", overrides=overrides
+        )
+        mask = tifffile.imread(files.mask) == 1
+        assert ndimage.label(mask, np.ones((3, 3)))[1] == 1
+        assert widest_um(mask, 1.0) == pytest.approx(diameter, rel=0.1, abs=6)
+        assert mask.sum() == pytest.approx(0.8 * np.pi / 4 * diameter**2, rel=0.15)
 
 
 def test_a_twin_differs_only_where_the_lesion_was(tmp_path: Path) -> None:
@@ -238,8 +256,8 @@ def test_the_two_plans_of_one_region_agree_with_the_plain_planner(scene: Scene) 
 
 
 def test_idle_overrides_are_told(tmp_path: Path) -> None:
-    overrides = {"calcium.h": 1.0, "ink.dark": 1.0, "cartilage.hue": 1}
+    overrides = {"bone.count": 3, "calcium.h": 1.0, "ink.dark": 1.0, "cartilage.hue": 1}
     files = make_slide(tmp_path, "s", kind="confounder:cartilage", seed=3, size_px=(1000, 1000), overrides=overrides)
     record = json.loads(files.json.read_text())
-    assert record["overrides_without_effect"] == ["calcium.h", "cartilage.hue", "ink.dark"]
+    assert record["overrides_without_effect"] == ["bone.count", "calcium.h", "cartilage.hue", "ink.dark"]
     assert record["overrides"] == overrides

@@ -35,6 +35,15 @@ def test_turning_back_gives_the_picture_again(quarters, mirror, textured):
     assert np.array_equal(back, picture.rgb)
 
 
+def test_a_turned_slide_has_the_very_pixels(skin, tmp_path):
+    """Regression: it was written as JPEG, whose chroma is halved: up to a third of "unchanged" pixels differed."""
+    small = cut_out(skin, 1100)
+    write_picture(tmp_path / "turned.svs", disturb(small, "turn", {"quarters": 1, "mirror": False}, "s"))
+    back = read_picture(tmp_path / "turned.svs", skin.stain)
+    assert np.array_equal(np.rot90(back.rgb, -1), small.rgb)
+    assert back.mpp == skin.mpp
+
+
 def test_any_turn_keeps_the_whole_slide_on_a_larger_glass(skin):
     turned = disturb(skin, "rotate", {"degrees": 37.0}, "s").rgb
     assert turned.shape[0] > 2700
