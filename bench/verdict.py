@@ -170,11 +170,11 @@ def goals(reports: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
         kind = f" ({worst['kind']})" if worst else ""
         rows.append(goal(f"  worst kind{kind}", 0.10, worst["any"] if worst else None, False))
         rows.append(goal("debiased calibration error of the verdict", 0.03, r["calibration"]["verdict"]["ece"], False))
-        rows.append(goal("conformal coverage under shift", 0.90, r["calibration"]["conformal"]["coverage"]))
+        rows += coverage("under shift", 0.90, r)
         rows.append(goal("share in review under shift", 0.10, r["abstention"]["review"], False))
     if "domain" in reports:
         r = reports["domain"]
-        rows.append(goal("conformal coverage in domain", 0.95, r["calibration"]["conformal"]["coverage"]))
+        rows += coverage("in domain", 0.95, r)
         rows.append(goal("share in review in domain", 0.10, r["abstention"]["review"], False))
         rows.append(goal("balanced accuracy in domain", 0.97, r["primary"]["overall"]["balanced_accuracy"]))
     if "needles" in reports:
@@ -182,6 +182,29 @@ def goals(reports: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
         for diameter, least in ((100, 0.80), (200, 0.95), (300, 1.0)):
             rows.append(goal(f"deposit of {diameter} µm found", least, found.get(diameter, {}).get("found")))
     return rows
+
+
+def coverage(where: str, least: float, report: Mapping[str, Any]) -> list[Goal]:
+    """Return how often sets hold the truth: all, those that promise it, and of these the label with which they do worst.
+
+    A set that excludes nothing holds it for nothing.
+    """
+    sets = report["calibration"]["conformal"]
+    worst = sets["certified"]["worst"]
+    label = f" ({worst['label']})" if worst else ""
+    return [
+        goal(f"conformal coverage {where}", least, sets["coverage"]),
+        goal("  of the certified sets", least, sets["certified"]["coverage"]),
+        goal(f"  of these by the worst label{label}", least, worst["coverage"] if worst else None),
+    ]
+
+
+def reviews(name: str, report: Mapping[str, Any]) -> str:
+    """Return why slides of a cohort have a reason: code, how many, how many of them for that alone."""
+    kept = report["abstention"]
+    counts = (f"{code} {n} ({kept['only_reason'].get(code, 0)} alone)" for code, n in kept["reasons"].items())
+    sets = report["calibration"]["conformal"]
+    return f"{name}, reasons: {', '.join(counts)}; labels in a set: {sets['mean_size']:.2f} on average"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -208,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("SYNTHETIC, no clinical meaning.")
     print(f"Model {model.card.name} {model.digest[:12]}; seed {given.seed}; {counts}; {given.size} px")
     print("\n".join([HEAD, *(row.line for row in rows)]))
+    print("\n".join(reviews(name, r) for name, r in reports.items()))
     kept = [{"goal": g.name.strip(), **vars(g), "met": g.met, "proved": g.proved} for g in rows]
     write_text(given.cohorts / f"verdict-{given.seed}-{model.digest[:8]}.json", json.dumps(kept, indent=1) + "\n")
     sys.exit(0 if all(row.met for row in rows) else 1)

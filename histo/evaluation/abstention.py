@@ -32,6 +32,9 @@ def abstention(cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
         "confident_errors": bootstrap.share(done & ~right, every),
         "review_suggestion_right": bootstrap.share(right, review),
         "reasons": dict(Counter(r.code for c in cases if c.result for r in c.result.reasons).most_common()),
+        "only_reason": dict(
+            Counter(c.result.reasons[0].code for c in cases if c.result and len(c.result.reasons) == 1).most_common()
+        ),
         "coverage_risk": curve,
         "area_under_coverage_risk": float(np.mean([p["risk"] for p in curve])) if curve else None,
     }
