@@ -185,7 +185,7 @@ def goals(reports: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
 
 
 def coverage(where: str, least: float, report: Mapping[str, Any]) -> list[Goal]:
-    """Return how often sets hold the truth: all, those that promise it, and of these the label with which they do worst.
+    """Return how often sets hold the truth: all, those that promise it, and the label with which these do worst.
 
     A set that excludes nothing holds it for nothing.
     """

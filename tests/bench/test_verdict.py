@@ -61,13 +61,17 @@ def test_the_interval_by_patient_stands_in_for_a_missing_one():
 
 def test_every_goal_of_the_issue_has_its_row():
     share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}
+    sets = {
+        "coverage": share,
+        "certified": {"coverage": share, "worst": {"label": "calcinosis_cutis", "coverage": share}},
+    }
     lesion = {"dice": share, "area": share | {"median_error": 0.1}}
     shift = {
         "primary": {"overall": {"balanced_accuracy": share}},
         "ranking": {"classes": {"bone": {"auroc": share}, "calcification": {"auroc": share}}},
         "several_classes": {"right": share},
         "false_calls": {"confounders": {"any": share, "confident": share}, "worst": {"kind": "ink", "any": share}},
-        "calibration": {"verdict": {"ece": share}, "conformal": {"coverage": share}},
+        "calibration": {"verdict": {"ece": share}, "conformal": sets},
         "abstention": {"review": share},
         "localisation": {
             "false_lesions": {"per_plain_normal_slide": share, "per_normal_slide": share},
@@ -87,4 +91,4 @@ def test_every_goal_of_the_issue_has_its_row():
         "100 µm",
     ):
         assert any(word in name for name in names), word
-    assert len(names) == 23
+    assert len(names) == 27
