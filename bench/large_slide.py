@@ -2,7 +2,7 @@
 
     python bench/large_slide.py [--side 60000] [--tissue 8000] [--one-level]
 
-Prints the size, the tissue, the wall time and the peak resident memory of the whole process tree.
+Prints the size, the tissue, the wall time and the peak resident memory of the command, which is one process.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Whether phantom slides can be won by colour or by a handful of texture numbers. SYNTHETIC: no clinical meaning.
 
-    python bench/phantom_gate.py [--slides 40] [--size 2400] [--seed 501] [--cohorts cohorts]
+    python bench/phantom_gate.py [--slides 40] [--size 2000] [--seed 501] [--cohorts cohorts]
 
 Trains logistic regression and extra trees on tiles of train-domain slides and tests them on tiles of shift-domain
 slides: with the mean colour alone, and with twelve texture numbers alone. If they do better than the limits, the

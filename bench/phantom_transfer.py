@@ -2,8 +2,8 @@
 
     python bench/phantom_transfer.py PATCHES [--cohorts cohorts] [--out runs] [--seed 1]
 
-Makes a cohort of train-domain phantoms, trains on it as configs/phantom.yaml says but for fewer epochs (a quarter of an
-hour on two cores; the shipped model is made so with all of them), and scores the fields of PATCHES
+Makes a cohort of train-domain phantoms, trains on it as configs/phantom.yaml says but from random weights and for fewer
+epochs (two thirds of an hour on two cores), and scores the fields of PATCHES
 (manifest.csv: file, label, source), in colour and in grayscale, against the limits below. Exits with 1 when one is
 missed. The figure decides which realism the generator needs next; docs/phantoms.md keeps its history. Run it again
 with the same folders and it only scores.

@@ -191,7 +191,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class SlideResult:
-    """Everything histo says of one slide. `path` is the slide's path as it was given."""
+    """Everything histo says of one slide. `path` is the slide's path: absolute in results of `histo infer`."""
 
     slide_id: str
     path: str

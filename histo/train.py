@@ -38,7 +38,7 @@ from histo.learning.losses import cell_loss
 from histo.learning.objective import Objective, make_optimiser
 from histo.learning.precision import settle_precision
 from histo.learning.preview import Estimate, estimate_run
-from histo.learning.run_folder import BUNDLE, LAST, UNFINISHED, begun_with, describe_run, is_finished
+from histo.learning.run_folder import BUNDLE, LAST, UNFINISHED, alone, begun_with, describe_run, is_finished
 from histo.learning.scouting import from_state, look_over, nothing_found, to_state
 from histo.learning.screening import add_to_run
 from histo.learning.start import Start, build_network, keep_frozen_still, weigh_start
@@ -53,26 +53,27 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
     """Train as the configuration says and return the folder of the bundle, `out/<name>/bundle`.
 
     `out/<name>/` gets the resolved configuration, splits, metrics per epoch, pictures, a report, and held-out slides
-    scored by `histo.infer.predict_slide` itself. A run that was stopped goes on from its last epoch, a finished one
-    stays as it is, another configuration is refused. Raises `UsageError`, `SlideError` or `TrainingDiverged`.
+    scored by `histo.infer.predict_slide` itself. A stopped run goes on from its last epoch, a finished one stays as it
+    is; another configuration or process is refused. Raises `HistoError`: usage, archive, slide, or `TrainingDiverged`.
     """
     run = out / config.name
-    config = settle_precision(config, pick_device(device), begun_with(run))
-    train_records, validation_records = _sides(config, say)
-    describe_run(run, config, {"train": train_records, "validation": validation_records})
-    if is_finished(run):
-        say(f"{run} is finished; give another `name` to train once more")
+    with alone(run):
+        config = settle_precision(config, pick_device(device), begun_with(run))
+        train_records, validation_records = _sides(config, say)
+        describe_run(run, config, {"train": train_records, "validation": validation_records})
+        if is_finished(run):
+            say(f"{run} is finished; give another `name` to train once more")
+            return run / BUNDLE
+        trained, validation = _open(run, config, train_records, validation_records, say)
+
+        def fit_fold(folder: Path, learn: Sequence[LabelledSlide], validate: Sequence[LabelledSlide]) -> Path:
+            return _make_bundle(_Job(folder, config, learn, validate, device, say), folder / BUNDLE)
+
+        held = held_out_by_folds(run, config, [*trained, *validation], fit_fold, device, say)
+        bundle = _make_bundle(_Job(run, config, trained, validation, device, say), run / UNFINISHED)
+        add_to_run(bundle, config, trained, validation, say)
+        conclude(run, config, trained, validation, held, device, say)
         return run / BUNDLE
-    trained, validation = _open(run, config, train_records, validation_records, say)
-
-    def fit_fold(folder: Path, learn: Sequence[LabelledSlide], validate: Sequence[LabelledSlide]) -> Path:
-        return _make_bundle(_Job(folder, config, learn, validate, device, say), folder / BUNDLE)
-
-    held = held_out_by_folds(run, config, [*trained, *validation], fit_fold, device, say)
-    bundle = _make_bundle(_Job(run, config, trained, validation, device, say), run / UNFINISHED)
-    add_to_run(bundle, config, trained, validation, say)
-    conclude(run, config, trained, validation, held, device, say)
-    return run / BUNDLE
 
 
 def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambda line: None) -> Estimate:
@@ -147,6 +148,7 @@ class _Training(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.kept = start.network, Kept(start, config.averaging)
+        self.starts_knowing = start.knows_classes
         self._config, self._validation = config, validation
         self.objective = Objective(config, slides)
         self._meters = Meters(validation, config.classes)
@@ -270,7 +272,7 @@ class _Tiles(lightning.LightningDataModule):
         assert trainer is not None
         module = trainer.lightning_module
         assert isinstance(module, _Training)
-        self._found = look_over(module.scored, slides, c, trainer.current_epoch, self._found)
+        self._found = look_over(module.scored, slides, c, trainer.current_epoch, self._found, module.starts_knowing)
         steps = draw_steps(slides, c, trainer.current_epoch, self._found, (trainer.global_rank, trainer.world_size))
         numbers = iter(range(sum(map(len, steps))))
         tiles = StepTiles(slides, [tile for step in steps for tile in step], c.classes.names, self._augment)

@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "histo"
 
-BASE = ("blocks", "processes", "errors", "statistics", "geometry", "outlines", "files", "schema", "timing", "wording")
+BASE = (
+    "blocks", "processes", "errors", "statistics", "geometry", "outlines", "files", "owning", "schema", "timing",
+    "wording",
+)  # fmt: skip
 RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*", "export*")
 
@@ -23,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "statistics": (),
     "errors": (),
     "files": ("errors",),
+    "owning": ("errors",),
     "timing": (),
     "wording": (),
     "geometry": ("errors",),
@@ -65,6 +69,7 @@ NO_TORCH = (
     "geometry",
     "outlines",
     "files",
+    "owning",
     "results",
     "schema",
     "wording",

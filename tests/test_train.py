@@ -255,6 +255,12 @@ def test_a_dry_run_shows_a_batch_estimates_and_trains_nothing(small_training, tm
     assert said[-1] == "The start has no slide scores of these classes to keep."
 
 
+def test_a_dry_run_deals_the_folds_that_the_run_will_need(small_training, tmp_path):
+    """Regression: what `histo train` refused at once passed the dry run."""
+    with pytest.raises(UsageError, match="too few for 9 folds"):
+        dry_run(small_training("name=tried", "cross_validation.folds=9"), tmp_path, device="cpu")
+
+
 def test_a_dry_run_says_what_is_kept_of_the_calibration(shipped_config, tmp_path):
     for overrides, told in (((), "are kept until folds or `histo calibrate`"), (("rule.grow=0.4",), "are left behind")):
         said = []

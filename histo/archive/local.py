@@ -13,7 +13,6 @@ from pathlib import Path
 from histo.archive.examine import RunOptions, examine
 from histo.archive.ledger import Entry, Ledger
 from histo.archive.listing import LEDGER, RESULTS, absolute, holds_slides, list_slides, name_slides
-from histo.archive.owning import owned, stopped_by
 from histo.archive.profiling import RunProfile
 from histo.archive.store import Store
 from histo.archive.workers import Task, Workers
@@ -25,6 +24,7 @@ from histo.infer import check_mode, settings_of
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.opening import Opened, open_for, state_of
+from histo.owning import owned, stopped_by
 from histo.results import SlideResult
 from histo.timing import Progress
 

@@ -81,13 +81,13 @@ def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float
 def open_all(records: Iterable[SlideRecord], config: TrainConfig, say: Callable[[str], None]) -> list[LabelledSlide]:
     """Open slides as `open_labelled` does, and say which of them teach less than they seem to."""
     slides = [open_labelled(record, config) for record in records]
-    for line in (gap for slide in slides for gap in _gaps(slide)):
+    for line in (gap for slide in slides for gap in gaps_of(slide)):
         say(f"warning: {line}")
     return slides
 
 
-def _gaps(slide: LabelledSlide) -> Iterator[str]:
-    """Yield what a slide was meant to teach and cannot."""
+def gaps_of(slide: LabelledSlide) -> Iterator[str]:
+    """Yield what a slide was meant to teach and cannot, in sentences that begin with its name."""
     name, cell_um = slide.record.slide, slide.tiles.map_grid.cell_um[0]
     if not len(slide.tiles):
         yield f"{name} teaches nothing: no tissue was found on it; histo inspect --preview shows what was"

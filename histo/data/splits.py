@@ -58,9 +58,11 @@ def split_by_patient(records: Records, share: float, seed: int) -> tuple[list[Sl
     """Split into training and validation slides, whole patients only, every label on both sides.
 
     Rows with a `split` keep it (`test` rows are left out); the others are drawn by patient, stratified by the
-    patient's rarest label and by site. Raises `UsageError` naming the label that one side would lack.
+    patient's rarest label and by site. Both sides come in the order of the slides' names, so that nothing hangs on that
+    of the rows. Raises `UsageError` naming the label that one side would lack.
     """
-    return _split_in_two(records, share, seed, records)
+    ordered = sorted(records, key=lambda r: r.slide)
+    return _split_in_two(ordered, share, seed, ordered)
 
 
 def _split_in_two(

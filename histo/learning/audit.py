@@ -4,7 +4,7 @@ A network learns whatever separates the labels; where ink or a scanner does, its
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from histo.data.manifest import SlideRecord
 from histo.statistics import association, clopper_pearson, separations
+from histo.wording import counted
 
 ROUNDS = 2000
 SUSPICIOUS_AUROC = 0.75
@@ -43,22 +44,29 @@ class Audit:
     warnings: tuple[str, ...]
 
 
-def audit(records: Sequence[SlideRecord], traits: Sequence[Mapping[str, float]], seed: int) -> Audit:
-    """Look over the training and validation slides; `traits` has what was measured on each slide.
+def audit(
+    records: Sequence[SlideRecord],
+    traits: Sequence[Mapping[str, float]],
+    labels: Sequence[str],
+    judged: Collection[tuple[str, str]],
+    seed: int,
+) -> Audit:
+    """Look over the slides of a training: `traits` has what was measured on each, `labels` all that a model can give.
 
-    Tests count a patient once per label (means of his slides): ten sections of one block are no ten findings.
+    `judged` are patient and label of the slides that were held out, on which its figures rest. Tests count a patient
+    once per label (means of his slides): ten sections of one block are no ten findings.
     """
-    patients = {
-        label: len({r.patient for r in records if r.label == label}) for label in sorted({r.label for r in records})
-    }
+    patients = {label: len({r.patient for r in records if r.label == label}) for label in labels}
+    held = {label: len({patient for patient, own in judged if own == label}) for label in labels}
+    present = [label for label, count in patients.items() if count]
     rows = _by_patient(records, traits)
-    labels = np.array([r.label for r, _ in rows])
+    theirs = np.array([r.label for r, _ in rows])
     properties = _properties(rows)
     shortcuts = []
-    for label in patients if len(patients) > 1 else ():
-        for name, (area, p) in separations(properties, labels == label, ROUNDS, seed).items():
+    for label in present if len(present) > 1 else ():
+        for name, (area, p) in separations(properties, theirs == label, ROUNDS, seed).items():
             shortcuts.append(Shortcut(label, name, area, p))
-    warnings = [*_few(patients), *_told(shortcuts), *_sites([r for r, _ in rows], seed)]
+    warnings = [*_few(patients, held), *_told(shortcuts), *_sites([r for r, _ in rows], seed)]
     return Audit(patients, tuple(sorted(shortcuts, key=lambda s: (-s.auroc, s.p, s.name))), tuple(warnings))
 
 
@@ -87,14 +95,21 @@ def _properties(rows: Sequence[tuple[SlideRecord, Mapping[str, float]]]) -> dict
     return varied or {"nothing that differs": np.zeros(len(rows))}
 
 
-def _few(patients: Mapping[str, int]) -> list[str]:
+def _few(patients: Mapping[str, int], held: Mapping[str, int]) -> list[str]:
+    """Return of which labels too few patients were held out to judge by; of one without any nothing was learnt."""
     told = []
-    for label, count in patients.items():
-        if count < ENOUGH_PATIENTS:
+    for label, count in held.items():
+        if not patients[label]:
+            told.append(
+                f"No patient has the label {label}: nothing was learnt of it and nothing is judged of it, and "
+                "still the model can give it."
+            )
+        elif count < ENOUGH_PATIENTS:
             low, _ = clopper_pearson(count, count)
             told.append(
-                f"Only {count} patient{'s' * (count != 1)} with the label {label}: even if all of them were judged "
-                f"right, the true share could be as low as {low:.2f} (95 % interval); collect more."
+                f"Only {counted(count, 'patient')} of {patients[label]} with the label {label} "
+                f"{'was' if count == 1 else 'were'} held out: even if all were judged right, the true share could be "
+                f"as low as {low:.2f} (95 % interval); collect more."
             )
     return told
 

@@ -32,7 +32,7 @@ def calibration_of(
     kept, told = kept_of_start(start, config, trained=best_epoch > 0)
     if kept is not None:
         return kept
-    own = temperature_of(cells, len(validation))
+    own = temperature_of(cells, sum(bool(s.class_cells.any()) for s in validation))
     return own.model_copy(update={"fitted_on": f"{own.fitted_on} {told}".rstrip()})
 
 
@@ -55,9 +55,9 @@ def kept_of_start(start: Start, config: TrainConfig, trained: bool = True) -> tu
 
 
 def temperature_of(cells: CellMeter, slides: int) -> Calibration:
-    """Return a temperature fitted on the labelled cells of validation slides, 1 where none holds a lesion."""
+    """Return a temperature fitted on the labelled cells of so many validation slides, 1 where none holds a lesion."""
     if not cells.shows_lesions:
-        told = f"Not fitted: no lesion is outlined on the {slides} validation slides."
+        told = f"Not fitted: no lesion is outlined on the {slides} validation slides that have labels of their own."
         return Calibration(temperature=1.0, fitted_on=told)
     found = round(fit_scaling(cells.logits, cells.fractions).temperature, 4)
     return Calibration(temperature=found, fitted_on=f"Temperature fitted on map cells of {slides} validation slides.")

@@ -1,21 +1,22 @@
 """The end of a run: held-out verdicts, suspicious labels, pictures and the report with its warnings."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import histo
 from histo.config import TrainConfig
 from histo.data.identities import STARTED_FROM, Known
-from histo.data.manifest import split_by_patient
-from histo.data.sampling import LabelledSlide
+from histo.data.manifest import SlideRecord
+from histo.data.sampling import LabelledSlide, gaps_of
 from histo.data.splits import HELD_OUT
-from histo.errors import UsageError
+from histo.data.synthetic import known_by
 from histo.infer import load_model
 from histo.learning.audit import Audit, audit
 from histo.learning.calibration import calibrate_out_of_fold
+from histo.learning.diary import judged_blind
 from histo.learning.finish import add_reference
-from histo.learning.folds import fold_by_patient, without
+from histo.learning.folds import deal_folds
 from histo.learning.pages import Section, write_pages
 from histo.learning.pictures import draw_confusion, draw_curves
 from histo.learning.run_folder import UNFINISHED, describe_run, finish
@@ -55,18 +56,8 @@ def held_out_by_folds(
     if folds == 0:
         return []
     by_name = {s.record.slide: s for s in slides}
-    records = [s.record for s in slides]
-    if known := build_network(config).knows(records):
-        raise UsageError(
-            f"network.start was trained on {len(known)} of the slides or on patients of these names, which no fold "
-            "can hold out; take another start, or set cross_validation.folds to 0"
-        )
+    parts = deal_folds(config, [s.record for s in slides], build_network(config))
     rows: list[Held] = []
-    # All are dealt before the first is trained: where one fails, it fails at once.
-    parts = [
-        (*split_by_patient(without(records, held), config.data.validation_share, config.seed), held)
-        for held in fold_by_patient(records, folds, config.seed)
-    ]
     for number, (learn, validate, held) in enumerate(parts, start=1):
         folder = run / "folds" / str(number)
         describe_run(folder, config, {"train": learn, VALIDATION: validate, HELD_OUT: held})
@@ -110,12 +101,16 @@ def conclude(
     draw_curves(run / "metrics.csv", run / "learning_curves.png")
     how = "out-of-fold" if out_of_fold else "validation"
     draw_confusion(held, labels, f"{how} verdicts, {len(held)} slides", run / "confusion.png")
-    slides = [*trained, *validation]
-    found = audit([s.record for s in slides], [s.traits for s in slides], config.seed)
     card = load_model(bundle).card
-    no_gain = [NO_GAIN] if card.training["best_epoch"] == 0 else []
-    flattered = _flattered(_known_to_start(card.training, [h.patient for h in held]), bool(out_of_fold))
-    warnings = [*no_gain, *found.warnings, *flattered]
+    found = _looked_over([*trained, *validation], held, config)
+    warnings = [
+        *([NO_GAIN] if card.training["best_epoch"] == 0 else []),
+        *judged_blind(config.stop, validation),
+        *found.warnings,
+        # A slide may teach nothing, or its diagnosis alone, for what was found when it was opened.
+        *(f"{gap}." for slide in [*trained, *validation] for gap in gaps_of(slide)),
+        *_flattered(_known(card.training, held, [*trained, *validation]), bool(out_of_fold)),
+    ]
     for warning in warnings:
         say(f"warning: {warning}")
     sections = [
@@ -144,20 +139,26 @@ def _note(bundle: Path, rows: Sequence[Held]) -> None:
     save_bundle(bundle, card, model.network)
 
 
-def _known_to_start(training: Mapping[str, Any], patients: Iterable[str]) -> list[str]:
-    """Return those patients, each once, that the start of a training had learnt from."""
-    known = Known.by(training, STARTED_FROM)
-    return sorted({p for p in patients if known.has_patient(p)})
+def _looked_over(slides: Sequence[LabelledSlide], held: Sequence[Held], config: TrainConfig) -> Audit:
+    teaching = [s for s in slides if len(s.tiles)]
+    records, traits = [s.record for s in teaching], [s.traits for s in teaching]
+    return audit(records, traits, config.classes.labels, [(h.patient, h.label) for h in held], config.seed)
 
 
-def _flattered(known: Sequence[str], cross_validated: bool) -> list[str]:
-    """Return why the figures on the validation slides are too good; `known` are patients that the start learnt from."""
+def _known(training: Mapping[str, Any], held: Sequence[Held], slides: Sequence[LabelledSlide]) -> list[SlideRecord]:
+    """Return those of the slides held out that the start of a training had learnt from."""
+    judged = {h.slide for h in held}
+    return known_by(Known.by(training, STARTED_FROM), [s.record for s in slides if s.record.slide in judged])
+
+
+def _flattered(known: Sequence[SlideRecord], cross_validated: bool) -> list[str]:
+    """Return why the figures on the validation slides are too good; `known` are those that the start learnt from."""
     told = []
     if known:
+        names = ", ".join(r.slide for r in known[:3]) + " …" * (len(known) > 3)
         told.append(
-            f"The model that this one started from has learnt from {len(known)} of the patients that were held out, or "
-            f"from others of that name ({', '.join(known[:3])}{' …' if len(known) > 3 else ''}): figures on them, and "
-            "what is calibrated on them, flatter."
+            f"The model that this one started from has learnt from {len(known)} of the slides that were held out, or "
+            f"from patients of these names ({names}): figures on them, and what is calibrated on them, flatter."
         )
     if not cross_validated:
         told.append(
@@ -190,8 +191,9 @@ def _figures(rows: Sequence[Held], labels: Sequence[str], how: str) -> Section:
             table.append([label, str(len(those)), str(right), f"{shares[-1]:.2f}", f"{low:.2f} to {high:.2f}"])
     review = sum(r.status == "review" for r in rows)
     text = (
-        f"Verdicts of histo infer on {len(rows)} {how} slides: balanced accuracy {sum(shares) / len(shares):.2f}, "
-        f"{review} of them sent to review. The intervals take slides as independent; several of one patient are not."
+        f"Verdicts of histo infer on {len(rows)} {how} slides: balanced accuracy {sum(shares) / len(shares):.2f} over "
+        f"{len(shares)} of {len(labels)} labels, {review} of them sent to review. The intervals take slides as "
+        "independent; several of one patient are not."
     )
     return Section("Held-out verdicts", [text], table=table, pictures=["confusion.png"])
 

@@ -1,12 +1,13 @@
 """The diary of a run: metrics.csv with a row an epoch (0 is the start), the time left, and the best epoch so far."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from histo.data.sampling import LabelledSlide
 from histo.errors import UsageError
 from histo.files import write_table
 from histo.training_options import StopConfig
@@ -65,6 +66,16 @@ class Diary:
         self._told = time.monotonic()
         left = (self._told - self._started) / (done - self._first) * (self._epochs - done)
         return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
+
+
+def judged_blind(config: StopConfig, validation: Sequence[LabelledSlide]) -> list[str]:
+    """Return a warning where the best epoch is chosen by cells of which none shows a lesion."""
+    if config.monitor != "validation_loss" or any(s.class_cells[:, 1:].any() for s in validation):
+        return []
+    return [
+        "No lesion of the validation slides is outlined, so stop.monitor validation_loss is measured on normal tissue "
+        "alone: by that the best network finds nothing. Outline some, or take patient_loss."
+    ]
 
 
 class Best:

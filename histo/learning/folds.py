@@ -4,9 +4,33 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from histo.data.manifest import SlideRecord
+from histo.config import TrainConfig
+from histo.data.manifest import SlideRecord, split_by_patient
 from histo.data.splits import k_folds
 from histo.errors import UsageError
+from histo.learning.start import Start
+
+Dealt = tuple[list[SlideRecord], list[SlideRecord], list[SlideRecord]]
+
+
+def deal_folds(config: TrainConfig, records: Sequence[SlideRecord], start: Start) -> list[Dealt]:
+    """Return of every fold the slides to learn from, to validate on and to hold out; nothing without folds.
+
+    All are dealt before the first is trained: where one fails, it fails at once. Raises `UsageError` where a label has
+    too few patients, or the start knows slides.
+    """
+    folds = config.cross_validation.folds
+    if folds == 0:
+        return []
+    if known := start.knows(records):
+        raise UsageError(
+            f"network.start was trained on {len(known)} of the slides or on patients of these names, which no fold "
+            "can hold out; take another start, or set cross_validation.folds to 0"
+        )
+    return [
+        (*split_by_patient(without(records, held), config.data.validation_share, config.seed), held)
+        for held in fold_by_patient(records, folds, config.seed)
+    ]
 
 
 def fold_by_patient(records: Sequence[SlideRecord], folds: int, seed: int) -> list[list[SlideRecord]]:

@@ -16,6 +16,8 @@ from histo.data.transforms import build_augmentation
 from histo.errors import UsageError
 from histo.learning.bags import LABELLED, Found, StepSample, StepTiles, draw_steps
 from histo.learning.calibration import kept_of_start
+from histo.learning.diary import judged_blind
+from histo.learning.folds import deal_folds
 from histo.learning.objective import Objective
 from histo.learning.pictures import draw_tiles
 from histo.learning.precision import half_precision
@@ -50,8 +52,10 @@ def estimate_run(
 ) -> Estimate:
     """Read the first steps, draw the first, time reading and learning on a copy of the network.
 
-    Says the estimate, and what the model will keep of its start's calibration.
+    Says the estimate, and what the model will keep of its start's calibration. Raises `UsageError` where no folds can
+    be dealt.
     """
+    deal_folds(config, [s.record for s in (*slides, *validation)], start)
     steps = draw_steps(slides, config, 0, Found({}, {}, {}))
     augment = build_augmentation(config.augment)
     trial = copy.deepcopy(start.network).to(device).train()
@@ -80,6 +84,8 @@ def estimate_run(
         peak = torch.cuda.max_memory_allocated(device) / 2**30
     found = Estimate(read, learn, len(steps), seconds, peak, picture)
     _tell(found, config, say)
+    for warning in judged_blind(config.stop, validation):
+        say(f"warning: {warning}")
     say(kept_of_start(start, config)[1] or "The start has no slide scores of these classes to keep.")
     return found
 
@@ -127,6 +133,10 @@ def _draw(run: Path, config: TrainConfig, slides: Sequence[LabelledSlide], sampl
     return path
 
 
+def _and_screen(config: TrainConfig) -> str:
+    return f" and the screen's {config.screen.steps} steps" if config.screen.enabled else ""
+
+
 def _tell(found: Estimate, config: TrainConfig, say: Callable[[str], None]) -> None:
     folds = config.cross_validation.folds
     times = f" x {folds + 1} trainings" if folds else ""
@@ -136,7 +146,7 @@ def _tell(found: Estimate, config: TrainConfig, say: Callable[[str], None]) -> N
     )
     say(
         f"about {found.seconds / 60:.1f} min: {found.steps} steps x {config.optimiser.epochs} epochs{times}, with "
-        "validation; the verdicts on held-out slides come on top"
+        f"validation; the verdicts on held-out slides{_and_screen(config)} come on top"
     )
     say(f"about {found.peak_gb:.1f} GB of memory, beside {config.data.loaders} loader(s) of about 0.5 GB each")
     say(f"nothing was trained; the first batch and its labels are in {found.picture}")

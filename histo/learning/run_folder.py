@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from histo.errors import UsageError
 from histo.files import write_table, write_text
 from histo.learning.start import start_model
 from histo.models.bundle import CARD
+from histo.owning import owned
 
 LAST = Path("checkpoints") / "last.ckpt"
 BUNDLE = "bundle"  # there once the run is finished, and never before
@@ -24,25 +27,37 @@ UNFINISHED = "bundle.unfinished"
 SPLIT_COLUMNS = ("slide", "patient", "label", "mpp", "bytes", "annotation_sha256", "split")
 
 
+def alone(run: Path) -> AbstractContextManager[None]:
+    """Hold a run's folder: two trainings under one name would take each other's weights for their own.
+
+    Of the processes that train one model together the first holds it for all. Raises `ArchiveError` as `owned` does.
+    """
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    return owned(run, "give this one another `name`") if is_first else nullcontext()
+
+
 def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[SlideRecord]]) -> None:
     """Write the resolved configuration and the splits; refuse to go on with a run of another configuration or data.
 
     Raises `UsageError` for that, and for a start that is no model.
     """
-    start = start_model(config)
+    # A finished run needs its start no more, and `shipped` may be another model by now.
+    start = None if is_finished(run) else start_model(config)
     text = (f"# network.start is the model {start.digest}\n" if start else "") + resolved(config)
     run.mkdir(parents=True, exist_ok=True)
     rows = [[*_identity(r), side] for side, records in sides.items() for r in records]
     begun = _is_begun(run)
     written, splits = run / "config.yaml", run / "splits.csv"
     before = (written.read_text(encoding="utf-8") if written.exists() else "") if begun else text
-    # A finished run needs its start no more, and `shipped` may be another model by now.
     if before != text and not (is_finished(run) and before.endswith(resolved(config))):
         raise UsageError(
             f"{run} holds a run that {_difference(before, config)}; give this one another `name` or move it away"
         )
-    if begun and _rows(splits) != rows:
-        raise UsageError(f"{run} holds a run on other slides or outlines; give this one another `name` or move it away")
+    if begun and (other := _other_slide(_rows(splits), rows)):
+        raise UsageError(
+            f"{run} holds a run on other slides, labels, outlines or sides (first: {other}); give this one another "
+            "`name` or move it away"
+        )
     if not is_finished(run):
         write_text(written, text)
         write_table(splits, SPLIT_COLUMNS, rows)
@@ -107,6 +122,12 @@ def _identity(record: SlideRecord) -> list[str]:
     outlines = hashlib.sha256(record.annotation.read_bytes()).hexdigest() if record.annotation else ""
     size = str(record.path.stat().st_size)
     return [record.slide, record.patient, record.label, str(record.mpp or ""), size, outlines]
+
+
+def _other_slide(then: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> str:
+    """Return the name of a slide that is not what it was, or is in one of the two only; empty without one."""
+    before, after = ({tuple(row) for row in rows} for rows in (then, now))
+    return min((row[0] for row in before ^ after), default="")
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -26,10 +26,16 @@ def nothing_found() -> Found:
 
 
 def look_over(
-    network: TileClassifier, slides: Sequence[LabelledSlide], config: TrainConfig, epoch: int, before: Found
+    network: TileClassifier,
+    slides: Sequence[LabelledSlide],
+    config: TrainConfig,
+    epoch: int,
+    before: Found,
+    starts_knowing: bool,
 ) -> Found:
     """Return mistakes and strongest tiles as the network sees them now, or `before` where none is due.
 
+    Before the first epoch only a start that knows the classes is asked: what others find is worse than chance.
     A resumed run may ask for an epoch again that was looked over before: that changes nothing.
     The network is scored in evaluation mode and left in the mode that it was in; no random numbers of torch are used.
     """
@@ -37,9 +43,7 @@ def look_over(
         return before
     hard, missed, strong = dict(before.hard), dict(before.missed), dict(before.strong)
     mine = config.mining.every_epochs > 0 and epoch > 0 and epoch % config.mining.every_epochs == 0
-    # The first look of a network that knows nothing would be worse than chance.
-    knows = epoch > 0 or config.network.start not in ("random", "imagenet")
-    refresh = knows and config.loss.slide_weight > 0 and epoch % config.weak.refresh_epochs == 0
+    refresh = (epoch > 0 or starts_knowing) and config.loss.slide_weight > 0 and epoch % config.weak.refresh_epochs == 0
     was_training = network.training
     network.eval()
     for s, slide in enumerate(slides):

@@ -52,7 +52,8 @@ def add_screen(
     """Train a screen, choose its threshold, and save the model with it as the bundle `out`.
 
     Returns what the threshold misses on `validate`, or None, with a line for `say`, where no lesion is outlined to
-    learn from or to choose by: a screen of unknown miss rate is none. Raises `TrainingDiverged`.
+    learn from or to choose by, or the model finds none of them: a screen of unknown miss rate is none. Raises
+    `TrainingDiverged`.
     """
     outlined = [[s for s in side if not s.diagnosis_only] for side in (learn, validate)]
     if not all(any(s.class_cells[:, 1:].any() for s in side) for side in outlined):
@@ -63,6 +64,9 @@ def add_screen(
         network = learn_screen(model, config, learn, out.parent, say)
         parts = parts_of(model)
         threshold, missed = fit_threshold(network, model, config, validate, parts)
+    if not missed.lesion_mm2:
+        say("no screen: the network finds no lesion on the slides to validate on, so nothing tells what it would miss")
+        return None
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
     card["screen"] = {
         "tile": inference_tile(config).model_dump(),

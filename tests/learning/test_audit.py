@@ -23,8 +23,13 @@ def cohort(count, ink_on=None, sites=None, suffix=".svs", per_patient=1):
     return records, traits
 
 
+def looked(records, traits, judged=None):
+    held = [(r.patient, r.label) for r in records] if judged is None else judged
+    return audit(records, traits, LABELS, held, seed=0)
+
+
 def test_planted_ink_is_warned_of():
-    found = audit(*cohort(24, ink_on="heterotopic_ossification"), seed=0)
+    found = looked(*cohort(24, ink_on="heterotopic_ossification"))
     told = [w for w in found.warnings if "shortcut" in w]
     assert len(told) == 1
     assert "'share of ink' alone tells heterotopic_ossification" in told[0]
@@ -33,29 +38,44 @@ def test_planted_ink_is_warned_of():
 
 
 def test_slides_that_differ_in_nothing_give_no_such_warning():
-    assert not [w for w in audit(*cohort(24), seed=0).warnings if "shortcut" in w]
+    assert not [w for w in looked(*cohort(24)).warnings if "shortcut" in w]
 
 
 def test_many_sections_of_few_patients_prove_nothing():
     """Thirty slides of three patients: the label goes with anything that a patient has."""
-    found = audit(*cohort(3, ink_on="normal", per_patient=10), seed=0)
+    found = looked(*cohort(3, ink_on="normal", per_patient=10))
     assert not [w for w in found.warnings if "shortcut" in w]
 
 
 def test_few_patients_are_told_with_their_interval():
-    told = audit(*cohort(12), seed=0).warnings
-    assert [w for w in told if "Only 4 patients with the label normal" in w and "0.40" in w]
-    assert not [w for w in audit(*cohort(60), seed=0).warnings if "Only" in w]
+    told = looked(*cohort(12)).warnings
+    assert [w for w in told if "Only 4 patients of 4 with the label normal were held out" in w and "0.40" in w]
+    assert not [w for w in looked(*cohort(60)).warnings if "Only" in w]
+
+
+def test_patients_who_were_not_held_out_prove_nothing():
+    """Regression: of 20 patients with a label 5 were judged, and the warning counted all 20."""
+    records, traits = cohort(60)
+    told = looked(records, traits, [(f"p{i}", LABELS[i % 3]) for i in range(15)]).warnings
+    assert [w for w in told if "Only 5 patients of 20 with the label normal were held out" in w and "0.48" in w]
+
+
+def test_a_label_without_any_patient_is_told():
+    """Regression: only labels that occur were counted: a model without one slide of bone gave no warning of it."""
+    records, traits = cohort(60)
+    kept = [k for k, r in enumerate(records) if r.label != "heterotopic_ossification"]
+    told = looked([records[k] for k in kept], [traits[k] for k in kept]).warnings
+    assert [w for w in told if w.startswith("No patient has the label heterotopic_ossification")]
 
 
 def test_labels_that_go_with_the_site_are_told():
-    tied = audit(*cohort(24, sites=lambda label, i: "A" if label == "normal" else "B"), seed=0)
+    tied = looked(*cohort(24, sites=lambda label, i: "A" if label == "normal" else "B"))
     assert [w for w in tied.warnings if "Labels and sites go together" in w]
     assert [w for w in tied.warnings if "All patients with the label normal come from one site (A)" in w]
-    spread = audit(*cohort(24, sites=lambda label, i: "AB"[i // 3 % 2]), seed=0)
+    spread = looked(*cohort(24, sites=lambda label, i: "AB"[i // 3 % 2]))
     assert not [w for w in spread.warnings if "site" in w]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_label_or_two_slides_do_not_break_it(count):
-    assert audit(*cohort(count), seed=0).warnings
+    assert looked(*cohort(count)).warnings

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from histo.config import load_config
-from histo.errors import UsageError
-from histo.learning.run_folder import BUNDLE, UNFINISHED, begun_with, describe_run, finish, is_finished
+from histo.data.records import SlideRecord
+from histo.errors import ArchiveError, UsageError
+from histo.learning.run_folder import BUNDLE, UNFINISHED, alone, begun_with, describe_run, finish, is_finished
 from histo.models.bundle import CARD
 
 
@@ -35,6 +36,35 @@ def test_a_start_that_is_no_model_is_told_before_anything_is_written(small_train
     with pytest.raises(UsageError, match="no usable model"):
         describe_run(tmp_path / "run", small_training(f"network.start={tmp_path / 'none'}"), {})
     assert not (tmp_path / "run").exists()
+
+
+def test_two_trainings_under_one_name_do_not_meet(tmp_path, monkeypatch):
+    """Regression: one reported success for a bundle that the other had trained, with another configuration."""
+    with alone(tmp_path / "run"):
+        with pytest.raises(ArchiveError, match=r"is in use by process .* give this one another `name`"):
+            alone(tmp_path / "run").__enter__()
+        monkeypatch.setenv("LOCAL_RANK", "1")  # a second process of the same training
+        with alone(tmp_path / "run"):
+            pass
+    monkeypatch.delenv("LOCAL_RANK")
+    with alone(tmp_path / "run"):
+        pass
+
+
+def test_a_finished_run_needs_neither_its_start_nor_the_order_of_its_rows(small_training, tmp_path, monkeypatch):
+    """Regression: it was refused without its start, and where the manifest's rows were in another order."""
+    slides = []
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.svs").write_text(name)
+        slides.append(SlideRecord(name, tmp_path / f"{name}.svs", name, "normal"))
+    config, run = small_training(), tmp_path / "run"
+    describe_run(run, config, {"train": slides})
+    (run / BUNDLE).mkdir()
+    (run / BUNDLE / CARD).touch()
+    monkeypatch.setattr("histo.learning.run_folder.start_model", lambda config: pytest.fail("the start was loaded"))
+    describe_run(run, config, {"train": slides[::-1]})
+    with pytest.raises(UsageError, match=r"other slides, labels, outlines or sides \(first: b\)"):
+        describe_run(run, config, {"train": slides[:1]})
 
 
 def test_a_bundle_bears_its_name_once_it_is_whole(tmp_path):

@@ -1,4 +1,4 @@
-"""An output folder belongs to one run at a time, and what its disk refuses is told in one sentence."""
+"""A folder belongs to one run at a time, and what its disk refuses is told in one sentence."""
 
 import errno
 import fcntl
@@ -12,10 +12,10 @@ from histo.errors import ArchiveError
 
 
 @contextmanager
-def owned(out: Path) -> Iterator[None]:
-    """Hold the output folder: a lock that the system drops when the process ends, however it ends.
+def owned(out: Path, instead: str = "give another --out") -> Iterator[None]:
+    """Hold the folder of a run: a lock that the system drops when the process ends, however it ends.
 
-    Raises `ArchiveError` where another process holds it or the disk refuses.
+    Raises `ArchiveError` where another process holds it, with what to do `instead` of waiting, or the disk refuses.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def owned(out: Path) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             owner = lock.read().strip() or "another process"
-            raise ArchiveError(f"{out} is in use by {owner}; wait for it or give another --out") from error
+            raise ArchiveError(f"{out} is in use by {owner}; wait for it or {instead}") from error
         except OSError as error:
             raise stopped_by(out, error) from error
         yield
