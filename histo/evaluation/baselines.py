@@ -55,25 +55,38 @@ def learnt_judges(
     if len(set(patients)) < 2:
         raise UsageError("--train names slides of fewer than two patients that can be read; baselines learn from more")
     labels = [r.label for r, _ in pool]
-    outlined = _outlined(cohort.model, set(labels), [t.label for _, t in pool])
+    outlined = _outlined(cohort.model, set(labels), [t.label for _, t in pool], patients)
     judges = []
     for what, title in (("colour", "mean colour"), ("texture", "texture")):
         features = [(getattr(t, what), t.label) for _, t in pool]
         theirs = [None if t is None else getattr(t, what) for t in shown]
         calls = _learn(features, labels, patients, theirs) if outlined else _learn_means(features, labels, theirs)
         how = (
-            "112 µm tiles" if outlined else "a slide's 112 µm tiles, averaged because outlines don't show every class,"
+            "112 µm tiles"
+            if outlined
+            else "a slide's 112 µm tiles, averaged because too few outlines show every class,"
         )
         note = f"{title} of {how} by logistic regression, learnt from {len(pool)} slides"
         judges.append(Judge(f"{title} baseline", calls, note))
     return judges
 
 
-def _outlined(model: ModelInfo, labels: set[str], tiles: Sequence[NDArray[np.int64]]) -> bool:
-    """Tell whether some tile is clearly normal, and some clearly of a class for every other label."""
-    shown = set(np.concatenate(tiles).tolist()) if tiles else set()
-    told = {c.verdict for k, c in enumerate(model.classes, start=1) if k in shown}
-    return 0 in shown and labels - {model.normal_label} <= told
+def _outlined(model: ModelInfo, labels: set[str], tiles: Sequence[NDArray[np.int64]], patients: Sequence[str]) -> bool:
+    """Tell whether each fold leaves some tile that is clearly normal, and some clearly of a class for every label."""
+    dealt = _dealt(patients)
+    for fold in set(dealt.values()):
+        left = [t for t, patient in zip(tiles, patients, strict=True) if dealt[patient] != fold]
+        shown = set(np.concatenate(left).tolist()) if left else set()
+        told = {c.verdict for k, c in enumerate(model.classes, start=1) if k in shown}
+        if 0 not in shown or not labels - {model.normal_label} <= told:
+            return False
+    return True
+
+
+def _dealt(patients: Sequence[str]) -> dict[str, int]:
+    """Return the fold of every patient."""
+    folds = min(_FOLDS, len(set(patients)))
+    return {patient: k % folds for k, patient in enumerate(dict.fromkeys(patients))}
 
 
 def tiles_of(
@@ -147,9 +160,8 @@ def _learn(
     truth = np.array([names.index(label) for label in labels])
     classes = max((int(t.max(initial=0)) for _, t in pool), default=0) + 1
     held = np.zeros((len(pool), max(classes - 1, 1)))
-    folds = min(_FOLDS, len(set(patients)))
-    dealt = {patient: k % folds for k, patient in enumerate(dict.fromkeys(patients))}
-    for fold in range(folds):
+    dealt = _dealt(patients)
+    for fold in sorted(set(dealt.values())):
         judge = _fit_tiles([p for p, patient in zip(pool, patients, strict=True) if dealt[patient] != fold], classes)
         for k in (k for k, patient in enumerate(patients) if dealt[patient] == fold):
             held[k] = _strongest(judge, pool[k][0])

@@ -132,7 +132,7 @@ def test_baselines_learn_flat_colours(painted_cohort, model_info, tmp_path):
     colour, _ = learnt_judges(cohort, bare, {})
     right = [call == c.record.label for call, c in zip(colour.calls, cohort.cases, strict=True)]
     assert np.mean(right) >= 8 / 9
-    assert "averaged because outlines don't show every class" in colour.note
+    assert "averaged because too few outlines show every class" in colour.note
     with pytest.raises(UsageError, match="fewer than two patients"):
         learnt_judges(cohort, outlined[:1], {})
 
