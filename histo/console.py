@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from histo.results import SlideResult
-from histo.wording import counted
+from histo.wording import counted, probability_words
 
 STYLES = {"done": "green", "review": "yellow", "refused": "magenta", "failed": "red"}
 
@@ -71,7 +71,7 @@ def verdict_table(results: Sequence[SlideResult]) -> Table:
     for r in results:
         style = STYLES[r.status]
         verdict = r.verdict.label + "".join(f" + {a}" for a in r.verdict.also) if r.verdict else "–"
-        sure = f"{r.verdict.probability[r.verdict.label]:.2f}" if r.verdict else "–"
+        sure = probability_words(r.verdict.probability[r.verdict.label]) if r.verdict else "–"
         areas = {b.class_name: f"{b.area_mm2:.3f}" for b in r.burdens}
         reasons = ", ".join(reason.code for reason in r.reasons)
         cells = [areas.get(name, "–") for name in class_names]

@@ -1,4 +1,4 @@
-"""Numbers in sentences: beside the limit they are compared with, and before what they count."""
+"""Numbers in words: a probability, a number beside the limit that it is compared with, and before what it counts."""
 
 _MOST_DIGITS = 12
 
@@ -22,3 +22,14 @@ def counted(number: int, what: str) -> str:
     ('1 slide', '0 patients')
     """
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def probability_words(value: float) -> str:
+    """Return a probability with two decimals, never as certain.
+
+    >>> probability_words(0.9999), probability_words(0.25), probability_words(0.0)
+    ('> 0.99', '0.25', '< 0.01')
+    """
+    if value != value:
+        return "–"
+    return "> 0.99" if value > 0.99 else "< 0.01" if value < 0.01 else f"{value:.2f}"

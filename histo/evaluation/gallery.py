@@ -12,9 +12,9 @@ from histo.data.annotations import IGNORE, read_annotations
 from histo.data.slide import Slide, open_slide
 from histo.errors import SlideError
 from histo.evaluation.cases import Case, Cohort
-from histo.export.words import probability_words
 from histo.geometry import MapGrid, plan_read, round_px
 from histo.outlines import Outline, area_px2, to_polygon
+from histo.wording import probability_words
 
 SHOWN = 60  # slides with pictures; the page would grow beyond what a browser likes
 _FIELDS = 3

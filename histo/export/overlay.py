@@ -25,10 +25,11 @@ from histo.export.layers import (
 )
 from histo.export.legend import render_legend
 from histo.export.lettering import GREY, PAPER, put_scale_bar, put_text, shortened, text_width
-from histo.export.words import marks, model_words, pretty, printable, probability_words
+from histo.export.words import marks, model_words, pretty, printable
 from histo.files import whole
 from histo.geometry import MapGrid
 from histo.results import Overview, SlidePrediction, SlideResult
+from histo.wording import probability_words
 
 LONGEST_PX = 2000
 THUMBNAIL_PX = 264, 200

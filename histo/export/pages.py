@@ -19,12 +19,11 @@ from histo.export.words import (
     length_words,
     pretty,
     printable,
-    probability_words,
     share_of_one,
     share_words,
 )
 from histo.results import SlideResult
-from histo.wording import counted
+from histo.wording import counted, probability_words
 
 _JPEG_QUALITY = 88
 

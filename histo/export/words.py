@@ -29,17 +29,6 @@ def pretty(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def probability_words(value: float) -> str:
-    """Return a probability with two decimals, never as certain.
-
-    >>> probability_words(0.9999), probability_words(0.25), probability_words(0.0)
-    ('> 0.99', '0.25', '< 0.01')
-    """
-    if value != value:
-        return "–"
-    return "> 0.99" if value > 0.99 else "< 0.01" if value < 0.01 else f"{value:.2f}"
-
-
 def area_words(value: float) -> str:
     """Return an area in mm² with three decimals, so that columns line up; what is there never reads as zero.
 

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from histo.export.words import area_words, length_words, marks, probability_words, share_of_one, short_digest
+from histo.export.words import area_words, length_words, marks, share_of_one, short_digest
+from histo.wording import probability_words
 
 
 def test_marks_use_the_number_of_the_lesions_name(prediction):
