@@ -26,7 +26,7 @@ from histo.phantom.confounders import CONFOUNDERS, SHIFT_ONLY
 from histo.phantom.kinds import IDS
 from histo.phantom.render import MASK_DOWN
 from histo.phantom.scene import Scene
-from histo.phantom.slide import draw, parameters, plan
+from histo.phantom.slide import FORMAT, draw, parameters, plan
 
 FIELD_PX = 288
 SIZE_PX = 1000
@@ -204,7 +204,7 @@ def page(notes: Mapping[str, str], items: list[Item]) -> str:
     lines = [
         "# What the phantoms look like",
         "",
-        *textwrap.wrap(ABOUT, 120),
+        *textwrap.wrap(f"{ABOUT} Phantoms of format {FORMAT}.", 120),
         "",
     ]
     for part, note in notes.items():

@@ -85,7 +85,7 @@ def test_the_report_says_how_little_so_few_patients_prove(finished):
     run, _ = finished
     text = (run / "report.md").read_text()
     assert "Research use only" in text
-    assert "Only 3 patients with the label normal" in text
+    assert "Only 3 patients of 3 with the label normal were held out" in text
     assert "Verdicts of histo infer on 9 out-of-fold slides" in text
     assert "Northcutt" in text
     assert "The best epoch on the validation patients was number 1" in text
@@ -207,7 +207,7 @@ def test_other_outlines_are_another_run(small_training, painted_cohort, tmp_path
     train(small, tmp_path, device="cpu")
     outlined = next(copy.glob("*.geojson"))
     outlined.write_text(outlined.read_text() + "\n")
-    with pytest.raises(UsageError, match="other slides or outlines"):
+    with pytest.raises(UsageError, match="other slides, labels, outlines or sides"):
         train(small, tmp_path, device="cpu")
 
 
