@@ -36,6 +36,7 @@ from histo.statistics import clopper_pearson, share_by_group
 class Row:
     """One slide: areas in mm²; `lost` lies in what screen mode passed over."""
 
+    seed: int
     domain: str
     slide: str
     patient: str
@@ -76,7 +77,7 @@ def lost_deposits(outlines: Sequence[Outline], slide_map: SlideMap, mpp: tuple[f
     return count, lost
 
 
-def examine(record: SlideRecord, domain: str, model: Model, engines: Engines) -> Row:
+def examine(record: SlideRecord, seed: int, domain: str, model: Model, engines: Engines) -> Row:
     """Examine one slide in both modes and compare."""
     started = time.perf_counter()
     full = predict_slide(record.path, model, engines=engines)
@@ -87,7 +88,7 @@ def examine(record: SlideRecord, domain: str, model: Model, engines: Engines) ->
     verdicts = [p.result.verdict.label if p.result.verdict else p.result.status for p in (full, coarse)]
     times = between - started, ended - between
     if slide_map is None or result.areas is None or result.pyramid is None:  # refused or failed: nothing to lose
-        return Row(domain, record.slide, record.patient, record.label, *(0.0,) * 8, *(0,) * 4, *verdicts, *times)
+        return Row(seed, domain, record.slide, record.patient, record.label, *(0.0,) * 8, *(0,) * 4, *verdicts, *times)
     assert record.annotation is not None
     names = model.card.classes.names
     truth = read_annotations(record.annotation, names, result.pyramid)
@@ -108,7 +109,7 @@ def examine(record: SlideRecord, domain: str, model: Model, engines: Engines) ->
     sums = [float(part.sum()) * cell for area in areas for part in (area, area & passed_over)]
     screened = coarse.result.areas.screened_mm2 if coarse.result.areas else 0.0
     return Row(
-        domain, record.slide, record.patient, record.label, result.areas.tissue_mm2, screened,
+        seed, domain, record.slide, record.patient, record.label, result.areas.tissue_mm2, screened,
         *sums, *deposits, *found_deposits, *verdicts, *times,
     )  # fmt: skip
 
@@ -181,11 +182,11 @@ def main() -> None:
         seed = given.seed + number  # the same layouts in another domain would be no other patients
         folder = given.cohorts / f"bench-{domain}-{seed}-{given.slides}-{given.size}"
         made = make_cohort(folder, slides=given.slides, seed=seed, domain=domain, size_px=(given.size, given.size))
-        known = {(r.domain, r.slide) for r in rows}
+        known = {(r.seed, r.domain, r.slide) for r in rows}
         for record in read_manifest(made, model.card.classes.labels):
-            if (domain, record.slide) in known:
+            if (seed, domain, record.slide) in known:
                 continue
-            rows.append(examine(record, domain, model, engines))
+            rows.append(examine(record, seed, domain, model, engines))
             with open(table, "a", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, [f.name for f in fields(Row)])
                 if file.tell() == 0:

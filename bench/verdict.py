@@ -194,8 +194,8 @@ def coverage(where: str, least: float, report: Mapping[str, Any]) -> list[Goal]:
     label = f" ({worst['label']})" if worst else ""
     return [
         goal(f"conformal coverage {where}", least, sets["coverage"]),
-        goal("  of the certified sets", least, sets["certified"]["coverage"]),
-        goal(f"  of these by the worst label{label}", least, worst["coverage"] if worst else None),
+        goal(f"  of the certified sets {where}", least, sets["certified"]["coverage"]),
+        goal(f"  of these {where} by the worst label{label}", least, worst["coverage"] if worst else None),
     ]
 
 

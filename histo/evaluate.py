@@ -38,6 +38,7 @@ from histo.evaluation.groups import false_calls, flow, population, several_class
 from histo.evaluation.intervals import words
 from histo.evaluation.learning_curve import learning_curve
 from histo.evaluation.locating import Held, localisation, measure_all
+from histo.evaluation.other_reports import SCHEMA
 from histo.evaluation.page import write_page
 from histo.evaluation.pool_probe import Pooled, probe
 from histo.evaluation.resampling import ROUNDS, Bootstrap
@@ -52,8 +53,6 @@ from histo.models.engine import Engines
 from histo.reference import sample_of
 from histo.results import RESEARCH_USE
 from histo.timing import Progress
-
-REPORT_SCHEMA = 2  # 2: distances of foreign tissue
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def evaluate(
     bootstrap = Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], options.rounds, options.seed)
     sides = sides_of(bundle, card.training if card else None)
     found: dict[str, Any] = {
-        "schema": REPORT_SCHEMA,
+        "schema": SCHEMA,
         "research_use": RESEARCH_USE,
         "banners": as_json(banners_of(cohort, sides, card.training if card else None)),
         "flow": flow(cohort),

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import histo
 from histo.data.overview import read_overview
 from histo.data.scale_check import overruled_scale
+from histo.data.scanned import area_mm2
 from histo.data.slide import Slide, check_mpp, open_slide
 from histo.data.stain_norm import Density, density_of, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
@@ -32,7 +33,7 @@ from histo.models.engine import Engine, Engines, device_kind, screen_of
 from histo.models.lesions import account, burdens, find_lesions
 from histo.models.placement import locate
 from histo.models.verdict import area_reasons, decide, review_reasons
-from histo.opening import Opened, area_mm2, check_tissue, lay, open_for, state_of
+from histo.opening import Opened, check_tissue, lay, open_for, state_of
 from histo.results import (
     Areas,
     Overview,
@@ -309,6 +310,7 @@ def _conclude(
             f"{slide.path}: {areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue cannot be read, too "
             "much for a verdict; copy or scan the slide again",
         )
+    check_tissue(areas.scored_mm2 + areas.screened_mm2, model, slide.path, "that can be judged by ")
     slides, conformal = model.card.calibration.of_slides
     identity, curves = empty.sha256 or empty.slide_id, slides.classes if slides else None
     findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from histo.data.overview import read_overview
+from histo.data.scanned import area_mm2, on_map
 from histo.data.slide import Slide, check_mpp, companions_of, open_slide
 from histo.data.slide_file import sha256_of
 from histo.data.stain_norm import AS_THEY_ARE, StainNorm, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideRefused
-from histo.geometry import MapGrid, Pyramid, TileGrid, lay_tiles, map_grid_for, rebin
+from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for
 from histo.models.bundle import Model
 from histo.results import Overview
 from histo.timing import Timings
@@ -78,32 +79,18 @@ def lay(pyramid: Pyramid, model: Model, overview: Overview, tissue: Tissue) -> t
     """Return the tiles to read, and what share of every map cell (H, W) is tissue and is excluded."""
     spec = model.card.tile.spec()
     grid, _ = map_grid_for(pyramid, spec)
-    tissue_map, excluded_map = (
-        rebin(_scanned(mask, overview, pyramid), overview.grid, grid) for mask in (tissue.mask, tissue.excluded)
-    )
+    tissue_map, excluded_map = (on_map(mask, overview, pyramid, grid) for mask in (tissue.mask, tissue.excluded))
     return lay_tiles(pyramid, spec, tissue_map), tissue_map, np.minimum(excluded_map, tissue_map)
 
 
-def area_mm2(mask: np.ndarray, overview: Overview, pyramid: Pyramid) -> float:
-    """Return the area of a mask (H, W) on the overview, as far as it was scanned."""
-    return float(_scanned(mask, overview, pyramid).sum(dtype=np.float64)) * overview.grid.cell_mm2
-
-
-def _scanned(mask: np.ndarray, overview: Overview, pyramid: Pyramid) -> np.ndarray:
-    """Return what share of every cell (H, W) is in the mask: the outermost cells may reach beyond what was scanned."""
-    x, y, width, height = pyramid.bounds_level0_px
-    scan = MapGrid((x, y), (width, height), (1, 1), (width * pyramid.mpp_x, height * pyramid.mpp_y))
-    return mask * rebin(np.ones((1, 1)), scan, overview.grid)
-
-
-def check_tissue(tissue_mm2: float, model: Model, path: Path) -> None:
-    """Raise `SlideRefused` for less tissue than the model's rule needs."""
+def check_tissue(tissue_mm2: float, model: Model, path: Path, which: str = "") -> None:
+    """Raise `SlideRefused` for less tissue, or of it what is left to judge by, than the model's rule needs."""
     least = model.card.rule.least_tissue_mm2
     if tissue_mm2 < least:
         found = f"{beside(tissue_mm2, least, 3)} mm² of tissue" if tissue_mm2 else "no tissue"
         raise SlideRefused(
             "too_little_tissue",
-            f"{path} shows {found} and {least:g} mm² is the least; check that it is the right slide and its scale",
+            f"{path} shows {found} {which}and {least:g} mm² is the least; is it the right slide, at the right scale?",
         )
 
 

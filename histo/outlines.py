@@ -20,6 +20,9 @@ Ring = tuple[tuple[float, float], ...]
 Outline = tuple[Ring, ...]
 
 
+_MOST_RUNS = 20_000  # of cells in a row, whose union takes some seconds
+
+
 def trace(field: NDArray[np.floating | np.bool_], grid: MapGrid, level: float = 0.5) -> list[Outline]:
     """Return the valid outlines of `field` (H, W) >= `level` on the lattice, in level-0 px, largest first.
 
@@ -45,10 +48,13 @@ def trace(field: NDArray[np.floating | np.bool_], grid: MapGrid, level: float = 
 def around(inside: NDArray[np.bool_], grid: MapGrid) -> list[Outline]:
     """Return the outlines of the cells of a mask (H, W), in level-0 px, largest first: every cell counts whole.
 
-    For masks that say of every cell what it is; a field of probabilities is traced between its cells, see `trace`.
+    For masks that say of every cell what it is; a field of probabilities is traced between its cells, see `trace`, and
+    so is a mask in very many pieces, for which this would take minutes.
     """
     steps = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, lefts = np.nonzero(steps == 1)
+    if len(rows) > _MOST_RUNS:
+        return trace(inside, grid)
     _, rights = np.nonzero(steps == -1)
     corners = (grid.to_level0_px(np.stack([x, y], axis=1)) for x, y in ((lefts, rows), (rights, rows + 1)))
     (x0, y0), (x1, y1) = (xy.T for xy in corners)

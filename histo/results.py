@@ -18,7 +18,7 @@ from histo.errors import UsageError
 from histo.geometry import MapGrid, Pyramid
 from histo.outlines import Outline
 
-SCHEMA = 3  # 2: evidence of the strongest cells (docs/adr/0008); 3: `foreign_distance`
+SCHEMA = 4  # 2: evidence of the strongest cells (docs/adr/0008); 3: `foreign_distance`; 4: `exclusions_hold`
 ENOUGH_REFERENCE_SLIDES = 50  # with fewer the limit is so wide that hardly anything is foreign (docs/adr/0011)
 RESEARCH_USE = "Research use only. Not a medical device. A pathologist decides."
 

@@ -57,12 +57,7 @@ class Store:
             key = self._key(path, sha256, digest_of(settings_of(either.mpp, either.device, either.mode)))
             stored = self._stored(entry) if key and entry.key == key else None
             # What could not be read may be readable now: a disk or a network may have been the cause.
-            if (
-                stored
-                and self._is_whole(stored)
-                and not (stored.areas and stored.areas.unreadable_mm2 > 0)
-                and options.would_be(stored)
-            ):
+            if stored and not (stored.areas and stored.areas.unreadable_mm2 > 0) and options.would_be(stored):
                 return stored
         return None
 
@@ -76,7 +71,7 @@ class Store:
             shutil.rmtree(temporary)
             self._out_of_reach += 1
             return
-        digest = hashlib.sha256((temporary / "result.json").read_bytes()).hexdigest()
+        digest = _fingerprint(temporary)
         self._swap_in(temporary, slide_id)
         key = self._key(path, result.sha256, result.provenance.settings_digest)
         self._ledger.record(
@@ -129,19 +124,14 @@ class Store:
         return hashlib.sha256(f"{content}/{self._model.digest}/{settings_digest}".encode()).hexdigest()
 
     def _stored(self, entry: Entry) -> SlideResult | None:
-        """Return the result of a row, if the file is the very one that the row was written for."""
+        """Return the result of a row, if its files are the very ones that the row was written for."""
         path = self.slides / entry.slide_id / "result.json"
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.result_sha256:
+        if not path.is_file() or _fingerprint(path.parent) != entry.result_sha256:
             return None
         try:
             return load_result(path)
         except UsageError:  # of an older schema; computed anew when it is named
             return None
-
-    def _is_whole(self, stored: SlideResult) -> bool:
-        """Tell whether all files of a result are where they were put, none of them empty."""
-        files = [self.slides / stored.slide_id / name for name in stored.files.values()]
-        return all(file.is_file() and file.stat().st_size for file in files)
 
     def _swap_in(self, temporary: Path, slide_id: str) -> None:
         """Put the new folder where the old one was; a reader sees the old result, the new one, or none."""
@@ -159,3 +149,9 @@ class Store:
         else:
             os.rename(temporary, final)
         sync(self.slides)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of a slide's result, and of the names and sizes of the files beside it."""
+    beside = sorted(f"{file.name} {file.stat().st_size}" for file in folder.iterdir() if file.name != "result.json")
+    return hashlib.sha256((folder / "result.json").read_bytes() + "\n".join(beside).encode()).hexdigest()

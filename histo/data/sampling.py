@@ -15,6 +15,7 @@ from histo.data.decoded import DecodedLevel
 from histo.data.labels import IGNORED, draw_labels, to_fractions
 from histo.data.manifest import SlideRecord
 from histo.data.overview import read_overview
+from histo.data.scanned import on_map
 from histo.data.slide import Slide, open_slide
 from histo.data.stain_norm import AS_THEY_ARE, NormalisedReader, StainNorm, stain_norm_of
 from histo.data.tissue import find_tissue
@@ -125,7 +126,7 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     tissue = find_tissue(overview, lost)
     spec = config.learning_spec()
     grid, _ = map_grid_for(slide.pyramid, spec)
-    tissue_map = rebin(tissue.mask & ~tissue.excluded, overview.grid, grid)
+    tissue_map = on_map(tissue.mask & ~tissue.excluded, overview, slide.pyramid, grid)
     tiles = lay_tiles(slide.pyramid, spec, tissue_map)
     stencils = {name: [stencil(o) for o in drawn] for name, drawn in outlines.items()}
     cells = _cells(stencils, classes.names, tiles, tissue_map, unannotated)

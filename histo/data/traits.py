@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from histo.data.scanned import area_mm2
 from histo.data.tissue import Tissue
 from histo.geometry import Pyramid
 from histo.results import Overview
@@ -14,14 +15,13 @@ def measure_traits(path: Path, pyramid: Pyramid, overview: Overview, tissue: Tis
 
     Colours are medians over the tissue without ink, so that a small lesion doesn't move them.
     """
-    cell = overview.grid.cell_mm2
     inside = tissue.mask & ~tissue.excluded
     red, green, blue = np.median(overview.rgb[inside], axis=0) if inside.any() else np.zeros(3)
     glass = np.median(overview.rgb[~tissue.mask], axis=0).mean() if not tissue.mask.all() else 255.0
     _, _, width, height = pyramid.bounds_level0_px
     return {
         "share of ink": float(tissue.excluded.sum() / max(tissue.mask.sum(), 1)),
-        "tissue area (mm²)": float(tissue.mask.sum()) * cell,
+        "tissue area (mm²)": area_mm2(tissue.mask, overview, pyramid),
         "tissue colour, red": float(red),
         "tissue colour, green": float(green),
         "tissue colour, blue": float(blue),

@@ -19,13 +19,14 @@ from histo.data.annotations import read_annotations
 from histo.data.labels import IGNORED, draw_labels
 from histo.data.overview import read_overview
 from histo.data.records import SlideRecord
+from histo.data.scanned import on_map
 from histo.data.slide import open_slide
 from histo.data.tissue import find_tissue
 from histo.errors import SlideError, UsageError
 from histo.evaluation.cases import NO_VERDICT, Cohort
 from histo.evaluation.comparators import Judge
 from histo.evaluation.truth import Unannotated
-from histo.geometry import TileSpec, lay_tiles, map_grid_for, rebin, tile_lattice
+from histo.geometry import TileSpec, lay_tiles, map_grid_for, tile_lattice
 from histo.results import ModelInfo
 
 SPEC = TileSpec(112, 1.0, 112, 0)
@@ -102,7 +103,7 @@ def tiles_of(
         with open_slide(record.path, record.mpp) as slide:
             overview, lost = read_overview(slide)
             lattice, _ = map_grid_for(slide.pyramid, SPEC)
-            tissue = rebin(find_tissue(overview, lost).mask, overview.grid, lattice)
+            tissue = on_map(find_tissue(overview, lost).mask, overview, slide.pyramid, lattice)
             grid = lay_tiles(slide.pyramid, SPEC, np.where(tissue > _TISSUE, tissue, 0))
             chosen = np.unique(np.linspace(0, max(len(grid) - 1, 0), min(len(grid), MOST_TILES)).astype(int))
             outlines = None

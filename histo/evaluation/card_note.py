@@ -24,5 +24,7 @@ def summary(report: Mapping[str, Any]) -> dict[str, Any]:
         "needles": {f"{row['diameter_um']:g} µm": row["found"] for row in places["needles"]["by_diameter"]},
         "calibration_error": calibration["verdict"]["ece"],
         "conformal_coverage": calibration["conformal"]["coverage"],
+        "conformal_coverage_certified": calibration["conformal"]["certified"]["coverage"],
+        "conformal_coverage_worst_label": calibration["conformal"]["certified"]["worst"],
         "in_review": report["abstention"]["review"],
     }

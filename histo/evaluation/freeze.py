@@ -56,15 +56,17 @@ def reference(cohort: Cohort) -> dict[str, Any]:
 
 def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:
     """Return hashes of the patients judged and of those that the model was made with, and whether any is in both."""
-    ours = {hashed_patient(p) for p in cohort.patients if p}
+    # Every cohort of phantoms counts its patients from 0: theirs are nobody's.
+    persons = {c.record.patient for c in cohort.cases if c.record.patient and not is_phantom(c.record.path)}
+    ours = {hashed_patient(p) for p in persons}
     theirs = {patient for side in sides or () for patient in side.patients}
     shared = sorted(ours & theirs)
     if sides is None:
         said = "the training's patients are not on record here; nothing proves that the partitions are disjoint"
     elif shared:
         said = f"{len(shared)} of {len(ours)} patient codes stand in the record of the training too"
-        if all(is_phantom(c.record.path) for c in cohort.cases):
-            said += " (every cohort of phantoms counts its patients from patient_0000)"
+    elif not ours:
+        said = "no slide is of a person: all are phantoms, or have no patient"
     else:
         said = f"none of {len(ours)} patients is among the {len(theirs)} on record of the training"
     return {

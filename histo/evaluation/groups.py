@@ -102,9 +102,10 @@ def _columns(cases: Sequence[Case]) -> dict[str, list[str]]:
 
 
 def _number(text: str) -> float | None:
-    """Return a number, with a decimal point or comma, None for what is none."""
+    """Return a number, None for what is none; a comma stands for the point, or for thousands before three digits."""
+    head, comma, tail = text.partition(",")
     try:
-        value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
+        value = float(text if not comma else head + tail if len(tail) == 3 else f"{head}.{tail}")
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -112,7 +113,7 @@ def _number(text: str) -> float | None:
 
 def _numeric(values: Sequence[str]) -> bool:
     """Tell whether a column holds numbers: nearly all are, the others something like `>89`."""
-    return sum(_number(v) is not None for v in values) >= _MOSTLY * len(values)
+    return sum(_number(v.strip("<>≤≥~+ ")) is not None for v in values) >= _MOSTLY * len(values)
 
 
 def _thirds(values: Sequence[str]) -> list[str]:

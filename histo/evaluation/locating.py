@@ -121,6 +121,8 @@ def _map_auprc(slides: Sequence[Located], rows: NDArray[np.int64], bootstrap: Bo
     total, count = histograms.sum(axis=0), sum(s.complete for s in slides)
     if not total[1].sum() > 0:
         return {"value": None, "prevalence": None, "n": count}
+    # Of slides without a map nobody knows how much tissue they hold.
+    mapped = sum((s.histogram for s in slides if s.has_map), np.zeros((2, LEVELS)))
     scores = np.tile(np.arange(LEVELS, dtype=float), 2)
     positive = np.repeat([False, True], LEVELS)
     drawn = bootstrap.weights[:, rows] @ histograms.reshape(len(slides), -1)
@@ -128,7 +130,7 @@ def _map_auprc(slides: Sequence[Located], rows: NDArray[np.int64], bootstrap: Bo
     low, high = interval or (None, None)
     return {
         "value": float(average_precision(scores, positive, total.reshape(1, -1))[0]),
-        "prevalence": float(total[1].sum() / total.sum()),
+        "prevalence": float(mapped[1].sum() / mapped.sum()) if mapped.sum() else None,
         "n": count,
         "patient_low": low,
         "patient_high": high,

@@ -7,6 +7,8 @@ from typing import Any
 
 from histo.errors import UsageError
 
+SCHEMA = 3  # of report.json; 2: distances of foreign tissue; 3: slides never examined count in localisation
+
 
 def labels_of(report: Mapping[str, Any]) -> set[str]:
     """Return the labels that have slides: a balanced accuracy is the mean over these."""
@@ -28,4 +30,6 @@ def read_report(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{file} is no report of histo evaluate; give the folder that holds its report.json"
         ) from error
+    if found.get("schema") != SCHEMA:
+        raise UsageError(f"{file} was written by an older histo; run histo evaluate on these slides again")
     return found

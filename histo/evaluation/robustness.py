@@ -51,8 +51,6 @@ def _beside(report: Mapping[str, Any], other: Mapping[str, Any], where: str) -> 
         raise UsageError(f"{where} is of another model; evaluate this one on slides that are familiar to it")
     if other["reference"]["manifest_sha256"] == report["reference"]["manifest_sha256"]:
         raise UsageError(f"{where} judges by the same manifest; give an evaluation on other slides")
-    if "distances" not in other.get("foreign", {}):
-        raise UsageError(f"{where} was written by an older histo; run histo evaluate on these slides again")
     ours, theirs = _headline(report), _headline(other)
     return {
         "report": where,

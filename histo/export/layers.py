@@ -5,6 +5,7 @@ through level-0 pixels.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 
 import cv2
 import numpy as np
@@ -138,6 +139,14 @@ def _corners(outline: Outline, canvas: MapGrid) -> list[NDArray[np.int32]]:
 def by_rank(lesions: Iterable[Lesion]) -> list[Lesion]:
     """Order lesions by their share of their class's expected area; older results do not say, and go by area."""
     return sorted(lesions, key=lambda one: (-(one.contribution or 0.0), -one.area_mm2))
+
+
+def foremost(lesions: Iterable[Lesion]) -> list[Lesion]:
+    """Return the lesions that are marked: of every class in turn by rank, as many as leave the tissue in sight."""
+    by_class: dict[str, list[Lesion]] = {}
+    for lesion in by_rank(lesions):
+        by_class.setdefault(lesion.class_name, []).append(lesion)
+    return [one for turn in zip_longest(*by_class.values()) for one in turn if one][:MOST_MARKS]
 
 
 def put_marks(

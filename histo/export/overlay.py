@@ -9,14 +9,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from histo.export.layers import (
     EXCLUDED,
-    MOST_MARKS,
     SCREENED,
     UNREADABLE,
     add_heat,
-    by_rank,
     canvas_grid,
     dot,
     draw_outlines,
+    foremost,
     hatch,
     paled,
     put_marks,
@@ -76,7 +75,7 @@ def render_overlay(prediction: SlidePrediction, room_px: Room = (LONGEST_PX, LON
     """
     rgb, canvas = _drawn(prediction, room_px)
     picture, lesions = Image.fromarray(rgb), prediction.result.lesions
-    put_marks(picture, by_rank(lesions)[:MOST_MARKS], marks(lesions), canvas)
+    put_marks(picture, foremost(lesions), marks(lesions), canvas)
     _scale_bar(picture, canvas)
     return np.asarray(picture)
 

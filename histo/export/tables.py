@@ -89,7 +89,7 @@ def _slide_row(
         "path": result.path,
         "status": result.status,
         "reason_codes": ";".join(r.code for r in result.reasons),
-        "reasons": "; ".join(r.message for r in result.reasons),
+        "reasons": " | ".join(r.message for r in result.reasons),
         "seconds": seconds if seconds is None else round(seconds, 2),
         "mode": result.provenance.settings.get("mode"),
         "sha256": result.sha256,

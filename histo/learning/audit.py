@@ -48,17 +48,20 @@ def audit(
     records: Sequence[SlideRecord],
     traits: Sequence[Mapping[str, float]],
     labels: Sequence[str],
+    whole: Collection[tuple[str, str]],
     judged: Collection[tuple[str, str]],
     seed: int,
 ) -> Audit:
     """Look over the slides of a training: `traits` has what was measured on each, `labels` all that a model can give.
 
-    `judged` are patient and label of the slides that were held out, on which its figures rest. Tests count a patient
-    once per label (means of his slides): ten sections of one block are no ten findings.
+    `whole` are patient and label of all slides, also of those without tissue; `judged` those of the slides that were
+    held out, on which its figures rest. Tests count a patient once per label (means of his slides): ten sections of one
+    block are no ten findings.
     """
-    patients = {label: len({r.patient for r in records if r.label == label}) for label in labels}
-    held = {label: len({patient for patient, own in judged if own == label}) for label in labels}
-    present = [label for label, count in patients.items() if count]
+    patients, held = (
+        {label: len({patient for patient, own in some if own == label}) for label in labels} for some in (whole, judged)
+    )
+    present = sorted({r.label for r in records})
     rows = _by_patient(records, traits)
     theirs = np.array([r.label for r, _ in rows])
     properties = _properties(rows)
@@ -104,6 +107,8 @@ def _few(patients: Mapping[str, int], held: Mapping[str, int]) -> list[str]:
                 f"No patient has the label {label}: nothing was learnt of it and nothing is judged of it, and "
                 "still the model can give it."
             )
+        elif not count:
+            told.append(f"No patient with the label {label} was held out: nothing is judged of it.")
         elif count < ENOUGH_PATIENTS:
             low, _ = clopper_pearson(count, count)
             told.append(

@@ -31,7 +31,10 @@ from histo.learning.scores import (
 )
 from histo.learning.start import build_network
 from histo.models.bundle import save_bundle
+from histo.models.foreign import Reference
+from histo.results import ENOUGH_REFERENCE_SLIDES
 from histo.statistics import clopper_pearson
+from histo.wording import counted
 
 VALIDATION = "validation"
 SHOWN = 12
@@ -106,6 +109,7 @@ def conclude(
     warnings = [
         *([NO_GAIN] if card.training["best_epoch"] == 0 else []),
         *judged_blind(config.stop, validation),
+        *_few_reference(card.reference),
         *found.warnings,
         # A slide may teach nothing, or its diagnosis alone, for what was found when it was opened.
         *(f"{gap}." for slide in [*trained, *validation] for gap in gaps_of(slide)),
@@ -139,10 +143,21 @@ def _note(bundle: Path, rows: Sequence[Held]) -> None:
     save_bundle(bundle, card, model.network)
 
 
+def _few_reference(reference: Reference | None) -> list[str]:
+    if reference is not None and reference.slides >= ENOUGH_REFERENCE_SLIDES:
+        return []
+    slides = "no slides" if reference is None else counted(reference.slides, "slide")
+    return [
+        f"Foreign tissue is told by {slides}, and {ENOUGH_REFERENCE_SLIDES} are the least that tell much: what another "
+        "model sends to review as foreign may be done with this one. Give it more slides with histo reference."
+    ]
+
+
 def _looked_over(slides: Sequence[LabelledSlide], held: Sequence[Held], config: TrainConfig) -> Audit:
     teaching = [s for s in slides if len(s.tiles)]
     records, traits = [s.record for s in teaching], [s.traits for s in teaching]
-    return audit(records, traits, config.classes.labels, [(h.patient, h.label) for h in held], config.seed)
+    whole = [(s.record.patient, s.record.label) for s in slides]
+    return audit(records, traits, config.classes.labels, whole, [(h.patient, h.label) for h in held], config.seed)
 
 
 def _known(training: Mapping[str, Any], held: Sequence[Held], slides: Sequence[LabelledSlide]) -> list[SlideRecord]:

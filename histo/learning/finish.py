@@ -87,7 +87,7 @@ def card_of(
         training[CALIBRATED_ON] = start.model.card.training.get(CALIBRATED_ON, {})
     return {
         "name": config.name,
-        "intended_use": config.intended_use,
+        "intended_use": f"{config.intended_use} {_use_of_start(start)}".rstrip(),
         "classes": config.classes.model_dump(),
         "tile": config.tile.model_dump(),
         "network": config.network.for_card(),
@@ -95,6 +95,11 @@ def card_of(
         "calibration": calibration.model_dump(mode="json"),
         "training": {**training, **how, STARTED_FROM: start.has_seen.for_card()},
     }
+
+
+def _use_of_start(start: Start) -> str:
+    """Return what the model that a training started from was meant for: its limits may be those of this one, too."""
+    return f"Started from {start.model.card.name}: {start.model.card.intended_use}" if start.model is not None else ""
 
 
 def _content(path: Path) -> str:

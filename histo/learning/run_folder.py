@@ -32,8 +32,17 @@ def alone(run: Path) -> AbstractContextManager[None]:
 
     Of the processes that train one model together the first holds it for all. Raises `ArchiveError` as `owned` does.
     """
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    return owned(run, "give this one another `name`") if is_first else nullcontext()
+    return owned(run, "give this one another `name`") if _is_first_process() else nullcontext()
+
+
+def _is_first_process() -> bool:
+    """Tell whether this is the first of the processes of a training, as launchers number them on one or many nodes."""
+    env = os.environ
+    if "RANK" in env:  # torchrun
+        return env["RANK"] == "0"
+    if int(env.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in env:
+        return env["SLURM_PROCID"] == "0"
+    return env.get("NODE_RANK", "0") == "0" and env.get("LOCAL_RANK", "0") == "0"  # Lightning's own
 
 
 def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[SlideRecord]]) -> None:

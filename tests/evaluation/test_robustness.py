@@ -4,6 +4,7 @@ import pytest
 
 from histo.errors import UsageError
 from histo.evaluation.figures import draw_foreign
+from histo.evaluation.other_reports import SCHEMA
 from histo.evaluation.robustness import change, robustness
 
 
@@ -15,6 +16,7 @@ def figure(value, half):
 def report():
     def make(value, manifest, distances, digest="ab", counts=((5, 0), (1, 4))):
         return {
+            "schema": SCHEMA,
             "freeze": {"digest": digest},
             "flow": {"slides": 10},
             "reference": {"manifest_sha256": manifest},
@@ -75,12 +77,9 @@ def test_what_cannot_stand_beside_it_is_refused(report, tmp_path, other, said):
         robustness(report(0.7, "away", [0.1]), tmp_path, None)
 
 
-@pytest.mark.parametrize("foreign", [None, {"shares": [0.1]}])
-def test_a_report_from_before_is_refused_with_the_way_out(foreign, report, tmp_path):
-    old = report(0.9, "home", [])
-    del old["foreign"]
-    if foreign:
-        old["foreign"] = foreign
+@pytest.mark.parametrize("schema", [None, SCHEMA - 1])
+def test_a_report_from_before_is_refused_with_the_way_out(schema, report, tmp_path):
+    old = report(0.9, "home", []) | {"schema": schema}
     (tmp_path / "report.json").write_text(json.dumps(old))
     with pytest.raises(UsageError, match="older histo"):
         robustness(report(0.7, "away", [0.1]), tmp_path / "report.json", None)

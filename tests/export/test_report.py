@@ -162,7 +162,9 @@ def test_the_set_of_diagnoses_is_said_with_its_level_and_may_be_empty(make, tmp_
     said = {
         (verdict.label,): "No other diagnosis remains open at 95 % certainty.",
         (): "No diagnosis fits as it should.",
-        ("normal",): "That is excluded by its probability. Not excluded: normal.",
+        (
+            "normal",
+        ): "At least 95 % of the calibration's slides of that diagnosis are more probable. Not excluded: normal.",
         (verdict.label, "normal"): "Not excluded: normal.",
     }
     for left, words in said.items():

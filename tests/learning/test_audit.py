@@ -24,8 +24,8 @@ def cohort(count, ink_on=None, sites=None, suffix=".svs", per_patient=1):
 
 
 def looked(records, traits, judged=None):
-    held = [(r.patient, r.label) for r in records] if judged is None else judged
-    return audit(records, traits, LABELS, held, seed=0)
+    whole = [(r.patient, r.label) for r in records]
+    return audit(records, traits, LABELS, whole, whole if judged is None else judged, seed=0)
 
 
 def test_planted_ink_is_warned_of():
@@ -58,6 +58,10 @@ def test_patients_who_were_not_held_out_prove_nothing():
     records, traits = cohort(60)
     told = looked(records, traits, [(f"p{i}", LABELS[i % 3]) for i in range(15)]).warnings
     assert [w for w in told if "Only 5 patients of 20 with the label normal were held out" in w and "0.48" in w]
+    assert (
+        "No patient with the label normal was held out: nothing is judged of it."
+        in looked(records, traits, []).warnings
+    )
 
 
 def test_a_label_without_any_patient_is_told():

@@ -1,9 +1,29 @@
 """What the report of a training says of its own figures."""
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
+from histo.data.identities import LEARNT_FROM, STARTED_FROM, identities
 from histo.data.records import SlideRecord
-from histo.learning.conclusion import _flattered
+from histo.data.slide_file import sha256_of
+from histo.learning.conclusion import _flattered, _known
+
+
+def test_the_start_knows_slides_by_file_and_persons_by_name(tmp_path: Path) -> None:
+    """Regression: the report went by names alone, and warned of phantoms that nobody had seen."""
+    slides, held = [], []
+    for name, patient in (("seen", "p1"), ("new", "p2"), ("phantom", "p2"), ("learnt", "p3"), ("aside", "p2")):
+        (tmp_path / f"{name}.svs").write_text(name)
+        slides.append(SimpleNamespace(record=SlideRecord(name, tmp_path / f"{name}.svs", patient, "normal")))
+        held.append(SimpleNamespace(slide=name))
+    facts = {"format": 1, "kind": "bone", "seed": 1, "domain": "train", "patient_seed": 2}
+    (tmp_path / "phantom.json").write_text(json.dumps(facts))
+    training = {
+        STARTED_FROM: identities([sha256_of(tmp_path / "seen.svs")], ["p2"]), LEARNT_FROM: identities([], ["p3"])
+    }  # fmt: skip
+    assert [r.slide for r in _known(training, held[:4], slides)] == ["seen", "new"]
+    assert _known({}, held, slides) == []
 
 
 def test_slides_that_the_start_has_seen_are_told() -> None:

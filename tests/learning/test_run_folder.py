@@ -38,15 +38,21 @@ def test_a_start_that_is_no_model_is_told_before_anything_is_written(small_train
     assert not (tmp_path / "run").exists()
 
 
-def test_two_trainings_under_one_name_do_not_meet(tmp_path, monkeypatch):
+def test_two_trainings_under_one_name_do_not_meet(tmp_path):
     """Regression: one reported success for a bundle that the other had trained, with another configuration."""
     with alone(tmp_path / "run"):
         with pytest.raises(ArchiveError, match=r"is in use by process .* give this one another `name`"):
             alone(tmp_path / "run").__enter__()
-        monkeypatch.setenv("LOCAL_RANK", "1")  # a second process of the same training
-        with alone(tmp_path / "run"):
-            pass
-    monkeypatch.delenv("LOCAL_RANK")
+        others = (
+            {"LOCAL_RANK": "1"}, {"RANK": "1", "LOCAL_RANK": "0"}, {"NODE_RANK": "1"},
+            {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"},
+        )  # fmt: skip
+        for environment in others:  # the other processes of the same training
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                with alone(tmp_path / "run"):
+                    pass
     with alone(tmp_path / "run"):
         pass
 

@@ -222,6 +222,7 @@ def test_without_outlines_there_is_no_screen(labelled, small_training, colour_mo
     bare = [replace(s, diagnosis_only=True) for s in labelled]
     assert add_screen(colour_model, tmp_path / "bundle", config, labelled, bare, said.append) is None
     assert said[0].startswith("no screen")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_where_the_network_finds_nothing_there_is_no_screen(
@@ -234,7 +235,6 @@ def test_where_the_network_finds_nothing_there_is_no_screen(
     config, said = small_training("screen={enabled: true, steps: 1, stains: 0}"), []
     assert add_screen(colour_model, tmp_path / "bundle", config, labelled, labelled, said.append) is None
     assert said[-1].startswith("no screen: the network finds no lesion")
-    assert not (tmp_path / "bundle").exists()
     assert not (tmp_path / "bundle").exists()
 
 
