@@ -15,7 +15,7 @@ from histo.infer import inspect_slide, load_model, predict_slide, write_outputs
 from histo.models.engine_torch import TorchEngine
 from histo.opening import open_for
 from histo.outlines import area_px2, to_polygon
-from histo.results import load_result
+from histo.results import Areas, load_result
 
 
 def test_painted_deposits_are_found_where_they_are(painted, colour_model):
@@ -185,6 +185,16 @@ def test_a_refusal_does_not_stand_under_the_hash_of_another_content(write_tiff, 
     path.write_bytes(painted.read_bytes())
     result = predict_slide(path, colour_model, opened=opened).result
     assert (result.status, result.reasons[0].code) == ("failed", "changed")
+
+
+def test_a_slide_of_which_nothing_is_left_to_judge_by_is_refused(painted, colour_model, monkeypatch):
+    """Regression: with all but 0.02 mm² under ink it was "Normal > 0.99", in review."""
+    rule = colour_model.card.rule.model_copy(update={"least_tissue_mm2": 0.1})
+    model = replace(colour_model, card=colour_model.card.model_copy(update={"rule": rule}))
+    monkeypatch.setattr("histo.infer.account", lambda slide_map: Areas(1.0, 0.02, 0.0, 0.98))
+    result = predict_slide(painted, model).result
+    assert (result.status, result.reasons[0].code) == ("refused", "too_little_tissue")
+    assert "0.020 mm² of tissue that can be judged by" in result.reasons[0].message
 
 
 @pytest.mark.parametrize("size", [(649, 649), (1033, 1001), (800, 800)])

@@ -79,6 +79,15 @@ def test_the_outlines_around_cells_have_their_area_and_give_the_mask(
     assert sum(map(area_px2, outlines)) == pytest.approx(mask.sum() * cell_px2, rel=1e-6)
 
 
+def test_a_mask_in_very_many_pieces_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The union of their cells would take minutes."""
+    mask, grid = np.eye(9, dtype=bool)[::2], lattice((5, 9))
+    monkeypatch.setattr("histo.outlines._MOST_RUNS", 4)
+    assert around(mask, grid) == trace(mask, grid)
+    monkeypatch.setattr("histo.outlines._MOST_RUNS", 5)
+    assert around(mask, grid) != trace(mask, grid)
+
+
 RING = np.pad(np.pad(np.zeros((1, 1), bool), 1, constant_values=True), 1)
 
 

@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import cv2
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histo.export.layers import MOST_MARKS, SCREENED, canvas_grid, dot, put_marks, unscored_masks
+from histo.export.layers import MOST_MARKS, SCREENED, canvas_grid, dot, foremost, put_marks, unscored_masks
 from histo.export.legend import swatches
 from histo.export.lettering import PAPER, text_width
 from histo.export.overlay import LONGEST_PX, render_overlay, render_sheet, write_overlay
@@ -158,6 +159,14 @@ def test_of_too_many_lesions_the_foremost_are_marked(prediction, monkeypatch):
     many = tuple(replace(lesion, lesion_id=str(i), name=f"bone {i}", contribution=s) for i, s in enumerate(shares))
     render_overlay(_bare(prediction, slide_map=None, result=replace(prediction.result, lesions=many)), ROOM)
     assert [one.contribution for one in drawn] == sorted(shares, reverse=True)[:MOST_MARKS]
+
+
+def test_of_many_lesions_every_class_has_its_foremost_marked(prediction):
+    """Regression: of 60 bone and 45 calcium lesions only calcium was marked, whose shares are larger."""
+    lesion = prediction.result.lesions[0]
+    counts = {"bone": 60, "calcification": 45}
+    many = [replace(lesion, class_name=c, contribution=1 / n) for c, n in counts.items() for _ in range(n)]
+    assert Counter(one.class_name for one in foremost(many)) == {"bone": 20, "calcification": 20}
 
 
 @pytest.mark.parametrize("cells", [(120, 160), (30, 300), (300, 30), (3, 3)])
