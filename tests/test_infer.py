@@ -194,7 +194,7 @@ def test_a_slide_of_which_nothing_is_left_to_judge_by_is_refused(painted, colour
     monkeypatch.setattr("histo.infer.account", lambda slide_map: Areas(1.0, 0.02, 0.0, 0.98))
     result = predict_slide(painted, model).result
     assert (result.status, result.reasons[0].code) == ("refused", "too_little_tissue")
-    assert "0.020 mm² of tissue that can be judged by" in result.reasons[0].message
+    assert "0.020 mm² of tissue beside what looks like ink and 0.1 mm² is the least" in result.reasons[0].message
 
 
 @pytest.mark.parametrize("size", [(649, 649), (1033, 1001), (800, 800)])

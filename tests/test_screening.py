@@ -106,10 +106,10 @@ def test_a_run_in_another_mode_computes_anew_and_says_its_mode(painted, screened
 
 
 def test_tissue_that_the_screen_passes_over_is_judged_all_the_same(write_tiff, tmp_path, screened):
-    """Regression: with nothing to look at, nothing was looked at, and a green slide was normal and done."""
+    """Regression: with nothing to look at, nothing was looked at, and a slide of another stain was normal and done."""
     image = np.full((1536, 2048, 3), 244, np.uint8)
-    image[200:1300, 200:1800] = (170, 225, 160)
-    path = write_tiff(tmp_path / "green.svs", [image])
+    image[200:1300, 200:1800] = (225, 200, 130)
+    path = write_tiff(tmp_path / "yellow.svs", [image])
     full, coarse = (predict_slide(path, screened, mode=mode).result for mode in ("full", "screen"))
     assert coarse.areas.scored_mm2 == 0
     assert [reason.code for reason in coarse.reasons] == [reason.code for reason in full.reasons]
