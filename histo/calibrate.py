@@ -13,7 +13,7 @@ from histo.archive.local import Step, run_slides
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, Known, identities
 from histo.data.manifest import SlideRecord, read_manifest
 from histo.data.slide_file import sha256_of
-from histo.data.synthetic import is_phantom
+from histo.data.synthetic import person_of
 from histo.errors import UsageError
 from histo.infer import load_model, settings_of
 from histo.learning.presence import known_classes
@@ -113,8 +113,8 @@ def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: b
     known = Known.by(model.card.training, LEARNT_FROM, STARTED_FROM)
     if not known.is_listed:
         return "the card does not say which slides the model was trained on, so that they are others is not checked"
-    of_persons = [] if other_persons else [r for r in records if not is_phantom(r.path)]
-    patients = sorted({r.patient for r in of_persons if known.has_patient(r.patient)})
+    persons = set() if other_persons else {person_of(r) for r in records} - {""}
+    patients = sorted(filter(known.has_patient, persons))
     if patients:
         were = "was" if len(patients) == 1 else "were"
         raise UsageError(
@@ -124,7 +124,7 @@ def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: b
     slides = [r.slide for r in records if known.has_slide(sha256_of(r.path))]
     if slides:
         raise UsageError(f"{_some(slides)} of the manifest: the model was trained on the same file; leave it out")
-    return f"none of the {'slides and patients' if of_persons else 'slides'} was in the training"
+    return f"none of the {'slides and patients' if persons else 'slides'} was in the training"
 
 
 def _refuse_by_labels(manifest: Path, records: Sequence[SlideRecord], model: Model, sizes: SampleSizes) -> None:

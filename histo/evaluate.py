@@ -11,7 +11,7 @@ import numpy as np
 from histo.data.identities import told_apart
 from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
-from histo.data.synthetic import is_phantom
+from histo.data.synthetic import person_of
 from histo.errors import ArchiveError, UsageError
 from histo.evaluation.abstention import abstention, conformal
 from histo.evaluation.answers import answers_of
@@ -276,8 +276,7 @@ def _faithfulness(cohort: Cohort, bundle: Path | None, options: Options) -> dict
 def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[SlideRecord]:
     """Return the slides that baselines learn from. Raises `UsageError` where a judged one is among them."""
     files = {c.record.path.resolve() for c in cohort.cases}
-    # Cohorts of phantoms all count their patients from the same name.
-    named = {told_apart(c.record.patient) for c in cohort.cases if not is_phantom(c.record.path)} - {""}
+    named = {told_apart(person_of(c.record)) for c in cohort.cases} - {""}
     known = [r.slide for r in trained if r.path.resolve() in files or told_apart(r.patient) in named]
     if known:
         raise UsageError(

@@ -310,7 +310,7 @@ def _conclude(
             f"{slide.path}: {areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue cannot be read, too "
             "much for a verdict; copy or scan the slide again",
         )
-    check_tissue(areas.scored_mm2 + areas.screened_mm2, model, slide.path, "beside what looks like ink ")
+    check_tissue(areas.scored_mm2 + areas.screened_mm2, model, slide.path, "tissue beside what looks like ink")
     slides, conformal = model.card.calibration.of_slides
     identity, curves = empty.sha256 or empty.slide_id, slides.classes if slides else None
     findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)

@@ -83,14 +83,14 @@ def lay(pyramid: Pyramid, model: Model, overview: Overview, tissue: Tissue) -> t
     return lay_tiles(pyramid, spec, tissue_map), tissue_map, np.minimum(excluded_map, tissue_map)
 
 
-def check_tissue(tissue_mm2: float, model: Model, path: Path, which: str = "") -> None:
-    """Raise `SlideRefused` for less tissue, or of it what is left to judge by, than the model's rule needs."""
+def check_tissue(tissue_mm2: float, model: Model, path: Path, what: str = "tissue") -> None:
+    """Raise `SlideRefused` for less tissue, or less of `what` is left of it, than the model's rule needs."""
     least = model.card.rule.least_tissue_mm2
     if tissue_mm2 < least:
-        found = f"{beside(tissue_mm2, least, 3)} mm² of tissue" if tissue_mm2 else "no tissue"
+        found = f"{beside(tissue_mm2, least, 3)} mm² of {what}" if tissue_mm2 else f"no {what}"
         raise SlideRefused(
             "too_little_tissue",
-            f"{path} shows {found} {which}and {least:g} mm² is the least; is it the right slide, at the right scale?",
+            f"{path} shows {found} and {least:g} mm² is the least; is it the right slide, at the right scale?",
         )
 
 

@@ -157,6 +157,11 @@ class Checks:
     reference_slides: int | None = None
     black_share: float | None = None
 
+    @property
+    def has_few_references(self) -> bool:
+        """Whether foreign tissue is told by so few slides that hardly any is told."""
+        return self.reference_slides is not None and self.reference_slides < ENOUGH_REFERENCE_SLIDES
+
 
 @dataclass(frozen=True)
 class Verdict:

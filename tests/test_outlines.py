@@ -1,6 +1,7 @@
 """Between masks and polygons: what is traced is painted back, and measured as it is."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -57,26 +58,27 @@ def painted(outlines: list[Outline], grid: MapGrid) -> NDArray[np.uint8]:
 # There and back
 
 
+@pytest.mark.parametrize("outlines_of", [trace, around])
 @given(masks, places)
 @settings(deadline=None)
-def test_painting_the_traced_outlines_of_a_mask_gives_the_mask(
-    mask: NDArray[np.bool_], place: tuple[tuple[float, float], tuple[float, float]]
+def test_painting_the_outlines_of_a_mask_gives_the_mask(
+    outlines_of: Callable[..., list[Outline]],
+    mask: NDArray[np.bool_],
+    place: tuple[tuple[float, float], tuple[float, float]],
 ) -> None:
     grid = lattice(mask.shape, *place)
-    assert painted(trace(mask, grid), grid).astype(bool).tolist() == mask.tolist()
+    assert painted(outlines_of(mask, grid), grid).astype(bool).tolist() == mask.tolist()
 
 
 @given(masks, places)
 @settings(deadline=None)
-def test_the_outlines_around_cells_have_their_area_and_give_the_mask(
+def test_the_outlines_around_cells_have_their_area(
     mask: NDArray[np.bool_], place: tuple[tuple[float, float], tuple[float, float]]
 ) -> None:
     """Regression: traced between its cells a deposit of one cell had half of its area, one of four 7 of 8 parts."""
     grid = lattice(mask.shape, *place)
-    outlines = around(mask, grid)
-    assert painted(outlines, grid).astype(bool).tolist() == mask.tolist()
     cell_px2 = grid.cell_level0_px[0] * grid.cell_level0_px[1]
-    assert sum(map(area_px2, outlines)) == pytest.approx(mask.sum() * cell_px2, rel=1e-6)
+    assert sum(map(area_px2, around(mask, grid))) == pytest.approx(mask.sum() * cell_px2, rel=1e-6)
 
 
 def test_a_mask_in_very_many_pieces_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ class Store:
             return False
         return self._stored(entry) is not None
 
-    def tabulate(self, named: Container[str] = ()) -> list[str]:
+    def tabulate(self, named: Container[str]) -> list[str]:
         """Write the tables over all slides that this model examined, and return what to know of them, in sentences.
 
         Results of two models are never mixed. A path that gave nothing and is no file stands in them as long as it is

@@ -20,9 +20,15 @@ def is_phantom(path: Path) -> bool:
     return isinstance(known, dict) and set(known) >= _PHANTOM_KEYS
 
 
+def person_of(record: SlideRecord) -> str:
+    """Return the name of a slide's patient; empty for none, and for a phantom's, whose cohorts all count from 0."""
+    return "" if is_phantom(record.path) else record.patient
+
+
 def is_known_patient(known: Known, record: SlideRecord) -> bool:
-    """Tell whether a patient of that name is on record; never of a phantom, whose cohorts all count from 0."""
-    return known.has_patient(record.patient) and not is_phantom(record.path)
+    """Tell whether a patient of that name is on record."""
+    person = person_of(record)
+    return bool(person) and known.has_patient(person)
 
 
 def known_by(known: Known, records: Sequence[SlideRecord]) -> list[SlideRecord]:

@@ -52,7 +52,7 @@ def readers(cohort: Cohort) -> list[Judge]:
     for name in names:
         calls = tuple(c.record.extra.get(name) or NO_VERDICT for c in cohort.cases)
         if {plain_label(call) for call in calls}.isdisjoint(cohort.labels):
-            continue  # notes or numbers; the flow names the column
+            continue  # notes or numbers; `columns_without_labels` names it
         if others := sorted(set(calls) - {*cohort.labels, NO_VERDICT}):
             raise UsageError(
                 f"column {name} of {cohort.manifest} holds labels and {others[0]!r} too; use "

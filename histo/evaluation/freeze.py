@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from histo.data.identities import hashed_patient
-from histo.data.synthetic import is_phantom
+from histo.data.synthetic import person_of
 from histo.evaluation.cases import Cohort
 from histo.evaluation.training_record import Side
 
@@ -56,9 +56,7 @@ def reference(cohort: Cohort) -> dict[str, Any]:
 
 def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:
     """Return hashes of the patients judged and of those that the model was made with, and whether any is in both."""
-    # Every cohort of phantoms counts its patients from 0: theirs are nobody's.
-    persons = {c.record.patient for c in cohort.cases if c.record.patient and not is_phantom(c.record.path)}
-    ours = {hashed_patient(p) for p in persons}
+    ours = {hashed_patient(person) for person in {person_of(c.record) for c in cohort.cases} - {""}}
     theirs = {patient for side in sides or () for patient in side.patients}
     shared = sorted(ours & theirs)
     if sides is None:

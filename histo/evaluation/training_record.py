@@ -8,7 +8,7 @@ from typing import Any
 
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, REFERENCE_OF, STARTED_FROM, Known, hashed_patient
 from histo.data.splits import HELD_OUT
-from histo.data.synthetic import is_phantom
+from histo.data.synthetic import person_of
 from histo.evaluation.cases import Case
 
 # Sections of a card's `training` that list SHA-256 of slides and of patients' names, and what they were used for.
@@ -31,9 +31,9 @@ class Side:
         return (case.record.slide, case.record.path.stat().st_size) in self.files
 
     def has_patient(self, case: Case) -> bool:
-        """Tell whether a case's patient, by name, was used; never of a phantom, whose cohorts all count from 0."""
-        name = case.record.patient
-        return bool(name) and hashed_patient(name) in self.patients and not is_phantom(case.record.path)
+        """Tell whether a case's patient, by name, was used."""
+        person = person_of(case.record)
+        return bool(person) and hashed_patient(person) in self.patients
 
 
 def sides_of(bundle: Path | None, training: Mapping[str, Any] | None) -> list[Side] | None:

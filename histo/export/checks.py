@@ -1,6 +1,6 @@
 """What was measured of a slide's fitness for a verdict, in words for the report."""
 
-from histo.results import ENOUGH_REFERENCE_SLIDES, SlideResult, StainGains
+from histo.results import Checks, SlideResult, StainGains
 from histo.wording import beside
 
 NOT_MEASURED = "could not be measured"
@@ -13,7 +13,7 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
         return []
     foreign = "cannot be judged: this model's card holds no reference slides"
     if checks.foreign_limit is not None:
-        foreign = _foreign(checks.foreign_distance, checks.foreign_limit, checks.reference_slides or 0)
+        foreign = _foreign(checks, checks.foreign_limit)
     nuclei = f"{checks.nucleus_um:.1f} µm ({checks.nuclei} measured)" if checks.nucleus_um else NOT_MEASURED
     return [
         ("Stained tissue in a colour that is not H&E", _share(checks.unexplained_share)),
@@ -34,12 +34,12 @@ def gains_in_words(gains: StainGains | None) -> str:
     return channels if gains.haematoxylin is None else f"{channels}; then haematoxylin {gains.haematoxylin:.2f}"
 
 
-def _foreign(distance: float | None, limit: float, slides: int) -> str:
+def _foreign(checks: Checks, limit: float) -> str:
     found = NOT_MEASURED
-    if distance is not None:
-        found = f"{beside(100 * distance / limit, 100, 0)} % of the limit, review above it"
-    few = "" if slides >= ENOUGH_REFERENCE_SLIDES else ", too few to find much"
-    return f"{found}; {slides} reference slides{few}"
+    if checks.foreign_distance is not None:
+        found = f"{beside(100 * checks.foreign_distance / limit, 100, 0)} % of the limit, review above it"
+    few = ", too few to find much" if checks.has_few_references else ""
+    return f"{found}; {checks.reference_slides or 0} reference slides{few}"
 
 
 def _share(value: float | None) -> str:

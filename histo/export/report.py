@@ -16,7 +16,7 @@ from histo.export.overlay import render_overlay, render_tissue
 from histo.export.pages import css_colour, picture_uri, render, verdict_colour
 from histo.export.words import marks
 from histo.files import write_text
-from histo.results import ENOUGH_REFERENCE_SLIDES, EvidenceField, Lesion, ModelInfo, SlidePrediction, SlideResult
+from histo.results import EvidenceField, Lesion, ModelInfo, SlidePrediction, SlideResult
 from histo.wording import beside
 
 MOST_LESIONS = 50
@@ -41,17 +41,11 @@ def write_report(prediction: SlidePrediction, path: Path) -> None:
         figure=_figure(prediction),
         fields=[_field(f, result, names) for f in prediction.evidence],
         checks=check_rows(result),
-        few_reference=_few_reference(result),
         lesions=lesions[:MOST_LESIONS],
         more_lesions=max(0, len(lesions) - MOST_LESIONS),
         marks={one.lesion_id: names[one.lesion_id] for one in foremost(lesions)},
     )
     write_text(path, page)
-
-
-def _few_reference(result: SlideResult) -> bool:
-    slides = result.checks.reference_slides if result.checks else None
-    return slides is not None and slides < ENOUGH_REFERENCE_SLIDES
 
 
 def _figure(prediction: SlidePrediction) -> dict[str, object] | None:

@@ -31,7 +31,7 @@ def decide(
     for slides like those of the calibration: of one that is not `familiar` no label is excluded, no level certified.
     """
     found = [f.rule for f in findings if f.lesions]
-    label = found[0].verdict if found else info.normal_label
+    label = info.label_of({rule.name for rule in found})
     probability = label_probability([f.presence for f in findings], [f.rule for f in findings], info.normal_label)
     also = tuple(rule.name for rule in found[1:])
     if not familiar:

@@ -27,12 +27,11 @@ DIAMETERS_UM: Final = (50, 100, 150, 200, 300, 500)
 NEEDLES_NEED: Final = 60
 SECTION_MM2: Final = 100.0
 PALE_H: Final = (0.15, 0.25, 0.4)
-_NEEDLE: Final[dict[str, Any]] = {
-    "calcium__form": "nodule", "calcium__shattered": False, "calcium__drop_out": 9.0, "calcium__count": 1,
-    "calcium__cracks": 0.0, "confounder__count": 0, "artefacts": "none",
-}  # fmt: skip
 _SOLID: Final[dict[str, Any]] = {
     "calcium__form": "solid", "calcium__shattered": False, "calcium__drop_out": 9.0, "calcium__count": 1,
+}  # fmt: skip
+_NEEDLE: Final[dict[str, Any]] = {
+    **_SOLID, "calcium__form": "nodule", "calcium__cracks": 0.0, "confounder__count": 0, "artefacts": "none",
 }  # fmt: skip
 _COMPANY: Final[dict[str, Any]] = {"calcium__giants": 8, "calcium__cracks": 2.0, "calcium__rim": 0.5}
 BONES: Final[dict[str, dict[str, Any]]] = {
