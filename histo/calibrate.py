@@ -13,7 +13,7 @@ from histo.archive.local import Step, run_slides
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, Known, identities
 from histo.data.manifest import SlideRecord, read_manifest
 from histo.data.slide_file import sha256_of
-from histo.data.synthetic import person_of
+from histo.data.synthetic import is_phantom, person_of
 from histo.errors import UsageError
 from histo.infer import load_model, settings_of
 from histo.learning.presence import known_classes
@@ -75,7 +75,11 @@ def calibrate(
         raise UsageError(f"{manifest} calibrates nothing: no slide has a verdict; {folder / 'index.html'} says why")
     scored = [_scored(record, found, model, folder) for record, found in used]
     slides, conformal = fit_slides(
-        scored, model.info.classes, model.info.normal_label, f"slides kept aside; {checked}", options.sizes
+        scored,
+        model.info.classes,
+        model.info.normal_label,
+        f"{_kept_aside([r for r, _ in used])}; {checked}",
+        options.sizes,
     )
     if not slides.classes:
         raise UsageError(f"{manifest} calibrates nothing: {' '.join(slides.refused)} Add slides of more patients")
@@ -89,6 +93,13 @@ def calibrate(
     for line in (*slides.refused, *(conformal.in_words if conformal else ())):
         say(line)
     return load_bundle(out)
+
+
+def _kept_aside(records: Sequence[SlideRecord]) -> str:
+    made = sum(is_phantom(r.path) for r in records)
+    if made in (0, len(records)):
+        return "phantom slides kept aside" if made else "slides kept aside"
+    return f"slides kept aside, {made} of them phantoms"
 
 
 def _figures(found: Reliability) -> str:

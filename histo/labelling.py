@@ -29,14 +29,15 @@ SUFFIXES = (".geojson", ".xml", ".ndpa", ".json", ".mask.tif")  # what may lie b
 
 @dataclass(frozen=True)
 class Meaning:
-    """The classes, and which of them other words of annotation files mean."""
+    """The classes, which of them other words of annotation files mean, and whether outlined slides are so in full."""
 
     classes: ClassesConfig
     aliases: Mapping[str, str]
+    complete: bool = True
 
 
 def meaning_of(config: Path | None, more: Sequence[str]) -> Meaning:
-    """Return classes and aliases of a training configuration, or else the shipped model's, and `WORD=class` pairs.
+    """Return what a training configuration means, or else the shipped model's classes, with `WORD=class` pairs.
 
     Raises `UsageError` for an alias that is not `WORD=class` of a known class.
     """
@@ -44,7 +45,7 @@ def meaning_of(config: Path | None, more: Sequence[str]) -> Meaning:
     classes = settings.classes if settings else load_model(None).card.classes
     aliases = dict(settings.data.aliases if settings else {}) | read_aliases(more)
     Vocabulary(classes.names, aliases)
-    return Meaning(classes, aliases)
+    return Meaning(classes, aliases, complete=settings is None or settings.data.unannotated == "normal")
 
 
 def read_aliases(pairs: Sequence[str]) -> dict[str, str]:
@@ -61,7 +62,7 @@ def read_aliases(pairs: Sequence[str]) -> dict[str, str]:
 def show_manifest(path: Path, meaning: Meaning) -> int:
     """Check a manifest with its slides and annotations, print all that was found; return 0, or 2 for any error."""
     with progress("slides") as start:
-        report = check_manifest(path, meaning.classes, meaning.aliases, start("opening slides"))
+        report = check_manifest(path, meaning.classes, meaning.aliases, meaning.complete, start("opening slides"))
     for label in meaning.classes.labels:
         theirs = [r for _, r in report.rows if r.label == label]
         said(label, f"{_count(theirs)}, {sum(r.annotation is not None for r in theirs)} with outlines")

@@ -41,17 +41,19 @@ def check_manifest(
     path: Path,
     classes: ClassesConfig,
     aliases: Mapping[str, str] = NO_ALIASES,
+    complete: bool = True,
     on_slide: Callable[[int, int], None] = lambda done, total: None,
 ) -> ManifestReport:
     """Check the table, every slide and every annotation; `on_slide` is told (done, all) after each slide.
 
+    `complete` tells whether all lesions of an outlined slide are outlined, or only some (`data.unannotated: ignore`).
     Raises `UsageError` when the file as a whole is no manifest; all else is a finding.
     """
     rows, findings = inspect_manifest(path, classes.labels)
     vocabulary = Vocabulary(classes.names, aliases)
     prints: list[Fingerprint | None] = []
     with ThreadPoolExecutor(READERS) as pool:
-        examined = pool.map(lambda row: _examine(row[0], row[1], classes, vocabulary), rows)
+        examined = pool.map(lambda row: _examine(*row, classes, vocabulary, complete), rows)
         for done, (found, print_) in enumerate(examined, start=1):
             findings += found
             prints.append(print_)
@@ -71,7 +73,7 @@ def _line(finding: Finding) -> int:
 
 
 def _examine(
-    line: int, record: SlideRecord, classes: ClassesConfig, vocabulary: Vocabulary
+    line: int, record: SlideRecord, classes: ClassesConfig, vocabulary: Vocabulary, complete: bool
 ) -> tuple[list[Finding], Fingerprint | None]:
     """Open one slide: what is wrong with it and its annotation, and what it looks like."""
     place = f"line {line}"
@@ -103,8 +105,8 @@ def _examine(
                 Finding(f.severity, f.kind, f"{place}, {name}, {f.place}", f.message) for f in shorten(found, 3)
             ]
             if not any(f.severity == "error" for f in found):
-                problem = contradiction(record, {s.name for s in shapes}, classes)
-                if problem and record.label in classes.labels:
+                known = record.label in classes.labels
+                if known and (problem := contradiction(record, {s.name for s in shapes}, classes, complete)):
                     findings.append(Finding("error", "contradiction", place, problem))
     return findings, fingerprint(overview, tissue)
 

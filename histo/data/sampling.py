@@ -115,7 +115,8 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     outlines: Mapping[str, list[Outline]] = {}
     if record.annotation is not None:
         outlines = read_annotations(record.annotation, classes.names, slide.pyramid, config.data.aliases)
-        problem = contradiction(record, [name for name, drawn in outlines.items() if drawn], classes)
+        found = [name for name, drawn in outlines.items() if drawn]
+        problem = contradiction(record, found, classes, complete=config.data.unannotated == "normal")
         if problem:
             raise UsageError(problem)
     is_normal = record.label == classes.normal_label

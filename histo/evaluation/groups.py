@@ -117,15 +117,15 @@ def _numeric(values: Sequence[str]) -> bool:
 
 
 def _thirds(values: Sequence[str]) -> list[str]:
-    """Return each number's third by the numbers that bound it; what is no number stays as it is."""
+    """Return each number's third by the values that bound it; what is no number stays as it is."""
     numbers = [x for v in values if (x := _number(v)) is not None]
-    one, two = np.percentile(numbers, [100 / 3, 200 / 3])
+    one, two = np.quantile(numbers, [1 / 3, 2 / 3], method="inverted_cdf")
 
     def third(v: str) -> str:
         x = _number(v)
         if x is None:
             return v
-        return f"up to {one:g}" if x <= one else f"{one:g} to {two:g}" if x <= two else f"above {two:g}"
+        return f"up to {one:g}" if x <= one else f"above {one:g} to {two:g}" if x <= two else f"above {two:g}"
 
     return [third(v) for v in values]
 

@@ -70,12 +70,10 @@ def draw_truth(
         return None
     grid = fine_grid(pyramid)
     outlines = read_annotations(record.annotation, model.class_names, pyramid, aliases) if record.annotation else {}
-    drawn = {name for name, some in outlines.items() if some}
-    if unannotated == "ignore":  # what the label says may be there and not outlined
-        drawn |= {c.name for c in model.classes if c.verdict == record.label}
-    if record.annotation and (problem := contradiction(record, drawn, model)):
-        raise UsageError(problem)
     complete = unannotated == "normal" or record.label == model.normal_label
+    drawn = [name for name, some in outlines.items() if some]
+    if record.annotation and (problem := contradiction(record, drawn, model, complete)):
+        raise UsageError(problem)
     return Drawn(draw_labels(outlines, model.class_names, grid, 0 if complete else IGNORED), grid, complete)
 
 

@@ -48,7 +48,7 @@ def kept_of_start(start: Start, config: TrainConfig, trained: bool = True) -> tu
     if not trained:
         return model.card.calibration, f"All of the calibration of {name} is kept."
     name = scores.kept_from or name
-    told = f"Temperature kept from {name}."
+    told = f"Temperature of the map kept from {name}, from which this model was trained on."
     slides = scores.model_copy(update={"kept_from": name})
     kept = Calibration(temperature=model.card.calibration.temperature, fitted_on=told, slides=slides)
     return kept, f"Temperature and slide scores of {name} are kept until folds or `histo calibrate` fit others."

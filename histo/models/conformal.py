@@ -41,8 +41,8 @@ class Conformal(Strict):
         """What a report says of it: sentences."""
         counts = ", ".join(f"{bound.patients} {name}" for name, bound in self.labels.items())
         return (
-            f"The diagnoses not excluded hold the right one on at least {100 * self.level:.3g} % of slides like those "
-            f"of the calibration (patients: {counts}).",
+            f"Of slides like those of the calibration (patients: {counts}) that no check speaks against, the diagnoses "
+            f"not excluded hold the right one on at least {100 * self.level:.3g} %.",
         )
 
     def not_excluded(self, probability: Mapping[str, float]) -> tuple[str, ...]:
