@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from histo.infer import inspect_slide, load_model, predict_slide, write_outputs
+    from histo.export.outputs import write_outputs
+    from histo.infer import inspect_slide, load_model, predict_slide
     from histo.results import load_result
     from histo.train import train
 
@@ -14,7 +15,7 @@ _HOME = {
     "inspect_slide": "histo.infer",
     "load_model": "histo.infer",
     "predict_slide": "histo.infer",
-    "write_outputs": "histo.infer",
+    "write_outputs": "histo.export.outputs",
     "load_result": "histo.results",
     "train": "histo.train",
 }

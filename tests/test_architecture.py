@@ -16,7 +16,7 @@ BASE = (
     "wording",
 )  # fmt: skip
 RECORDS = (*BASE, "results", "config", "training_options")
-LEAVES = ("data*", "models*", "export*")
+LEAVES = ("data*", "models*")
 
 # Which room may import which; the first pattern that fits a module is its room.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -46,14 +46,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "screening": ("opening", "scoring", *LEAVES, *RECORDS),
     "infer": ("evidence", "judging", "opening", "scoring", "screening", *LEAVES, *RECORDS, "__init__"),
     "reference": ("opening", *LEAVES, *RECORDS),
-    "archive*": ("archive*", "console", "infer", "opening", *LEAVES, *RECORDS),
+    "archive*": ("archive*", "console", "export*", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "reference", "screening", "data*", "models*", *RECORDS, "__init__"),
     "calibrate": ("archive*", "learning.presence", "infer", "reference", "data*", "models*", *RECORDS),
     "evaluation*": ("evaluation*", "data*", "export*", *RECORDS),
     "faithfulness": ("evaluation.deletion", "opening", *LEAVES, *RECORDS),
     "evaluate": ("evaluation*", "faithfulness", "reference", "models*", "data*", *RECORDS),
     "train": ("learning*", "infer", "data*", "models*", *RECORDS, "__init__"),
-    "stress*": ("stress*", "phantom*", "infer", "console", *LEAVES, *RECORDS, "__init__"),
+    "stress*": ("stress*", "phantom*", "export*", "infer", "console", *LEAVES, *RECORDS, "__init__"),
     "console": RECORDS,
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),
     "labelling": ("console", "archive*", "infer", "data*", *RECORDS),

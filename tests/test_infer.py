@@ -1,4 +1,3 @@
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,11 +10,11 @@ import histo
 from histo.data.slide import open_slide
 from histo.data.stain_norm import MOST_GAIN, NUCLEAR_GAIN
 from histo.geometry import MapGrid
-from histo.infer import inspect_slide, load_model, predict_slide, write_outputs
+from histo.infer import inspect_slide, load_model, predict_slide
 from histo.models.engine_torch import TorchEngine
 from histo.opening import open_for
 from histo.outlines import area_px2, to_polygon
-from histo.results import Areas, load_result
+from histo.results import Areas
 
 
 def test_painted_deposits_are_found_where_they_are(painted, colour_model):
@@ -164,13 +163,6 @@ def test_a_level_that_was_padded_is_not_used(paint_slide, write_tiff, tmp_path, 
     assert predict_slide(path, colour_model).result.areas.tissue_mm2 == pytest.approx(whole.areas.tissue_mm2, rel=0.02)
 
 
-def test_what_an_earlier_result_left_goes(painted, colour_model, tmp_path):
-    """Regression: a failed slide stood beside the pictures of an earlier result."""
-    write_outputs(predict_slide(painted, colour_model), tmp_path)
-    write_outputs(predict_slide(tmp_path / "nowhere.svs", colour_model), tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "result.json"]
-
-
 def test_empty_glass_is_refused(write_tiff, tmp_path, colour_model):
     path = write_tiff(tmp_path / "glass.svs", [np.full((1024, 1024, 3), 243, np.uint8)])
     result = predict_slide(path, colour_model).result
@@ -222,16 +214,6 @@ def test_slide_smaller_than_a_tile(write_tiff, tmp_path, colour_model):
         image = np.full((size[1], size[0], 3), (225, 170, 195), np.uint8)
         result = predict_slide(write_tiff(tmp_path / "tiny.svs", [image]), model).result
         assert result.status in ("done", "review"), result.reasons
-
-
-def test_outputs_are_all_there_and_the_result_reads_back(painted, colour_model, tmp_path):
-    prediction = predict_slide(painted, colour_model)
-    result = write_outputs(prediction, tmp_path / "out")
-    assert set(result.files) == {"report", "heatmap", "overlay", "thumbnail", "lesions", "tiles"}
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {*result.files.values(), "result.json"}
-    assert load_result(tmp_path / "out" / "result.json") == result
-    shown = [e.lesion_id for e in prediction.evidence if e.lesion_id]
-    assert shown == [lesion.lesion_id for lesion in result.lesions]
 
 
 def test_evidence_shows_the_lesion(painted, colour_model):
@@ -296,15 +278,6 @@ def test_module_runs_as_a_command():
     done = subprocess.run([sys.executable, "-m", "histo.infer", "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "--mpp" in done.stdout
-
-
-def test_nothing_is_written_beside_the_slide(painted, colour_model, tmp_path):
-    folder = tmp_path / "slides"
-    folder.mkdir()
-    shutil.copy(painted, folder / "a.svs")
-    before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.iterdir())
-    write_outputs(predict_slide(folder / "a.svs", colour_model), tmp_path / "out")
-    assert sorted((p.name, p.stat().st_mtime_ns) for p in folder.iterdir()) == before
 
 
 @pytest.mark.parametrize("what", ["probability", "features"])

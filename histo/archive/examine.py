@@ -7,8 +7,9 @@ from pathlib import Path
 
 from histo.data.slide import lacks_scale
 from histo.errors import HistoError
+from histo.export.outputs import write_outputs
 from histo.geometry import is_credible_mpp
-from histo.infer import blank_result, predict_slide, write_outputs
+from histo.infer import blank_result, predict_slide
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.opening import Opened, open_for

@@ -53,7 +53,7 @@ def check_manifest(
     vocabulary = Vocabulary(classes.names, aliases)
     prints: list[Fingerprint | None] = []
     with ThreadPoolExecutor(READERS) as pool:
-        examined = pool.map(lambda row: _examine(*row, classes, vocabulary, complete), rows)
+        examined = pool.map(lambda row: _examine(row[0], row[1], classes, vocabulary, complete), rows)
         for done, (found, print_) in enumerate(examined, start=1):
             findings += found
             prints.append(print_)

@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from histo.infer import predict_slide, write_outputs
+from histo.export.outputs import write_outputs
+from histo.infer import predict_slide
 from histo.models.engine import Engines, usable_cores
 from histo.results import SlidePrediction
 from histo.stress.judge import Check, at_least, number
