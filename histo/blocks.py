@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING_PX = 1e-6
 
-def whole_read_px(
-    positions_level0_px: NDArray[np.int64], downsample: float, tolerance: float = 1e-6
-) -> NDArray[np.int64] | None:
+
+def whole_read_px(positions_level0_px: NDArray[np.int64], downsample: float) -> NDArray[np.int64] | None:
     """Return level-0 positions (N, 2) in pixels of a level, or None when one of them falls between its pixels.
 
     >>> whole_read_px(np.array([[8, -4]]), 4.0)
@@ -15,7 +15,7 @@ def whole_read_px(
     """
     exact = np.asarray(positions_level0_px, float) / downsample
     nearest = np.floor(exact + 0.5)
-    if np.abs(exact - nearest).max(initial=0) > tolerance:
+    if np.abs(exact - nearest).max(initial=0) > _ROUNDING_PX:
         return None
     return nearest.astype(np.int64)
 

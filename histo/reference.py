@@ -18,7 +18,7 @@ from histo.data.synthetic import is_known_patient
 from histo.data.tile_sample import TileSample, fullest, stacked, usable
 from histo.data.tiles import TileDataset
 from histo.geometry import tile_means
-from histo.models.bundle import Model, bring_parts, load_bundle, refuse_to_overwrite, save_bundle
+from histo.models.bundle import Model, load_bundle, refuse_to_overwrite, rewrite
 from histo.models.engine import Engines, Seen
 from histo.models.foreign import LEAST_TILES, Arrays, Gathered, Reference, SlideTexture, fit
 from histo.opening import open_for
@@ -109,10 +109,7 @@ def put(
     folder: Path, model: Model, reference: Reference, arrays: Arrays, training: Mapping[str, Any] | None = None
 ) -> None:
     """Write a bundle again with a reference in its card; `training` is added to what that says of how it was made."""
-    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
-    card["training"] |= training or {}
-    bring_parts(model, folder)
-    save_bundle(folder, card | {"reference": reference.model_dump(mode="json")}, model.network, reference=arrays)
+    rewrite(model, folder, {"reference": reference.model_dump(mode="json")}, training, reference=arrays)
 
 
 def refit(

@@ -97,14 +97,25 @@ class AveragingConfig(Strict):
 
 
 class CrossValidationConfig(Strict):
-    """`folds`: how many times the training is repeated so that every slide is held out once; 0 for none."""
+    """`folds`: how many times the training is repeated so that every slide is held out once; 0 for none.
+
+    With `by: site` each site of the manifest is held out once instead, and there are as many folds as sites.
+    """
 
     folds: int = Field(0, ge=0)
+    by: Literal["patient", "site"] = "patient"
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there are any folds."""
+        return self.folds > 0 or self.by == "site"
 
     @model_validator(mode="after")
     def _is_no_single_fold(self) -> Self:
         if self.folds == 1:
             raise ValueError("folds must be 0 (none) or at least 2")
+        if self.by == "site" and self.folds:
+            raise ValueError("with by: site there are as many folds as sites; leave folds away")
         return self
 
 

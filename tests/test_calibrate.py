@@ -50,7 +50,7 @@ def test_a_calibrated_bundle_loads_and_says_what_it_was_fitted_on(calibrated, co
     assert "p4" not in (folder / "new" / CARD).read_text().split('"')
     assert any("is not checked" in line for line in said)
     assert any(line.startswith("Cannot certify 95 % for normal: 3 calibration patients") for line in said)
-    assert NOT_CALIBRATED in old.info.calibration.lower()
+    assert NOT_CALIBRATED in old.info.calibration
     assert "at least 75 %" in new.info.calibration
     assert NOT_CALIBRATED not in new.info.calibration
 

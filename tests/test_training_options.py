@@ -31,6 +31,7 @@ KINDS = {
     "text for patience": ("stop.patience", st.sampled_from(["soon", "[]", {}]), "`stop.patience`"),
     "an average that never moves": ("averaging.ema", st.floats(min_value=1), "`averaging.ema`"),
     "one fold": ("cross_validation.folds", st.just(1), "at least 2"),
+    "folds by patient and by site": ("cross_validation", st.just({"folds": 3, "by": "site"}), "as many folds as sites"),
     "folds that are no number": ("cross_validation.folds", st.sampled_from(["five", [5]]), "`cross_validation.folds`"),
     "an unknown way to freeze": ("network.freeze", st.sampled_from(["all", "head", True]), "`network.freeze`"),
     "a start twice": ("network", st.just({"start": "shipped", "pretrained": True}), "contradict one another"),

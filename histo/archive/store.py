@@ -15,7 +15,7 @@ from histo.data.slide import companions_of
 from histo.errors import ArchiveError, UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
-from histo.files import left_by_others, sync
+from histo.files import left_by_others, path_text, sync
 from histo.infer import digest_of, settings_of
 from histo.models.bundle import Model
 from histo.results import SlideResult, load_result
@@ -96,7 +96,7 @@ class Store:
         rows = [e for e in own if e.key or e.path in named or os.path.isfile(e.path)]
         results = [replace(r, lesions=()) for e in rows if (r := self._stored(e)) is not None]
         write_slides(results, self._out / "slides.csv", {e.slide_id: e.seconds for e in rows})
-        write_index(results, self._out / "index.html", "histo results")
+        write_index(results, self._out / "index.html", f"histo results: {path_text(self._out.resolve().name)}")
         told = []
         if gone := self._out_of_reach:
             told.append(f"slides out of reach: {gone}; the tables show what was found of them before")

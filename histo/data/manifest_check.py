@@ -31,11 +31,6 @@ class ManifestReport:
     rows: Rows
     findings: list[Finding]
 
-    @property
-    def stops(self) -> bool:
-        """Whether there is any error."""
-        return any(f.severity == "error" for f in self.findings)
-
 
 def check_manifest(
     path: Path,

@@ -13,6 +13,7 @@ from histo.statistics import clopper_pearson
 Figure = dict[str, Any]
 
 _MOST = 100_000
+_HALF_WIDTH = 0.05
 
 
 def share(hits: int, n: int) -> Figure:
@@ -61,8 +62,8 @@ def half_width(figure: Figure) -> float | None:
     return None if figure["low"] is None else float(figure["high"] - figure["low"]) / 2
 
 
-def needed(value: float, half: float = 0.05) -> int:
-    """Return the least number of slides at which the exact interval of a share is at most ± `half` wide.
+def needed(value: float) -> int:
+    """Return the least number of slides at which the exact interval of a share is at most ± 5 points wide.
 
     Riley et al. 2024 (BMJ 384:e074821): the size follows from the precision that is wanted, not from a rule of thumb.
 
@@ -72,7 +73,7 @@ def needed(value: float, half: float = 0.05) -> int:
 
     def wide(n: int) -> bool:
         low, high = clopper_pearson(value * n, n)
-        return (high - low) / 2 > half
+        return (high - low) / 2 > _HALF_WIDTH
 
     below, above = 1, 2
     while wide(above) and above < _MOST:

@@ -67,7 +67,6 @@ class Located:
     pointing: bool | None
     lesions: tuple[Found, ...]
     false_lesions: int
-    reported_lesions: int
     candidates: tuple[Candidate, ...]
     histogram: NDArray[np.float64]
 
@@ -135,7 +134,6 @@ def _locate(
         pointing=strongest is not None and strongest.lesion is not None if judged else None,
         lesions=found,
         false_lesions=len(missed),
-        reported_lesions=len(outlines),
         candidates=candidates,
         histogram=histogram,
     )

@@ -12,11 +12,10 @@ _FAR = 200.0  # beyond this slope the data separate, and no curve is the likelie
 
 @dataclass(frozen=True)
 class Curve:
-    """P = 1 / (1 + exp(-(intercept + slope x))) with the standard errors of both (Wald)."""
+    """P = 1 / (1 + exp(-(intercept + slope x))) with the standard error of the slope (Wald)."""
 
     intercept: float
     slope: float
-    intercept_error: float
     slope_error: float
 
     def at(self, probability: float) -> float | None:
@@ -59,7 +58,7 @@ def fit_curve(x: NDArray[np.floating], y: NDArray[np.bool_]) -> Curve | None:
     except np.linalg.LinAlgError:
         return None
     intercept, slope = to_plain @ found
-    return Curve(float(intercept), float(slope), float(errors[0]), float(errors[1]))
+    return Curve(float(intercept), float(slope), float(errors[1]))
 
 
 def fit_shift(offset: NDArray[np.floating], y: NDArray[np.bool_]) -> float | None:

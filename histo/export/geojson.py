@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import shapely
@@ -15,21 +15,17 @@ from histo.results import Lesion, SlideResult
 
 DECIMALS = 2  # QuPath's own precision
 
-Origin = Literal["bounds", "level0"]
 
-
-def write_lesions(result: SlideResult, path: Path, origin: Origin = "bounds") -> None:
+def write_lesions(result: SlideResult, path: Path) -> None:
     """Write the lesions as a FeatureCollection, one feature a line.
 
-    With origin `bounds` coordinates count from the corner of the scanned bounds, as QuPath shows the slide;
-    with `level0` from that of the whole level 0. The foreign member `histo` says which, and the shift.
+    Coordinates count from the corner of the scanned bounds, as QuPath shows the slide; the foreign member `histo` says
+    so, and by how much that is shifted against level 0.
     """
-    pyramid = result.pyramid
-    shifted = origin == "bounds" and pyramid is not None
-    offset = pyramid.bounds_level0_px[:2] if shifted and pyramid else (0, 0)
+    offset = result.pyramid.bounds_level0_px[:2] if result.pyramid else (0, 0)
     colours = {c.name: list(c.colour) for c in result.model.classes}
     head = {
-        "origin": "openslide_bounds" if origin == "bounds" else "level0",
+        "origin": "openslide_bounds",
         "offset": list(offset),
         "slide_id": printable(result.slide_id),
         "sha256": result.sha256,

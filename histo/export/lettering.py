@@ -91,15 +91,3 @@ def put_scale_bar(
     y = top + plate_h - pad - thick
     draw.rectangle((left + pad, y, left + pad + round(bar_px) - 1, y + thick - 1), fill=INK)
     return length
-
-
-def wrapped(text: str, size_px: int, room_px: int) -> list[str]:
-    """Return the text in lines that fit in `room_px`."""
-    lines = [""]
-    for word in printable(text).split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and text_width(longer, size_px) > room_px:
-            lines.append(shortened(word, size_px, room_px))
-        else:
-            lines[-1] = shortened(longer, size_px, room_px)
-    return lines

@@ -30,7 +30,7 @@ from histo.learning.scores import (
     write_suspects,
 )
 from histo.learning.start import build_network
-from histo.models.bundle import save_bundle
+from histo.models.bundle import rewrite
 from histo.models.foreign import Reference
 from histo.results import ENOUGH_REFERENCE_SLIDES
 from histo.statistics import clopper_pearson
@@ -50,15 +50,14 @@ Say = Callable[[str], None]
 def held_out_by_folds(
     run: Path, config: TrainConfig, slides: Sequence[LabelledSlide], fit: Fit, device: str, say: Say
 ) -> list[Held]:
-    """Train once a fold without its slides and score these; nothing without `cross_validation.folds`.
+    """Train once a fold without its slides and score these; nothing without `cross_validation`.
 
     Each fold validates on patients of its own, so that the slides it holds out choose nothing. A finished fold is kept
     as `folds/<k>/held_out.csv`; all together are `out_of_fold.csv`. Raises `UsageError` where the start knows slides.
     """
-    folds, labels = config.cross_validation.folds, config.classes.labels
-    if folds == 0:
+    if not config.cross_validation.is_wanted:
         return []
-    by_name = {s.record.slide: s for s in slides}
+    labels, by_name = config.classes.labels, {s.record.slide: s for s in slides}
     parts = deal_folds(config, [s.record for s in slides], build_network(config))
     rows: list[Held] = []
     for number, (learn, validate, held) in enumerate(parts, start=1):
@@ -66,7 +65,7 @@ def held_out_by_folds(
         describe_run(folder, config, {"train": learn, VALIDATION: validate, HELD_OUT: held})
         table = folder / "held_out.csv"
         if not table.exists():
-            say(f"fold {number}/{folds}: {len(learn)} slides to train on, {len(held)} held out")
+            say(f"fold {number}/{len(parts)}: {len(learn)} slides to train on, {len(held)} held out")
             bundle = fit(folder, [by_name[r.slide] for r in learn], [by_name[r.slide] for r in validate])
             write_held_out(table, score_held_out(bundle, held, device, f"fold {number}"), labels)
         rows += read_held_out(table, labels)
@@ -133,14 +132,13 @@ def conclude(
 def _note(bundle: Path, rows: Sequence[Held]) -> None:
     """Write the validation counts into the card."""
     model = load_model(bundle)
-    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
-    card["training"]["validation"] = {
+    validation = {
         "slides": len(rows),
         "right": sum(r.right for r in rows),
         "in_review": sum(r.status == "review" for r in rows),
         "note": "These slides chose the best epoch, and a temperature that was fitted; they are no test set.",
     }
-    save_bundle(bundle, card, model.network)
+    rewrite(model, bundle, {}, {"validation": validation})
 
 
 def _few_reference(reference: Reference | None) -> list[str]:
@@ -177,7 +175,7 @@ def _flattered(known: Sequence[SlideRecord], cross_validated: bool) -> list[str]
         )
     if not cross_validated:
         told.append(
-            "The validation slides chose the best epoch, so their figures flatter; set cross_validation.folds for "
+            "The validation slides chose the best epoch, so their figures flatter; set cross_validation for "
             "out-of-fold figures, and keep test patients aside."
         )
     return told

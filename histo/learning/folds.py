@@ -1,4 +1,4 @@
-"""Cross-validation by patient: every slide is held out once."""
+"""Cross-validation by patient, or by site: every slide is held out once."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from histo.config import TrainConfig
 from histo.data.manifest import SlideRecord, split_by_patient
-from histo.data.splits import k_folds
+from histo.data.splits import k_folds, leave_one_site_out
 from histo.errors import UsageError
 from histo.learning.start import Start
 
@@ -19,17 +19,17 @@ def deal_folds(config: TrainConfig, records: Sequence[SlideRecord], start: Start
     All are dealt before the first is trained: where one fails, it fails at once. Raises `UsageError` where a label has
     too few patients, or the start knows slides.
     """
-    folds = config.cross_validation.folds
-    if folds == 0:
+    asked = config.cross_validation
+    if not asked.is_wanted:
         return []
     if known := start.knows(records):
         raise UsageError(
             f"network.start was trained on {len(known)} of the slides or on patients of these names, which no fold "
-            "can hold out; take another start, or set cross_validation.folds to 0"
+            "can hold out; take another start, or leave cross_validation away"
         )
+    dealt = fold_by_site(records) if asked.by == "site" else fold_by_patient(records, asked.folds, config.seed)
     return [
-        (*split_by_patient(without(records, held), config.data.validation_share, config.seed), held)
-        for held in fold_by_patient(records, folds, config.seed)
+        (*split_by_patient(without(records, held), config.data.validation_share, config.seed), held) for held in dealt
     ]
 
 
@@ -51,6 +51,14 @@ def fold_by_patient(records: Sequence[SlideRecord], folds: int, seed: int) -> li
                 "cross_validation.folds, or set it to 0 for none"
             )
     return [list(split.validation) for split in k_folds(used, folds, seed)]
+
+
+def fold_by_site(records: Sequence[SlideRecord]) -> list[list[SlideRecord]]:
+    """Return the slides that each fold holds out: all of one site, `test` rows left out.
+
+    Raises `UsageError` for slides without a site, a single site, or a label that only one site has.
+    """
+    return [list(split.validation) for split in leave_one_site_out([r for r in records if r.split != "test"])]
 
 
 def without(records: Sequence[SlideRecord], held: Sequence[SlideRecord]) -> list[SlideRecord]:

@@ -55,7 +55,7 @@ def estimate_run(
     Says the estimate, and what the model will keep of its start's calibration. Raises `UsageError` where no folds can
     be dealt.
     """
-    deal_folds(config, [s.record for s in (*slides, *validation)], start)
+    trainings = 1 + len(deal_folds(config, [s.record for s in (*slides, *validation)], start))
     steps = draw_steps(slides, config, 0, Found({}, {}, {}))
     augment = build_augmentation(config.augment)
     trial = copy.deepcopy(start.network).to(device).train()
@@ -78,12 +78,12 @@ def estimate_run(
     per_tile = (read + learn / 3) / len(steps[0])  # a forward pass is about a third of a step
     each_step = max(read / max(config.data.loaders, 1), learn) if config.data.loaders else read + learn
     epoch = len(steps) * each_step + (checks + looks) * per_tile
-    seconds = epoch * config.optimiser.epochs * (1 + config.cross_validation.folds)
+    seconds = epoch * config.optimiser.epochs * trainings
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 2**30
     found = Estimate(read, learn, len(steps), seconds, peak, picture)
-    _tell(found, config, say)
+    _tell(found, config, trainings, say)
     for warning in judged_blind(config.stop, validation):
         say(f"warning: {warning}")
     say(kept_of_start(start, config)[1] or "The start has no slide scores of these classes to keep.")
@@ -137,9 +137,8 @@ def _and_screen(config: TrainConfig) -> str:
     return f" and the screen's {config.screen.steps} steps" if config.screen.enabled else ""
 
 
-def _tell(found: Estimate, config: TrainConfig, say: Callable[[str], None]) -> None:
-    folds = config.cross_validation.folds
-    times = f" x {folds + 1} trainings" if folds else ""
+def _tell(found: Estimate, config: TrainConfig, trainings: int, say: Callable[[str], None]) -> None:
+    times = f" x {trainings} trainings" if trainings > 1 else ""
     say(
         f"a step: {found.seconds_to_read:.2f} s to read and augment, {found.seconds_to_learn:.2f} s to learn "
         f"in {config.trainer['precision']}"

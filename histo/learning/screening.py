@@ -26,7 +26,7 @@ from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin
 from histo.learning.objective import one_cycle
 from histo.learning.screen_threshold import choose_threshold, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
-from histo.models.bundle import Model, bring_parts, load_bundle, save_bundle
+from histo.models.bundle import Model, load_bundle, rewrite
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals
 from histo.models.screen import LESION, Missed, followed, strongest
@@ -67,18 +67,17 @@ def add_screen(
     if not missed.lesion_mm2:
         say("no screen: the network finds no lesion on the slides to validate on, so nothing tells what it would miss")
         return None
-    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
-    card["screen"] = {
+    told = words_of(missed, config.screen.stains)
+    section = {
         "tile": inference_tile(config).model_dump(),
         "network": _network_config(config).model_dump(),
         "threshold": threshold,
         "parts": parts,
-        "fitted_on": words_of(missed, config.screen.stains),
+        "fitted_on": told,
         "missed": missed.model_dump(),
     }
-    bring_parts(model, out)
-    save_bundle(out, card, model.network, network)
-    say(card["screen"]["fitted_on"])
+    rewrite(model, out, {"screen": section}, screen=network)
+    say(told)
     return missed
 
 

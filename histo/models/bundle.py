@@ -26,7 +26,7 @@ from histo.files import whole, write_text
 from histo.models import foreign
 from histo.models.conformal import Conformal
 from histo.models.screen import ScreenCard
-from histo.models.slide_scores import NOT_CALIBRATED, Calibration, SlideCalibration
+from histo.models.slide_scores import Calibration, SlideCalibration
 from histo.results import ClassRule, ModelInfo
 from histo.schema import Strict, explain
 
@@ -117,7 +117,7 @@ def save_bundle(
     """Write a bundle; `card` holds all keys of `ModelCard` but `golden` and `weights_sha256`, its `screen` too.
 
     `screen` is the network of the card's section `screen`, see `Model.screen`, `reference` the arrays of its section
-    `reference`; without them the files that the sections name must lie in the folder already, see `bring_parts`.
+    `reference`; without them the files that the sections name must lie in the folder already, see `rewrite`.
     Raises `ModelError` when they do not.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,13 +139,27 @@ def save_bundle(
     write_text(folder / CARD, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
 
 
-def bring_parts(model: Model, folder: Path) -> None:
-    """Copy the files of a model that stand beside its weights into another folder, before its card is saved there."""
+def rewrite(
+    model: Model,
+    folder: Path,
+    sections: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
+    screen: "TileClassifier | None" = None,
+    reference: foreign.Arrays | None = None,
+) -> None:
+    """Write a model once more into `folder`, which may be its own, with other `sections` of its card.
+
+    `training` is added to what the card says of how the model was made; `screen` and `reference` are what the sections
+    of these names go with. All that is not given stays as it is.
+    """
+    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"}) | dict(sections)
+    card["training"] |= training or {}
     folder.mkdir(parents=True, exist_ok=True)
     for section, name in ((model.card.screen, SCREEN), (model.card.reference, foreign.FILE)):
         if section is not None and folder.resolve() != model.folder.resolve():
             with whole(folder / name) as temporary:
                 temporary.write_bytes(_read(model.folder / name))
+    save_bundle(folder, card, model.network, screen, reference)
 
 
 def _save_weights(path: Path, network: "TileClassifier", metadata: dict[str, str]) -> str:
@@ -187,16 +201,8 @@ def save_calibrated(
 
     `training` is added to what the card says of how the model was made.
     """
-    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
-    card["training"] |= training or {}
-    # Models made before slide scores could be calibrated say in the same sentence that they are not.
-    fitted_on = model.card.calibration.fitted_on.replace(f"; {NOT_CALIBRATED}", ".")
-    calibration = Calibration(
-        temperature=model.card.calibration.temperature, fitted_on=fitted_on, slides=slides, conformal=conformal
-    )
-    card["calibration"] = calibration.model_dump(mode="json")
-    bring_parts(model, folder)
-    save_bundle(folder, card, model.network)
+    calibration = model.card.calibration.model_copy(update={"slides": slides, "conformal": conformal})
+    rewrite(model, folder, {"calibration": calibration.model_dump(mode="json")}, training)
 
 
 def note_figures(folder: Path, name: str, figures: Mapping[str, Any]) -> None:

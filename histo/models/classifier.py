@@ -40,7 +40,3 @@ class TileClassifier(nn.Module):
         x = (tiles.to(self.mean.dtype) - self.mean) / self.std
         scores: Tensor = self.head(self.dropout(self.trunk(x)))
         return scores
-
-    def tile_logits(self, tiles: Tensor) -> Tensor:
-        """Return one logit per tile and class, (B, C): the mean over the score map."""
-        return self(tiles).mean(dim=(2, 3))  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped

@@ -13,14 +13,14 @@ SUREST = 1e-6
 RIDGE = 0.01  # keeps slope and intercept finite where the classes are told apart without an error
 
 
-def measure_reliability(probability: NDArray[np.float64], present: NDArray[np.bool_], seed: int = 0) -> Reliability:
+def measure_reliability(probability: NDArray[np.float64], present: NDArray[np.bool_]) -> Reliability:
     """Measure probabilities (N,) of a class against its presence (N,) on N independent slides; N at least 1.
 
     The floor of the expected calibration error is its mean over simulated truths for which the probabilities are
     perfect.
     """
     error = float(calibration_errors(probability, present[None])[0])
-    floor = float(chance_errors(probability, SIMULATIONS, seed).mean())
+    floor = float(chance_errors(probability, SIMULATIONS, seed=0).mean())
     slope, intercept = slope_and_intercept(probability, present)
     return Reliability(
         slides=len(probability),

@@ -10,7 +10,7 @@ from histo.models.conformal import Conformal
 from histo.schema import Share, Strict
 
 Method = Literal["platt", "beta"]
-NOT_CALIBRATED = "slide-level probabilities are not calibrated."
+NOT_CALIBRATED = "Slide-level probabilities are not calibrated."
 OUTDATED = "Slide scores that an older histo fitted, on evidence measured otherwise, are not used: run histo calibrate."
 EVIDENCE = 2  # how evidence is pooled from a map (docs/adr/0008); scores calibrated on another are worth nothing
 
@@ -127,4 +127,4 @@ class Calibration(Strict):
             return " ".join([self.fitted_on, *slides.in_words, *(conformal.in_words if conformal else ())])
         if self.slides is not None:
             return f"{self.fitted_on} {OUTDATED}"
-        return self.fitted_on if NOT_CALIBRATED in self.fitted_on else f"{self.fitted_on} S{NOT_CALIBRATED[1:]}"
+        return f"{self.fitted_on} {NOT_CALIBRATED}"

@@ -61,8 +61,7 @@ def read(tmp_path: Path) -> Read:
 # What histo writes
 
 
-@pytest.mark.parametrize("origin", ["bounds", "level0"])
-def test_written_lesions_come_back_where_they_were(origin: Any, tmp_path: Path) -> None:
+def test_written_lesions_come_back_where_they_were(tmp_path: Path) -> None:
     model = ModelInfo(
         "m", "0" * 64, tuple(ClassRule(c, (1, 2, 3), 0.01, c) for c in CLASSES[1:]), "normal", "Tests.", "None."
     )
@@ -72,7 +71,7 @@ def test_written_lesions_come_back_where_they_were(origin: Any, tmp_path: Path) 
         "calcification": (tuple((x + 2900.0, y + 3500.0) for x, y in RING),),
     }
     lesions = [Lesion(c, f"{c} 1", c, o, 0.1, 0.1, 0.9, 0.9, (0, 0)) for c, o in outlines.items()]
-    write_lesions(replace(bare, lesions=tuple(lesions)), tmp_path / "l.geojson", origin)
+    write_lesions(replace(bare, lesions=tuple(lesions)), tmp_path / "l.geojson")
     found = read_annotations(tmp_path / "l.geojson", CLASSES, PYRAMID)
     assert set(found) == set(outlines)
     for name, outline in outlines.items():

@@ -1,7 +1,6 @@
 """Splits: whole patients, every label, every site evenly, the same for the same seed whatever the row order."""
 
 import random
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histo.data.records import SlideRecord
-from histo.data.split_file import read_splits, write_splits
 from histo.data.splits import Split, hold_out, k_folds, leave_one_site_out, refuse_leaks, split_by_patient
 from histo.errors import UsageError
 
@@ -200,63 +198,3 @@ def test_two_encodings_of_a_patient_are_one_patient() -> None:
 def test_two_spellings_of_a_patient_are_one_patient() -> None:
     with pytest.raises(UsageError, match="patient p1 would be in"):
         Split("x", (record(1, "P1"),), (record(2, "p1"),))
-
-
-# On disk
-
-
-@given(cohorts(15), st.integers(0, 3))
-@settings(max_examples=40)
-def test_splits_come_back_as_they_were_written(records: Records, seed: int) -> None:
-    splits = made(records, seed)
-    if not splits:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "splits.csv"
-        write_splits(path, splits)
-        back = read_splits(path, records)
-    assert [s.name for s in back] == [s.name for s in splits]
-    for one, other in zip(back, splits, strict=True):
-        for side in ("train", "validation", "test"):
-            assert {r.slide for r in one.sides()[side]} == {r.slide for r in other.sides()[side]}
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda text: "", "is no file of splits"),
-        (lambda text: text.replace("patient", "person"), "is no file of splits"),
-        (lambda text: text + "s1\n", "is no file of splits"),
-        (lambda text: text + text.splitlines()[1] + "\n", "does not fit the manifest"),
-        (lambda text: text.replace("s3,", "s77,"), "does not fit the manifest"),
-        (lambda text: text.replace("s3,p3", "s3,p4"), "does not fit the manifest"),
-        (lambda text: text.replace("calcinosis_cutis", "normal"), "does not fit the manifest"),
-        (lambda text: text.replace(",train", ",trained"), "known are train, validation, test"),
-        (lambda text: text.encode("utf-16"), "is not a CSV file"),
-    ],
-)  # fmt: skip
-def test_a_spoilt_file_of_splits_is_refused(spoil: Callable[[str], str | bytes], message: str, tmp_path: Path) -> None:
-    records = [record(n, f"p{n}", LABELS[n % 3]) for n in range(12)]
-    path = tmp_path / "splits.csv"
-    write_splits(path, [hold_out(records, 0.25, 0.25, 0)])
-    spoilt = spoil(path.read_text())
-    path.write_bytes(spoilt if isinstance(spoilt, bytes) else spoilt.encode())
-    with pytest.raises(UsageError, match=message):
-        read_splits(path, records)
-
-
-def test_a_file_of_splits_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_splits(tmp_path / "none.csv", [])
-
-
-def test_a_patient_moved_to_another_side_by_hand_is_refused(tmp_path: Path) -> None:
-    records = [record(n, f"p{n // 2}") for n in range(12)]
-    path = tmp_path / "splits.csv"
-    write_splits(path, [hold_out(records, 0.25, 0.25, 0)])
-    lines = path.read_text().splitlines()
-    row = next(n for n, line in enumerate(lines) if line.endswith(",train"))
-    lines[row] = lines[row].replace(",train", ",test")
-    path.write_text("\n".join(lines))
-    with pytest.raises(UsageError, match="would be in test and train"):
-        read_splits(path, records)

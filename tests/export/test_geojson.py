@@ -53,13 +53,12 @@ def test_features_follow_the_rules_of_qupath(prediction, tmp_path):
     assert sum(line.startswith('{"type":"Feature",') for line in lines) == len(prediction.result.lesions)
 
 
-@pytest.mark.parametrize("origin", ["bounds", "level0"])
-def test_outlines_come_back_when_the_shift_is_undone(prediction, tmp_path, origin):
-    write_lesions(prediction.result, tmp_path / "l.geojson", origin)
+def test_outlines_come_back_when_the_shift_is_undone(prediction, tmp_path):
+    write_lesions(prediction.result, tmp_path / "l.geojson")
     collection = _read(tmp_path / "l.geojson")
     offset = collection["histo"]["offset"]
-    assert offset == (list(prediction.result.pyramid.bounds_level0_px[:2]) if origin == "bounds" else [0, 0])
-    assert collection["histo"]["origin"] == ("openslide_bounds" if origin == "bounds" else "level0")
+    assert offset == list(prediction.result.pyramid.bounds_level0_px[:2])
+    assert collection["histo"]["origin"] == "openslide_bounds"
     assert collection["histo"]["research_use"] == RESEARCH_USE
     for feature, lesion in zip(collection["features"], prediction.result.lesions, strict=True):
         back = shapely.transform(shape(feature["geometry"]), lambda xy: xy + offset)

@@ -6,7 +6,7 @@ from histo.learning.calibration import calibrate_out_of_fold, calibration_of, te
 from histo.learning.scores import Held
 from histo.learning.start import build_network
 from histo.learning.validation import CellMeter, examine
-from histo.models.bundle import SHIPPED, bring_parts, load_bundle, save_bundle
+from histo.models.bundle import SHIPPED, load_bundle, rewrite
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,7 @@ def test_without_lesions_in_the_validation_a_start_still_gives_its_temperature(s
 def test_scores_kept_from_the_start_stay_until_folds_can_replace_all(shipped_config, labelled, cells, tmp_path):
     config, model = shipped_config(), load_bundle(SHIPPED)
     kept = calibration_of(cells, labelled, config, build_network(config), best_epoch=3)
-    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
-    bring_parts(model, tmp_path)
-    save_bundle(tmp_path, card | {"calibration": kept.model_dump(mode="json")}, model.network)
+    rewrite(model, tmp_path, {"calibration": kept.model_dump(mode="json")})
     row = {"status": "done", "verdict": "normal", "reasons": "", "held_out_by": "fold 1", "probability": {}}
     evidence = {"bone": -3.0, "calcification": -2.0}
     rows = [Held(slide="a", patient="a", label="normal", evidence=evidence, **row)]

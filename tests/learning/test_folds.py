@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from histo.data.manifest import SlideRecord
 from histo.errors import UsageError
-from histo.learning.folds import fold_by_patient, without
+from histo.learning.folds import fold_by_patient, fold_by_site, without
 
 
 def records(patients, slides_each=1):
@@ -45,3 +45,14 @@ def test_too_few_patients_for_the_folds_are_refused():
     with pytest.raises(UsageError, match="label normal has 3 patients, too few for 2 folds"):
         fold_by_patient(records(["normal"] * 3), 2, 0)
     assert len(fold_by_patient(records(["normal"] * 3), 3, 0)) == 3
+
+
+def test_each_site_is_held_out_once_and_test_slides_never():
+    slides = [
+        SlideRecord(f"s{k}", Path(f"s{k}.svs"), f"p{k}", ("normal", "calcinosis_cutis")[k % 2], site="AB"[k // 4])
+        for k in range(8)
+    ]
+    slides.append(SlideRecord("t", Path("t.svs"), "pt", "normal", split="test", site="C"))
+    assert [{r.slide for r in fold} for fold in fold_by_site(slides)] == [
+        {f"s{k}" for k in range(n, n + 4)} for n in (0, 4)
+    ]

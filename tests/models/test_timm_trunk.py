@@ -16,7 +16,7 @@ def test_an_encoder_of_timm_is_a_trunk_with_the_stride():
     network = TileClassifier("timm:mobilenetv3_small_050", 3, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)).eval()
     tiles = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.allclose(network(tiles).mean(dim=(2, 3)), network.tile_logits(tiles))
+        assert network(tiles).shape == (1, 3, 4, 4)
 
 
 @pytest.mark.parametrize(
