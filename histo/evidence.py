@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from histo.data.slide import Slide
 from histo.errors import SlideFailed
-from histo.geometry import plan_read, round_px
+from histo.geometry import plan_read
 from histo.models.lesions import ClassFindings
 from histo.models.verdict import NOT_EXCLUDED
 from histo.results import EvidenceField, WhyNot
@@ -53,14 +53,11 @@ def _field(slide: Slide, wanted: _Wanted) -> EvidenceField | None:
     pictures, sides_um = [], []
     for mpp in (max(NEAR_MPP, coarsest), max(FAR_MPP, coarsest)):
         plan = plan_read(slide.pyramid, mpp, EVIDENCE_PX)
-        fx, fy = plan.tile_px_level0
-        x, y = wanted.peak_level0_px
-        corner = round_px(x - EVIDENCE_PX * fx / 2), round_px(y - EVIDENCE_PX * fy / 2)
         try:
-            pictures.append(slide.read_tile(corner, plan))
+            pictures.append(slide.read_tile(plan.centred(wanted.peak_level0_px), plan))
         except SlideFailed:
             return None
-        sides_um.append(EVIDENCE_PX * fx * slide.pyramid.mpp_x)
+        sides_um.append(EVIDENCE_PX * plan.tile_px_level0[0] * slide.pyramid.mpp_x)
     near, far = pictures
     said = wanted.lesion_id, wanted.why_not, wanted.area_mm2, wanted.class_name, wanted.probability
     return EvidenceField(*said, near, far, *sides_um)

@@ -133,6 +133,11 @@ class ReadPlan:
     size_tile_px: int
     tile_px_level0: tuple[float, float]
 
+    def centred(self, middle_level0_px: tuple[float, float]) -> tuple[int, int]:
+        """Return the level-0 top-left of the tile around a point."""
+        (x, y), (fx, fy) = middle_level0_px, self.tile_px_level0
+        return round_px(x - self.size_tile_px * fx / 2), round_px(y - self.size_tile_px * fy / 2)
+
 
 def plan_read(pyramid: Pyramid, mpp: float, size_px: int) -> ReadPlan:
     """Plan to read tiles of `size_px` at `mpp` from the coarsest level that is fine enough.
@@ -315,12 +320,7 @@ def lay_tiles(pyramid: Pyramid, spec: TileSpec, tissue: NDArray[np.floating]) ->
     grid, plan = map_grid_for(pyramid, spec)
     if tissue.shape != grid.shape:
         raise ValueError(f"tissue has shape {tissue.shape}, the slide map {grid.shape}")
-    kept = spec.kept_cells
-    rows, columns = (ceil(n / kept) for n in grid.shape)
-    padded = np.zeros((rows * kept, columns * kept), bool)
-    padded[: grid.shape[0], : grid.shape[1]] = tissue > 0
-    wanted = padded.reshape(rows, kept, columns, kept).any(axis=(1, 3))
-    cells = (np.argwhere(wanted) * kept).reshape(-1, 2)
+    cells = (np.argwhere(_by_tile(tissue > 0, spec.kept_cells).any(axis=(1, 3))) * spec.kept_cells).reshape(-1, 2)
     return TileGrid(corners_of(cells, grid, spec), cells, plan, spec, grid)
 
 
@@ -333,15 +333,18 @@ def corners_of(cells_map_px: NDArray[np.int64], grid: MapGrid, spec: TileSpec) -
 def tile_means(tiles: TileGrid, values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the mean (N,) of a map (H, W) over the kept cells of every tile; beyond the map counts as zero."""
     kept = tiles.spec.kept_cells
-    rows, columns = (ceil(n / kept) for n in values.shape)
-    padded = np.zeros((rows * kept, columns * kept))
-    padded[: values.shape[0], : values.shape[1]] = values
-    row, column = tiles.cells_map_px.T // kept
-    return np.asarray(padded.reshape(rows, kept, columns, kept).mean(axis=(1, 3))[row, column])
+    means = _by_tile(values.astype(np.float64), kept).mean(axis=(1, 3))
+    return np.asarray(means[tuple(tiles.cells_map_px.T // kept)])
+
+
+def _by_tile(values: NDArray[Any], kept_cells: int) -> NDArray[Any]:
+    """Return a map (H, W) as (rows, kept, columns, kept) of whole tiles, zero beyond its border."""
+    whole = np.pad(values, [(0, -n % kept_cells) for n in values.shape])
+    rows, columns = (n // kept_cells for n in whole.shape)
+    return whole.reshape(rows, kept_cells, columns, kept_cells)
 
 
 def tile_lattice(position_level0_px: tuple[float, float], plan: ReadPlan, pyramid: Pyramid) -> MapGrid:
     """Return the lattice of one tile's own pixels, for drawing labels on it."""
     fx, fy = plan.tile_px_level0
-    shape = (plan.size_tile_px, plan.size_tile_px)
-    return MapGrid(position_level0_px, (fx, fy), shape, (fx * pyramid.mpp_x, fy * pyramid.mpp_y))
+    return MapGrid(position_level0_px, (fx, fy), (plan.size_tile_px,) * 2, (fx * pyramid.mpp_x, fy * pyramid.mpp_y))

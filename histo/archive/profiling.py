@@ -3,7 +3,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +92,7 @@ def measure_floor(opened: Opened, model: Model, engine: Engine) -> Floor:
     assert tiles is not None
     first = max(0, len(tiles) // 2 - FLOOR_TILES // 2)
     few = np.arange(first, min(first + FLOOR_TILES, len(tiles)))
-    part = replace(tiles, positions_level0_px=tiles.positions_level0_px[few], cells_map_px=tiles.cells_map_px[few])
+    part = tiles.some(few)
     fast = open_blocks(slide, part)
     try:
         data = TileDataset.of(fast or slide, part)

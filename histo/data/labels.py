@@ -29,9 +29,11 @@ def draw_labels(
 
 
 def to_fractions(
-    labels: NDArray[np.uint8], classes: int, stride_px: int
+    labels: NDArray[np.uint8], classes: int, stride_px: int, margin_cells: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Turn tile labels (S, S) into class fractions (C, h, w) and weights (h, w), the annotated share of each cell.
+
+    The weights of the margin are zero: a network is not taught what inference throws away.
 
     >>> fractions, weights = to_fractions(np.array([[1, 0], [255, 0]], np.uint8), 2, 2)
     >>> [round(float(f), 3) for f in fractions[:, 0, 0]], weights.tolist()
@@ -43,4 +45,7 @@ def to_fractions(
     columns = [(rows == c).sum(axis=1, dtype=np.uint16).reshape(side, side, stride_px) for c in range(classes)]
     areas = (np.stack([c.sum(axis=2) for c in columns]) / stride_px**2).astype(np.float32)
     weights = areas.sum(axis=0)
-    return areas / np.maximum(weights, 1e-6), weights
+    inner = np.zeros_like(weights)
+    inside = slice(margin_cells, side - margin_cells)
+    inner[inside, inside] = weights[inside, inside]
+    return areas / np.maximum(weights, 1e-6), inner

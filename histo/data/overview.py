@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from histo.data.filling import find_filling
 from histo.data.slide import MAX_READ_PX, Slide
 from histo.errors import SlideFailed
-from histo.geometry import MapGrid, Pyramid, cover, round_px
+from histo.geometry import SAME_SCALE, MapGrid, Pyramid, cover, round_px
 from histo.results import Overview
 
 OVERVIEW_MPP = 8.0
@@ -97,7 +97,7 @@ def _lattice(pyramid: Pyramid, mpp: float) -> tuple[int, int, MapGrid]:
     _, _, width, height = pyramid.bounds_level0_px
     # A huge slide gets a coarser overview rather than a huge picture.
     mpp = max(mpp, scale * (width * height / MAX_OVERVIEW_PX) ** 0.5)
-    fine_enough = [i for i, d in enumerate(pyramid.downsamples) if scale * d <= mpp * 1.05]
+    fine_enough = [i for i, d in enumerate(pyramid.downsamples) if scale * d <= mpp * (1 + SAME_SCALE)]
     level = max(fine_enough, key=lambda i: pyramid.downsamples[i], default=0)
     down = pyramid.downsamples[level]
     k = max(1, min(round_px(mpp / (scale * down)), int(MAX_READ_PX**0.5)))

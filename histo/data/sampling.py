@@ -277,18 +277,22 @@ class DrawnTiles:
         """Read, label and augment tile `index`."""
         draw = self._draws[index]
         source = self._slides[draw.slide]
-        spec, plan = source.tiles.spec, source.tiles.plan
-        lattice = tile_lattice(draw.position_level0_px, plan, source.slide.pyramid)
+        lattice = tile_lattice(draw.position_level0_px, source.tiles.plan, source.slide.pyramid)
         labels = draw_labels(source.outlines, self._classes, lattice, source.unannotated)
-        try:
-            rgb = source.read_tile(draw.position_level0_px)
-        except SlideFailed:
-            rgb = np.full((*labels.shape, 3), 255, np.uint8)
-            labels = np.full_like(labels, IGNORED)
-        if self._augment is not None:
-            rgb, labels = self._augment(rgb, labels, draw.seed)
-        fractions, weights = to_fractions(labels, len(self._classes), spec.stride_px)
-        inner = np.zeros_like(weights)
-        inside = slice(spec.margin_cells, spec.map_cells - spec.margin_cells)
-        inner[inside, inside] = weights[inside, inside]
-        return np.ascontiguousarray(rgb), fractions, inner
+        return sample_of(source, draw, labels, len(self._classes), self._augment)
+
+
+def sample_of(
+    source: LabelledSlide, draw: Draw, labels: NDArray[np.uint8], classes: int, augment: Augment | None
+) -> Sample:
+    """Read a drawn tile whose labels (S, S) are known, and augment both; one that cannot be read has no weight."""
+    try:
+        rgb = source.read_tile(draw.position_level0_px)
+    except SlideFailed:
+        rgb = np.full((*labels.shape, 3), 255, np.uint8)
+        labels = np.full_like(labels, IGNORED)
+    if augment is not None:
+        rgb, labels = augment(rgb, labels, draw.seed)
+    spec = source.tiles.spec
+    fractions, weights = to_fractions(labels, classes, spec.stride_px, spec.margin_cells)
+    return np.ascontiguousarray(rgb), fractions, weights

@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -182,7 +182,7 @@ def open_blocks(slide: Slide, grid: TileGrid) -> TiffBlocks | None:
     try:
         level = _level(slide, grid.plan.level)
         few = np.unique(np.linspace(0, len(grid) - 1, CHECKED_TILES).astype(int))[: len(grid)]
-        sample = replace(grid, positions_level0_px=grid.positions_level0_px[few], cells_map_px=grid.cells_map_px[few])
+        sample = grid.some(few)
         with TiffBlocks(slide, sample, level) as probe:
             _compare(probe, slide, sample)
         return TiffBlocks(slide, grid, level)

@@ -12,7 +12,7 @@ from histo.data.annotations import IGNORE, read_annotations
 from histo.data.slide import Slide, open_slide
 from histo.errors import SlideError
 from histo.evaluation.cases import Case, Cohort
-from histo.geometry import MapGrid, plan_read, round_px
+from histo.geometry import plan_read, tile_lattice
 from histo.outlines import Outline, area_px2, to_polygon
 from histo.wording import probability_words
 
@@ -112,11 +112,9 @@ def _field(
 ) -> NDArray[np.uint8]:
     """Read the field around a point and draw the outlines on it: true ones yellow, called ones black."""
     plan = plan_read(slide.pyramid, max(_FIELD_MPP, slide.pyramid.mpp_x, slide.pyramid.mpp_y), _FIELD_PX)
-    fx, fy = plan.tile_px_level0
-    corner = round_px(at_level0_px[0] - _FIELD_PX * fx / 2), round_px(at_level0_px[1] - _FIELD_PX * fy / 2)
+    corner = plan.centred(at_level0_px)
     picture = Image.fromarray(slide.read_tile(corner, plan))
-    um = fx * slide.pyramid.mpp_x, fy * slide.pyramid.mpp_y
-    grid = MapGrid((float(corner[0]), float(corner[1])), (fx, fy), (_FIELD_PX, _FIELD_PX), um)
+    grid = tile_lattice(corner, plan, slide.pyramid)
     pen = ImageDraw.Draw(picture)
     for outlines, colour in ((called, _CALLED_RGB), (truth, _TRUTH_RGB)):
         for ring in (ring for o in outlines for ring in o):

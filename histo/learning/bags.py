@@ -21,7 +21,7 @@ from histo.data.sampling import (
 )
 from histo.data.transforms import Augment
 from histo.errors import SlideFailed
-from histo.geometry import round_px
+from histo.geometry import round_px, tile_means
 
 # Map cells (N, 2 as row, column) by slide: mistakes on labelled slides, strongest tiles of the others.
 Cells = Mapping[int, NDArray[np.int64]]
@@ -67,7 +67,11 @@ def draw_steps(
     labelled = _with_mined(labelled, slides, config.mining.share, found, rng)
     size = config.optimiser.batch_size
     steps: list[list[Draw | BagTile]] = [list(labelled[i : i + size]) for i in range(0, count - size + 1, size)]
-    weak = {s: _tissue_of_tiles(slide) for s, slide in enumerate(slides) if slide.diagnosis_only and len(slide.tiles)}
+    weak = {
+        s: tile_means(slide.tiles, slide.tissue)
+        for s, slide in enumerate(slides)
+        if slide.diagnosis_only and len(slide.tiles)
+    }
     if not weak or config.loss.slide_weight == 0:
         return steps
     for step in steps:
@@ -116,13 +120,6 @@ def _draw_bag(
     return bag
 
 
-def _tissue_of_tiles(slide: LabelledSlide) -> NDArray[np.float64]:
-    """Return the share of each tile of the inference grid that is tissue."""
-    kept = slide.tiles.spec.kept_cells
-    inside = (slide.tissue[row : row + kept, column : column + kept] for row, column in slide.tiles.cells_map_px)
-    return np.array([part.sum(dtype=np.float64) / kept**2 for part in inside])
-
-
 def _without_repeats(weights: NDArray[np.float64], wanted: int, rng: np.random.Generator) -> list[int]:
     """Return `wanted` indices drawn by weight, none of them twice before all were taken."""
     picks: list[int] = []
@@ -164,11 +161,13 @@ class StepTiles:
         if self._augment is not None:
             rgb, labels = self._augment(rgb, labels, tile.seed)
         spec = source.tiles.spec
-        _, weights = to_fractions(labels, 1, spec.stride_px)
-        inner = np.zeros_like(weights)
-        inside = slice(spec.margin_cells, spec.map_cells - spec.margin_cells)
-        inner[inside, inside] = weights[inside, inside]
-        return np.ascontiguousarray(rgb), np.zeros((len(self._classes), *inner.shape), np.float32), inner, tile.slide
+        _, weights = to_fractions(labels, 1, spec.stride_px, spec.margin_cells)
+        return (
+            np.ascontiguousarray(rgb),
+            np.zeros((len(self._classes), *weights.shape), np.float32),
+            weights,
+            tile.slide,
+        )
 
 
 def read_bag_tile(source: LabelledSlide, cell_map_px: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.data.labels import IGNORED, draw_labels, to_fractions
-from histo.data.sampling import Draw, LabelledSlide, Sample
+from histo.data.labels import draw_labels
+from histo.data.sampling import Draw, LabelledSlide, Sample, sample_of
 from histo.data.transforms import Augment
-from histo.errors import SlideFailed
 from histo.geometry import cover, cut
 
 
@@ -42,20 +41,9 @@ class ScreenTiles:
         """Read, label and augment tile `index`; one that cannot be read is white and has no weight."""
         draw = self._draws[index]
         source, corner = self._slides[draw.slide], draw.position_level0_px
-        spec = source.tiles.spec
-        labels = cut(self._labels[draw.slide], self._grids[draw.slide], corner, spec.size_px, source.unannotated)
-        try:
-            rgb = source.read_tile(corner)
-        except SlideFailed:
-            rgb = np.full((*labels.shape, 3), 255, np.uint8)
-            labels = np.full_like(labels, IGNORED)
-        if self._augment is not None:
-            rgb, labels = self._augment(rgb, labels, draw.seed)
-        fractions, weights = to_fractions(labels, self._classes, spec.stride_px)
-        inner = np.zeros_like(weights)
-        inside = slice(spec.margin_cells, spec.map_cells - spec.margin_cells)
-        inner[inside, inside] = weights[inside, inside]
-        return np.ascontiguousarray(rgb), fractions, inner
+        size_px = source.tiles.spec.size_px
+        labels = cut(self._labels[draw.slide], self._grids[draw.slide], corner, size_px, source.unannotated)
+        return sample_of(source, draw, labels, self._classes, self._augment)
 
 
 def _kept(labels: NDArray[np.uint8], folder: Path) -> NDArray[np.uint8]:
