@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from histo.errors import UsageError
 from histo.geometry import TileSpec
-from histo.schema import Positive, Strict, explain, on_one_line
+from histo.schema import Share, Strict, explain, on_one_line
 from histo.training_options import (
     AddOn,
     AveragingConfig,
@@ -24,22 +24,25 @@ from histo.training_options import (
 )
 
 Channel = Annotated[int, Field(ge=0, le=255)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Spread = Annotated[float, Field(gt=0, le=1)]
+Density = Annotated[float, Field(gt=0, le=4)]  # beyond it 8 bits show black
 
 
 class ClassConfig(Strict):
     """A lesion class: how it is named and drawn, its smallest area and the verdict it leads to."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    name: Name
     colour: tuple[Channel, Channel, Channel]
     min_area_mm2: float = Field(gt=0)
-    verdict: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    verdict: Name
 
 
 class ClassesConfig(Strict):
     """What the network tells apart: the tissue that is no lesion, and the lesions in order of precedence."""
 
-    normal: str = "normal"
-    normal_label: str = "normal"
+    normal: Name = "normal"
+    normal_label: Name = "normal"
     lesions: tuple[ClassConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -47,6 +50,8 @@ class ClassesConfig(Strict):
         names = self.names
         if len(set(names)) < len(names):
             raise ValueError(f"class names must be unique, got {', '.join(names)}")
+        if self.normal_label in {c.verdict for c in self.lesions}:
+            raise ValueError(f"normal_label {self.normal_label} is the verdict of a lesion; they must differ")
         if "ignore" in names:
             raise ValueError("no class may be called ignore, which is QuPath's word for what is not to be learnt")
         return self
@@ -83,8 +88,8 @@ class TileConfig(Strict):
     mpp: float = Field(1.0, ge=0.1, le=5)
     stride_px: int = Field(16, ge=2)
     margin_px: int = Field(32, ge=0)
-    tissue_od: tuple[Positive, Positive, Positive] | None = None
-    nuclear_od: Positive | None = None
+    tissue_od: tuple[Density, Density, Density] | None = None
+    nuclear_od: Density | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -125,8 +130,8 @@ class NetworkConfig(Strict):
 
     backbone: str = "resnet18"
     pretrained: bool = False
-    mean: tuple[float, float, float] = (0.80, 0.65, 0.77)
-    std: tuple[Positive, Positive, Positive] = (0.18, 0.24, 0.18)
+    mean: tuple[Share, Share, Share] = (0.80, 0.65, 0.77)
+    std: tuple[Spread, Spread, Spread] = (0.18, 0.24, 0.18)
 
 
 class DataConfig(Strict):

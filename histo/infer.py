@@ -27,7 +27,7 @@ from histo.models.engine import Engine, Engines, device_kind, screen_of
 from histo.models.lesions import account, burdens, find_lesions
 from histo.models.placement import locate
 from histo.models.verdict import area_reasons, decide, review_reasons
-from histo.opening import Opened, check_tissue, lay, open_for, state_of
+from histo.opening import Opened, check_readable, check_tissue, lay, open_for, state_of
 from histo.results import (
     Areas,
     Overview,
@@ -52,15 +52,14 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 class Inspection:
     """What a slide is and what a model would read of it.
 
-    `reason` says why it would be refused, or is None; `review` what already speaks for a review.
+    `reason` says why it would be refused or fail, or is None; `review` what already speaks for a review.
     """
 
     path: Path
     pyramid: Pyramid
     overview: Overview
     tissue: Tissue
-    tissue_mm2: float
-    excluded_mm2: float
+    areas: Areas
     density: Density | None
     gains: StainGains | None
     tiles: int
@@ -103,25 +102,27 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
     with open_slide(path, mpp) as slide:
         overview, lost = read_overview(slide)
         tissue = find_tissue(overview, lost)
-        tissue_mm2, excluded_mm2 = (area_mm2(mask, overview, slide.pyramid) for mask in (tissue.mask, tissue.excluded))
+        masks = (tissue.mask, tissue.excluded, lost)
+        whole, excluded, unreadable = (area_mm2(mask, overview, slide.pyramid) for mask in masks)
+        areas = Areas(whole, whole - excluded - unreadable, unreadable, excluded)
         try:
             tiles, _, _ = lay(slide.pyramid, model, overview, tissue)
             count, reason = len(tiles), None
-            check_tissue(tissue_mm2, model, slide.path)
-        except SlideRefused as error:
+            check_tissue(whole, model, slide.path)
+            check_readable(areas, model, slide.path)
+        except SlideError as error:
             count, reason = 0, Reason(error.code, str(error))
         return Inspection(
             Path(path),
             slide.pyramid,
             overview,
             tissue,
-            tissue_mm2,
-            excluded_mm2,
+            areas,
             density_of(slide, overview, tissue),
             stain_norm_of(slide, overview, tissue, model.card.tile).used,
             count,
             reason,
-            area_reasons(Areas(tissue_mm2, tissue_mm2 - excluded_mm2, 0.0, excluded_mm2), model.card.rule),
+            area_reasons(areas, model.card.rule),
         )
 
 
@@ -253,12 +254,7 @@ def _conclude(
     """Draw the verdict; what already speaks against it stands in `empty.reasons`."""
     rule, info = model.card.rule, model.info
     areas = account(slide_map)
-    if areas.unreadable_mm2 > rule.max_unreadable_share * areas.tissue_mm2:
-        raise SlideFailed(
-            "unreadable",
-            f"{slide.path}: {areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue cannot be read, too "
-            "much for a verdict; copy or scan the slide again",
-        )
+    check_readable(areas, model, slide.path)
     check_tissue(areas.scored_mm2 + areas.screened_mm2, model, slide.path, "tissue beside what looks like ink")
     slides, conformal = model.card.calibration.of_slides
     identity, curves = empty.sha256 or empty.slide_id, slides.classes if slides else None

@@ -52,14 +52,15 @@ def _stain(density: Density | None, tile: TileConfig) -> str:
 
 def _verdict(seen: Inspection) -> str:
     if seen.reason is not None:
-        return f"refused: {seen.reason.code}: {seen.reason.message}"
+        return f"none: {seen.reason.code}: {seen.reason.message}"
     if seen.review:
         return f"would go to review: {' '.join(f'{reason.code}: {reason.message}' for reason in seen.review)}"
     return "would be given; whether it needs review is seen when the slide is scored"
 
 
 def _print(seen: Inspection, tile: TileConfig, has_screen: bool) -> None:
-    pyramid = seen.pyramid
+    pyramid, areas = seen.pyramid, seen.areas
+    unreadable = f" and {areas.unreadable_mm2:.3f} mm² cannot be read" if areas.unreadable_mm2 else ""
     width, height = pyramid.size_level0_px
     levels = ", ".join(f"{d:g}" for d in pyramid.downsamples)
     lines = {
@@ -68,7 +69,7 @@ def _print(seen: Inspection, tile: TileConfig, has_screen: bool) -> None:
         "scale": f"{pyramid.mpp_x:.4g} x {pyramid.mpp_y:.4g} µm per pixel, {pyramid.scale_source}",
         "levels": f"{len(pyramid.downsamples)}, downsamples {levels}",
         "scanned": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px),
-        "tissue": f"{seen.tissue_mm2:.3f} mm², of which {seen.excluded_mm2:.3f} mm² under ink",
+        "tissue": f"{areas.tissue_mm2:.3f} mm², of which {areas.excluded_mm2:.3f} mm² under ink{unreadable}",
         "stain": _stain(seen.density, tile),
         "gains": f"optical density is multiplied by {gains_in_words(seen.gains)}",
         "tiles": f"{seen.tiles} at {tile.mpp:g} µm per pixel",

@@ -14,10 +14,10 @@ from histo.data.slide import Slide, check_mpp, companions_of, open_slide
 from histo.data.slide_file import sha256_of
 from histo.data.stain_norm import AS_THEY_ARE, StainNorm, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
-from histo.errors import SlideError, SlideRefused
+from histo.errors import SlideError, SlideFailed, SlideRefused
 from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for
 from histo.models.bundle import Model
-from histo.results import Overview
+from histo.results import Areas, Overview
 from histo.timing import Timings
 from histo.wording import beside
 
@@ -91,6 +91,16 @@ def check_tissue(tissue_mm2: float, model: Model, path: Path, what: str = "tissu
         raise SlideRefused(
             "too_little_tissue",
             f"{path} shows {found} and {least:g} mm² is the least; is it the right slide, at the right scale?",
+        )
+
+
+def check_readable(areas: Areas, model: Model, path: Path) -> None:
+    """Raise `SlideFailed` where more of the tissue cannot be read than the model's rule bears."""
+    if areas.unreadable_mm2 > model.card.rule.max_unreadable_share * areas.tissue_mm2:
+        raise SlideFailed(
+            "unreadable",
+            f"{path}: {areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue cannot be read, too much "
+            "for a verdict; copy or scan the slide again",
         )
 
 

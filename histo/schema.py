@@ -4,13 +4,22 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class Strict(BaseModel):
     """A frozen record without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switches_are_no_numbers(cls, values: Any) -> Any:
+        """Refuse `true` where a number is meant, which would count as 1."""
+        for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
+            if isinstance(values.get(name), bool) and {int, float} & {field.annotation, *get_args(field.annotation)}:
+                raise ValueError(f"{name} must be a number, not {str(values[name]).lower()}")
+        return values
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -23,11 +32,14 @@ def explain(error: ValidationError, record: type[BaseModel], overrides: Sequence
     for problem in error.errors():
         loc = problem["loc"]
         key = ".".join(str(part) for part in loc)
-        what = problem["msg"].lower().removeprefix("value error, ")
+        what = problem["msg"].removeprefix("Value error, ")
+        what = what[:1].lower() + what[1:]
         if problem["type"] == "extra_forbidden":
             what = _unknown(record, loc)
         elif problem["type"] == "tuple_type":
             what = "must be a list, [in, brackets]"
+        elif problem["type"] == "string_type":
+            what = f"must be text, and {problem['input']!r} is none; put it in quotes"
         set_by = [o for o in overrides if _concerns(o.partition("=")[0], key, what)]
         blame = f" (--set {' '.join(set_by)})" if set_by else ""
         clauses.append(on_one_line(f"`{key or 'the whole'}` {what}{blame}"))

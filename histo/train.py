@@ -27,15 +27,16 @@ from histo.data.sampling import LabelledSlide, keep_decoded, open_all
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged, UsageError
 from histo.files import whole
-from histo.learning.addons import build_add_on, check_add_ons, check_trainer_options
+from histo.learning.addons import build_add_on, check_add_ons, check_trainer_options, told_by_name
 from histo.learning.bags import StepSample, StepTiles, draw_steps
 from histo.learning.conclusion import conclude, held_out_by_folds
 from histo.learning.diary import Best, Diary
 from histo.learning.finish import settle_batchnorm, write_bundle
 from histo.learning.interrupt import Interrupt
 from histo.learning.kept import Kept
+from histo.learning.loading import load
 from histo.learning.losses import cell_loss
-from histo.learning.objective import Objective, make_optimiser
+from histo.learning.objective import Objective, check_lessons, make_optimiser
 from histo.learning.precision import settle_precision
 from histo.learning.preview import Estimate, estimate_run
 from histo.learning.run_folder import BUNDLE, LAST, UNFINISHED, alone, begun_with, describe_run, is_finished
@@ -65,6 +66,7 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
             say(f"{run} is finished; give another `name` to train once more")
             return run / BUNDLE
         trained, validation = _open(run, config, train_records, validation_records, say)
+        check_lessons(trained, config.loss, say)
 
         def fit_fold(folder: Path, learn: Sequence[LabelledSlide], validate: Sequence[LabelledSlide]) -> Path:
             return _make_bundle(_Job(folder, config, learn, validate, device, say), folder / BUNDLE)
@@ -83,6 +85,8 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
     """
     config = settle_precision(config, pick_device(device))
     learn, validate = (open_all(side, config, say) for side in _sides(config, say))
+    check_lessons(learn, config.loss, say)
+    _trainer(config, device, [], [])
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     start = build_network(config)
     say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {start.told}")
@@ -276,18 +280,11 @@ class _Tiles(lightning.LightningDataModule):
         steps = draw_steps(slides, c, trainer.current_epoch, self._found, (trainer.global_rank, trainer.world_size))
         numbers = iter(range(sum(map(len, steps))))
         tiles = StepTiles(slides, [tile for step in steps for tile in step], c.classes.names, self._augment)
-        return self._loader(tiles, batch_sampler=[[next(numbers) for _ in step] for step in steps])
+        return load(tiles, c.data.loaders, batch_sampler=[[next(numbers) for _ in step] for step in steps])
 
     def val_dataloader(self) -> DataLoader[ValidationSample]:
-        tiles = ValidationTiles(self._job.validation, self._job.config)
-        return self._loader(tiles, batch_size=self._job.config.optimiser.batch_size)
-
-    def _loader(self, tiles: Any, **batches: Any) -> DataLoader[Any]:
-        loaders = self._job.config.data.loaders
-        # The store of decoded pixels is shared by fork; later Pythons start workers otherwise.
-        context = "fork" if loaders else None
-        pinned = torch.cuda.is_available()
-        return DataLoader(tiles, num_workers=loaders, multiprocessing_context=context, pin_memory=pinned, **batches)
+        c = self._job.config
+        return load(ValidationTiles(self._job.validation, c), c.data.loaders, batch_size=c.optimiser.batch_size)
 
 
 def _loggers(job: _Job) -> list[Logger]:
@@ -297,18 +294,20 @@ def _loggers(job: _Job) -> list[Logger]:
     return loggers
 
 
-def _trainer(job: _Job, keeper: _Keeper) -> lightning.Trainer:
-    c, target = job.config, pick_device(job.device)
+def _trainer(
+    c: TrainConfig, device: str, callbacks: list[lightning.Callback], loggers: list[Logger]
+) -> lightning.Trainer:
+    """Return Lightning's trainer. Raises `UsageError` for options in `trainer` that it does not take."""
+    target = pick_device(device)
     on_gpu = target.type == "cuda"
     ours = {"enable_progress_bar": sys.stdout.isatty(), "log_every_n_steps": 1}
     options: dict[str, Any] = {"devices": [target.index or 0] if on_gpu else 1, **ours, **c.trainer}
-    own = [build_add_on(a, lightning.Callback, "callbacks") for a in c.callbacks]
     try:
         return lightning.Trainer(
             accelerator="gpu" if on_gpu else "cpu",
             max_epochs=c.optimiser.epochs,
-            callbacks=[*own, keeper],
-            logger=_loggers(job) or False,
+            callbacks=callbacks,
+            logger=loggers or False,
             plugins=[_WholeCheckpoints()],
             gradient_clip_val=c.optimiser.gradient_clip,
             num_sanity_val_steps=0,
@@ -328,14 +327,15 @@ def _fit(job: _Job, start: Start) -> int:
     with warnings.catch_warnings():
         # Lightning's advice on loader counts does not hold on two cores.
         warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
-        trainer = _trainer(job, keeper)
+        own = [build_add_on(a, lightning.Callback, "callbacks") for a in job.config.callbacks]
+        trainer = _trainer(job.config, job.device, [*own, keeper], _loggers(job))
         if begun := last if last.exists() else None:
             job.say("going on from the last finished epoch")
         measured = {} if begun else weigh_start(start, job.validation, job.config, keeper.best, job.say)
         if measured and trainer.is_global_zero:
             keeper.diary.before(measured)
         if begun is None or not keeper.was_over(begun, job.config.optimiser.epochs):
-            with keeper.interrupt:
+            with keeper.interrupt, told_by_name(own, "callbacks"):
                 trainer.fit(module, datamodule=_Tiles(job), ckpt_path=begun, weights_only=True)
     if not trainer.is_global_zero:
         raise SystemExit(0)  # the first process alone writes the bundle and the report

@@ -150,6 +150,15 @@ def test_black_filling_is_no_tissue(paint_slide, write_tiff, tmp_path, colour_mo
     assert black.verdict == plain.verdict
 
 
+def test_inspection_tells_what_cannot_be_read(paint_slide, write_tiff, tmp_path, colour_model):
+    """Regression: `histo inspect` had nothing to say of a slide that `histo infer` fails."""
+    faults = dict.fromkeys((*range(17, 23), *range(25, 31)), b"\xff\xd8garbage")
+    path = write_tiff(tmp_path / "hurt.svs", [paint_slide()], faults=faults)
+    seen, result = inspect_slide(path, colour_model), predict_slide(path, colour_model).result
+    assert seen.reason.code == result.reasons[0].code == "unreadable"
+    assert seen.areas.unreadable_mm2 == pytest.approx(12 * 256**2 * 0.25e-6, rel=0.2)
+
+
 def test_a_level_that_was_padded_is_not_used(paint_slide, write_tiff, tmp_path, colour_model, caplog):
     """Regression: OpenSlide takes it for another reduction, and most tissue was looked for beside itself."""
     picture = paint_slide(2400, 2400)
@@ -197,7 +206,7 @@ def test_a_slide_has_no_more_tissue_than_area(size, write_tiff, tmp_path, colour
     result = predict_slide(path, colour_model).result
     area_mm2 = size[0] * size[1] * result.pyramid.mpp_x * result.pyramid.mpp_y / 1e6
     assert result.areas.tissue_mm2 == pytest.approx(area_mm2, rel=1e-4)
-    assert inspect_slide(path, colour_model).tissue_mm2 == pytest.approx(area_mm2, rel=1e-4)
+    assert inspect_slide(path, colour_model).areas.tissue_mm2 == pytest.approx(area_mm2, rel=1e-4)
 
 
 def test_a_slide_that_is_too_coarse_is_refused_for_that_by_inspect_and_infer(write_tiff, tmp_path, colour_model):
@@ -261,7 +270,7 @@ def test_a_slide_with_bounds_is_mapped_inside_them(painted, colour_model, monkey
 def test_inspection_counts_what_inference_reads(painted, colour_model):
     seen = inspect_slide(painted, colour_model)
     areas = predict_slide(painted, colour_model).result.areas
-    assert seen.tissue_mm2 == pytest.approx(areas.tissue_mm2, rel=1e-4)
+    assert seen.areas.tissue_mm2 == pytest.approx(areas.tissue_mm2, rel=1e-4)
     assert seen.reason is None
     assert seen.tiles > 0
     assert isinstance(seen.overview.grid, MapGrid)

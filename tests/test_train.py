@@ -243,6 +243,22 @@ def test_trainer_options_callbacks_and_loggers_come_from_the_configuration(small
     assert (run / "metrics.csv").exists()
 
 
+def test_a_callback_that_fails_at_work_is_named(small_training, tmp_path):
+    """Regression: Lightning's RuntimeError came as a traceback after the first epoch, which was lost."""
+    config = small_training(
+        "optimiser.epochs=1",
+        "callbacks=[{class: tests.learning.test_addons.Stumbling}]",
+    )
+    with pytest.raises(UsageError, match=r"`callbacks` names tests\.learning\.test_addons\.Stumbling, which stopped"):
+        train(config, tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("options", ["{devices: 0}", "{max_time: x}"])
+def test_a_dry_run_refuses_the_trainer_options_that_a_run_refuses(options, small_training, tmp_path):
+    with pytest.raises(UsageError, match="doesn't work"):
+        dry_run(small_training("name=tried", f"trainer={options}"), tmp_path, device="cpu")
+
+
 def test_a_dry_run_shows_a_batch_estimates_and_trains_nothing(small_training, tmp_path):
     said = []
     found = dry_run(small_training("name=tried"), tmp_path, device="cpu", say=said.append)

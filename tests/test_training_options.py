@@ -45,6 +45,17 @@ KINDS = {
     "trainer options that are a list": ("trainer", st.sampled_from([["devices"], "devices=2"]), "`trainer`"),
     "an unknown key": ("weak.tiles", st.integers(), "`weak.tiles`"),
     "an unknown section": ("attention", st.just({"heads": 4}), "`attention`"),
+    "a switch for a number": ("data.lesion_share", st.booleans(), "lesion_share must be a number, not "),
+    "a mean of 255": ("network", st.just({"start": "random", "mean": [204, 166, 196]}), "`network.mean"),
+    "a density in grey levels": ("tile.tissue_od", st.just([20, 30, 40]), "`tile.tissue_od"),
+    "a lesion's verdict for normal": (
+        "classes.normal_label",
+        st.just("calcinosis_cutis"),
+        "is the verdict of a lesion",
+    ),
+    "a normal class with capitals": ("classes.normal", st.just("Bone"), "`classes.normal`"),
+    "a number for a name": ("name", st.integers(), "must be text"),
+    "a name that leads elsewhere": ("name", st.just(".."), "[A-Za-z0-9]"),
     "no epochs": ("optimiser.epochs", st.integers(max_value=0), "`optimiser.epochs`"),
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from histo.data.slide import SUFFIXES, series_of
-from histo.data.slide_file import sha256_of
+from histo.data.slide_file import begins_as_dicom, sha256_of
 from histo.errors import SlideFailed
 from histo.files import path_text
 
@@ -59,13 +59,18 @@ def _slides_in(folder: Path) -> Iterator[Path]:
             entered.add(os.path.realpath(parent))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [link for name in folders if os.path.islink(link := os.path.join(parent, name))]
-            yield from (Path(parent, name) for name in files if _is_slide(name))
+            yield from (Path(parent, name) for name in files if _is_slide(name) or _is_bare_dicom(Path(parent, name)))
     yield from closed  # a folder that may not be entered becomes a failed slide, not silence
 
 
 def _is_slide(name: str) -> bool:
     """Tell by its name whether a file is a slide; a Mac leaves a `._` file beside each one."""
     return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".") and not name.endswith(TRUTH_SUFFIX)
+
+
+def _is_bare_dicom(path: Path) -> bool:
+    """Tell whether a file without a suffix is DICOM, as many archives keep it."""
+    return not path.suffix and not path.name.startswith(".") and begins_as_dicom(path)
 
 
 def holds_slides(folder: Path) -> Path | None:

@@ -65,7 +65,9 @@ def run_slides(
         raise UsageError("--profile measures one process; leave out --workers")
     if None not in (options.mpp, options.mpp_if_missing):
         raise UsageError("--mpp is for every slide and --mpp-if-missing for those without a scale; give one of them")
+    check_mpp(options.mpp)
     check_mpp(options.mpp_if_missing, "--mpp-if-missing")
+    engines = Engines(model, options.engine, options.device)
     if slide := next(filter(None, map(holds_slides, (out, out / RESULTS))), None):
         raise UsageError(f"--out {out} holds a slide ({slide}); give another one: nothing is written beside slides")
     if any(os.path.isdir(p) and os.path.realpath(p) == os.path.realpath(out) for p in paths):
@@ -73,7 +75,7 @@ def run_slides(
     with owned(out):
         ledger = Ledger(out / LEDGER)
         try:
-            return _Run(out, model, options, Store(out, model, ledger)).work(paths, on_step, on_start, say)
+            return _Run(out, model, options, engines, Store(out, model, ledger)).work(paths, on_step, on_start, say)
         except OSError as error:
             raise stopped_by(out, error) from error
         finally:
@@ -81,9 +83,8 @@ def run_slides(
 
 
 class _Run:
-    def __init__(self, out: Path, model: Model, options: RunOptions, store: Store) -> None:
-        self.out, self.model, self.options, self.store = out, model, options, store
-        self.engines = Engines(model, options.engine, options.device)
+    def __init__(self, out: Path, model: Model, options: RunOptions, engines: Engines, store: Store) -> None:
+        self.out, self.model, self.options, self.engines, self.store = out, model, options, engines, store
         self.profile = RunProfile(out / "profile.json")
 
     def work(

@@ -1,31 +1,62 @@
-"""Black that a converter wrote where the scanner saw nothing: few formats can say so by transparency.
+"""Black or white that a converter wrote where the scanner saw nothing: few formats can say so by transparency.
 
-Left as it is, it would be the darkest tissue of the slide. It is told from fields that are dark throughout
-(fluorescence, inverted colours) by the bright glass beside it, and from calcium by its size and by reaching the border.
+Left as it is, black would be the darkest tissue of the slide, and white the glass against which all density is
+measured. Filling is of one colour to the last bit, reaches the border, and ends along rows and columns of pixels, as
+nothing on a glass does: so it is told from fields that are dark throughout (fluorescence, inverted colours), from
+calcium, and from glass in saturated light. Black is told by bright glass beside it, too.
 """
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.data.glass import BRIGHT, darkest
+from histo.data.glass import BRIGHT, PURE, darkest
 
 BLACK = 3  # in every channel: JPEG leaves no darker tissue and no other filling
 LEAST_MM2 = 0.05
 GLASS_SHARE = 0.05  # of what is not black, that must be glass
 RIM_CELLS = 2  # around it, where averages and JPEG mix it with what is beside
+STRAIGHT_CELLS, STRAIGHT_SHARE = 24, 0.5  # a stretch of edge is straight from that length on; so much of it must be
 
 
 def find_filling(rgb: NDArray[np.uint8], cell_mm2: float) -> NDArray[np.bool_]:
     """Return which cells (H, W) of an overview (H, W, 3) are filling, with a rim around it."""
     black = (rgb[..., 0] <= BLACK) & (rgb[..., 1] <= BLACK) & (rgb[..., 2] <= BLACK)
-    seen = int((~black).sum())
-    if seen == black.size or int((darkest(rgb) >= BRIGHT).sum()) < max(1, GLASS_SHARE * seen):
-        return np.zeros_like(black)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(black.view(np.uint8), connectivity=8)
-    left, top, width, height, cells = stats.T
-    at_border = (left == 0) | (top == 0) | (left + width == black.shape[1]) | (top + height == black.shape[0])
-    filling = at_border & (cells * cell_mm2 >= LEAST_MM2)
-    filling[0] = False
+    least = darkest(rgb)
+    has_glass = int((least >= BRIGHT).sum()) >= max(1, GLASS_SHARE * int((~black).sum()))
+    found = _at_border(black, cell_mm2, straight=not has_glass) | _at_border(least == PURE, cell_mm2, straight=True)
     kernel = np.ones((2 * RIM_CELLS + 1, 2 * RIM_CELLS + 1), np.uint8)
-    return np.asarray(cv2.dilate(filling[labels].astype(np.uint8), kernel), bool)
+    return np.asarray(cv2.dilate(found.view(np.uint8), kernel), bool)
+
+
+def _at_border(mask: NDArray[np.bool_], cell_mm2: float, straight: bool) -> NDArray[np.bool_]:
+    """Return the regions of a mask (H, W) that are large and reach its border; those that end straight, if asked."""
+    found = np.zeros_like(mask)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    height, width = mask.shape
+    for label, (x, y, w, h, cells) in enumerate(stats.tolist()):
+        at_border = x == 0 or y == 0 or x + w == width or y + h == height
+        if label and at_border and cells * cell_mm2 >= LEAST_MM2:
+            # One cell more on every side, so that the region's own edge is seen.
+            box = np.s_[max(y - 1, 0) : y + h + 1, max(x - 1, 0) : x + w + 1]
+            region = labels[box] == label
+            if not straight or straight_share(region) >= STRAIGHT_SHARE:
+                found[box] |= region
+    return found
+
+
+def straight_share(region: NDArray[np.bool_]) -> float:
+    """Return how much of the edge of a region (H, W) runs straight along rows and columns; 0 where it has no edge.
+
+    The picture's own border is no edge.
+    """
+    lengths = np.concatenate([_edge_lengths(region), _edge_lengths(region.T)])
+    return float(lengths[lengths >= STRAIGHT_CELLS].sum() / max(lengths.sum(), 1))
+
+
+def _edge_lengths(region: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the lengths (N,) of the straight stretches between one row of a region (H, W) and the next."""
+    edges = np.pad(region[1:] != region[:-1], ((0, 0), (1, 1))).astype(np.int8)
+    turns = np.diff(edges, axis=1)
+    # Row by row every beginning has its end.
+    return np.asarray(np.nonzero(turns == -1)[1] - np.nonzero(turns == 1)[1], np.int64)

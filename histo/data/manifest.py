@@ -6,9 +6,11 @@ slide. What needs the slides is checked by `histo.data.manifest_check`.
 
 import csv
 import hashlib
+import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
 
@@ -64,6 +66,7 @@ def inspect_manifest(path: Path, labels: Sequence[str]) -> tuple[Rows, list[Find
         findings += [_error(line, "cell", p) for p in problems]
         if record is not None:
             rows.append((line, record))
+    findings += _misnamed(columns, [cells for _, cells in lines])
     findings += _twice(rows)
     findings += _patients(rows)
     findings += _copies(rows)
@@ -79,7 +82,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file)
             columns = [name.strip().casefold() for name in next(lines, [])]
-            rows = [(lines.line_num, cells) for cells in lines if any(cells)]
+            rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
     except OSError as error:
         raise UsageError(f"manifest {path} cannot be read ({error.strerror}); check the path") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -106,7 +109,11 @@ def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[l
     slide = folder / cell["path"]
     annotation = folder / cell["annotation"] if cell.get("annotation") else None
     files = [f for f in (slide if cell["path"] else None, annotation) if f is not None]
-    problems += [f"{f} does not exist" for f in files if not _is_file(f)]
+    problems += [
+        f"{f} is a folder; name the file in it" if _is_folder(f) else f"{f} does not exist"
+        for f in files
+        if not _is_file(f)
+    ]
     split = cell.get("split") or None
     if split is not None and split not in SPLITS:
         problems.append(f"unknown split {split!r}, known are {', '.join(SPLITS)}")
@@ -128,11 +135,28 @@ def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[l
     return problems, record
 
 
+def _is_folder(path: Path) -> bool:
+    return not _is_file(path) and os.path.isdir(path)
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL
         return False
+
+
+def _misnamed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Finding]:
+    """Find columns of the manifest's own that look like one of histo's under another name: they are not heeded."""
+    for k, name in enumerate(columns):
+        if not name or name in REQUIRED + OPTIONAL:
+            continue
+        values = {cells[k].strip() for cells in rows if k < len(cells)} - {""}
+        near = get_close_matches(name, OPTIONAL, 1, 0.75) + [c for c in OPTIONAL if name.startswith(c)]
+        meant = "split" if values and values <= set(SPLITS) else near[0] if near else None
+        if meant is not None and meant not in columns:
+            text = f"{name} is taken as a column of your own; if {meant} is meant, call it so"
+            yield Finding("warning", "column", "line 1", text)
 
 
 def _twice(rows: Rows) -> list[Finding]:

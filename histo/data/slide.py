@@ -4,8 +4,9 @@ import itertools
 import logging
 import math
 import os
+import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
@@ -15,18 +16,19 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 
-from histo.data.slide_file import begins_as_tiff, check_regular_file
+from histo.data.levels import Look, true_levels
+from histo.data.slide_file import begins_as_dicom, begins_as_tiff, check_regular_file
 from histo.errors import SlideFailed, SlideRefused, UsageError
 from histo.files import path_text
 from histo.geometry import Pyramid, ReadPlan, ScaleSource, Stage, is_credible_mpp, round_px
 
 log = logging.getLogger("histo")
 
-ROUNDING_PX = 2  # by which the size of a reduced level may differ from the exact one
 MAX_READ_PX = 2**25  # 32 Mpx: 128 MiB of RGBA; nothing ever asks the decoder for more at once
 SUFFIXES = frozenset(
     ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .bif .svslide .czi .dcm".split()  # noqa: SIM905  one line to read
 )
+_OME_MPP = re.compile(r'PhysicalSizeX="([0-9.]+)"(?:[^>]*?PhysicalSizeXUnit="([^"<]{1,8})")?')
 
 Rgb = NDArray[np.uint8]
 
@@ -141,18 +143,18 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
         properties = {name: value for name in handle.properties if (value := handle.properties.get(name)) is not None}
         downsamples = tuple(float(d) for d in handle.level_downsamples)
         width, height = handle.dimensions
-        true = _true_levels(handle.level_dimensions, properties)
+        true = true_levels(handle.level_dimensions, _blocks(properties, len(downsamples)), _look(handle))
     except openslide.OpenSlideError as error:
         raise SlideFailed("unreadable", f"{path} is damaged ({error}); copy or scan it again") from error
     if true < len(downsamples):
         log.warning(
-            "%s: level %d is padded to whole blocks, and its places are not those of level 0: neither it nor what "
-            "follows is used",
+            "%s: level %d is padded to whole blocks, or shows another field: its places are not those of level 0, and "
+            "neither it nor what follows is used",
             path,
             true,
         )
     recorded = _recorded_mpp(properties)
-    mpp_x, mpp_y, source = _scale(path, recorded, mpp, _size_words(width, height, properties))
+    mpp_x, mpp_y, source = _scale(path, recorded, mpp, _size_words(width, height, properties), _ome_words(properties))
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
     bounds = _bounds(properties, width, height)
     pyramid = Pyramid((width, height), downsamples[:true], mpp_x, mpp_y, source, bounds, _stage(properties), recorded)
@@ -171,20 +173,23 @@ def lacks_scale(path: str | os.PathLike[str]) -> bool:
     return False
 
 
-def _true_levels(sizes: Sequence[tuple[int, int]], properties: Mapping[str, str]) -> int:
-    """Return how many levels in a row show the field of level 0.
+def _blocks(properties: Mapping[str, str], levels: int) -> list[tuple[int, int]]:
+    """Return width and height of the blocks that each level is stored in, 0 where the file does not say."""
 
-    A converter may pad reduced levels to whole blocks. OpenSlide takes the ratio of the sizes for the reduction, and
-    would give another place on the slide there.
-    """
-    for level, size in enumerate(sizes):
-        down = max(1, round(sum(whole / part for whole, part in zip(sizes[0], size, strict=True)) / 2))
-        for whole, part, side in zip(sizes[0], size, ("width", "height"), strict=True):
-            block = int(properties.get(f"openslide.level[{level}].tile-{side}", 0))
-            is_padded = block > 0 and part % block == 0 and whole % block > 0
-            if is_padded and abs(whole / down - part) > ROUNDING_PX:
-                return level
-    return len(sizes)
+    def side(level: int, name: str) -> int:
+        return int(properties.get(f"openslide.level[{level}].tile-{name}", 0))
+
+    return [(side(level, "width"), side(level, "height")) for level in range(levels)]
+
+
+def _look(handle: openslide.OpenSlide) -> Look:
+    def look(corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        try:
+            return np.asarray(handle.read_region(corner, level, size).convert("L"))
+        except openslide.OpenSlideError:
+            return np.zeros(size[::-1], np.uint8)
+
+    return look
 
 
 def check_mpp(mpp: float | None, option: str = "--mpp") -> None:
@@ -195,7 +200,7 @@ def check_mpp(mpp: float | None, option: str = "--mpp") -> None:
 
 def series_of(path: str | os.PathLike[str]) -> str | None:
     """Return the series of a DICOM file, whose files OpenSlide opens as one slide; None for any other file."""
-    if Path(path).suffix.lower() != ".dcm" or not os.path.isfile(path):  # a pipe would block for ever
+    if not begins_as_dicom(Path(path)):
         return None
     try:
         with openslide.OpenSlide(path) as handle:
@@ -219,12 +224,11 @@ def _beside(path: Path) -> Iterable[Path]:
     if suffix == ".mrxs":
         folder = path.with_suffix("")
         return folder.iterdir() if folder.is_dir() else ()
-    if suffix == ".dcm":
-        series = (series_of(path) or "").encode()
-        return (f for f in path.parent.iterdir() if f.suffix.lower() == suffix and f.is_file() and series in _head(f))
     if suffix in (".vms", ".vmu"):
         index = path.read_bytes()
         return (f for f in path.parent.iterdir() if f != path and os.fsencode(f.name) in index)
+    if series := (series_of(path) or "").encode():
+        return (f for f in path.parent.iterdir() if begins_as_dicom(f) and series in _head(f))
     return ()
 
 
@@ -242,7 +246,9 @@ def _open_handle(path: Path) -> openslide.OpenSlide:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
         what = "is not a slide format that OpenSlide knows; convert it"
-        if begins_as_tiff(path):
+        if path.suffix.lower() == ".mrxs" and not (path.with_suffix("") / "Slidedat.ini").is_file():
+            what = f"lacks the folder {path.stem} with its Slidedat.ini beside it, which holds its pixels; copy both"
+        elif begins_as_tiff(path):
             what = "begins as a TIFF but is cut short, or of a kind unknown to OpenSlide; copy it again or convert it"
         raise SlideFailed("unsupported", f"{path} {what}") from error
     except openslide.OpenSlideError as error:
@@ -266,14 +272,21 @@ def _size_words(width: int, height: int, properties: Mapping[str, str]) -> str:
     return f"{width} x {height} px" + (f", objective {power}x" if power else ", no objective recorded")
 
 
+def _ome_words(properties: Mapping[str, str]) -> str:
+    """Return what the OME-XML of a file says of its scale: OpenSlide does not read it, and it may be a converter's."""
+    if found := _OME_MPP.search(properties.get("tiff.ImageDescription", "")):
+        return f" (its OME-XML says {float(found[1]):.4g} {found[2] or 'µm'})"
+    return ""
+
+
 def _scale(
-    path: Path, recorded: tuple[float, float] | None, mpp: float | None, size: str
+    path: Path, recorded: tuple[float, float] | None, mpp: float | None, size: str, stated: str
 ) -> tuple[float, float, ScaleSource]:
     if mpp is not None:
         return mpp, mpp, "user"
     if recorded is not None and all(map(is_credible_mpp, recorded)):
         return *recorded, "recorded"
-    found = "records no scale"
+    found = f"records no scale that OpenSlide reads{stated}"
     if recorded is not None:
         found = f"records {recorded[0]:.4g} x {recorded[1]:.4g} µm per pixel, which no microscope scan has"
     raise SlideRefused(

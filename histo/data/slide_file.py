@@ -54,9 +54,20 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 def begins_as_tiff(path: Path) -> bool:
     """Tell whether a file begins as a TIFF does, which says nothing of the rest."""
+    return _beginning(path, 4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def begins_as_dicom(path: Path) -> bool:
+    """Tell whether a file begins as DICOM does; archives often keep such files without a suffix."""
+    return _beginning(path, 132)[128:] == b"DICM"
+
+
+def _beginning(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file; none of one that may not be read, and of a pipe, which would block for ever."""
     try:
+        if not path.is_file():
+            return b""
         with open(path, "rb") as file:
-            head = file.read(4)
-    except OSError:
-        return False
-    return head in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+            return file.read(size)
+    except (OSError, ValueError):
+        return b""

@@ -16,6 +16,8 @@ from histo.results import Overview
 
 TISSUE_OD = 0.09  # green OD above the glass; thin fat walls reach 0.1 at 8 µm/px
 CHROMA_OD = 0.06
+LEAST_COLOUR = 0.02  # of what is dense; a section that is stained has far more
+SAMPLED = 4  # of every so many rows and columns one is looked at for that
 INK_OD = 0.25
 INK_RED_OVER_GREEN = 1.12
 CLOSE_UM = 30.0  # joins the walls of fat cells and the shards of shattered calcium
@@ -37,7 +39,8 @@ class Tissue:
 def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     """Find the tissue of an overview; what could not be read (`lost`) counts as tissue, so that it is accounted for."""
     grid = overview.grid
-    stained, inked = _by_colour(overview.rgb, glass_of(overview))
+    glass = glass_of(overview)
+    stained, inked = _by_colour(overview.rgb, glass, has_colour(overview.rgb, glass))
     radius = max(1, round(CLOSE_UM / max(grid.cell_um)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     mask = cv2.morphologyEx((stained | inked).astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
@@ -47,7 +50,17 @@ def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     return Tissue(mask, _without_small(ink, INK_MM2 / grid.cell_mm2) & mask & ~lost)
 
 
-def _by_colour(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def has_colour(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> bool:
+    """Tell whether what is darker than the glass has colour: without any, density alone must tell tissue."""
+    od = optical_density(rgb[::SAMPLED, ::SAMPLED], glass)
+    dense = od[..., 1] > TISSUE_OD
+    chroma = od[..., 1] - np.minimum(od[..., 0], od[..., 2])
+    return bool((dense & (chroma > CHROMA_OD)).sum() >= LEAST_COLOUR * dense.sum())
+
+
+def _by_colour(
+    rgb: NDArray[np.uint8], glass: NDArray[np.float64], coloured: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return what is stained and what is inked, both (H, W), pixel by pixel; in strips, to bound the memory."""
     rows = len(rgb)
     stained, inked = np.empty(rgb.shape[:2], bool), np.empty(rgb.shape[:2], bool)
@@ -59,7 +72,8 @@ def _by_colour(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> tuple[NDAr
         red, green, blue = od[..., 0], od[..., 1], od[..., 2]
         chroma = green - np.minimum(red, blue)
         inked[start:end] = is_ink(od)
-        stained[start:end] = ((green > TISSUE_OD) & (chroma > CHROMA_OD / 3)) | (chroma > CHROMA_OD) | (green > 0.5)
+        dyed = chroma > CHROMA_OD / 3 if coloured else True
+        stained[start:end] = ((green > TISSUE_OD) & dyed) | (chroma > CHROMA_OD) | (green > 0.5)
     return stained, inked
 
 

@@ -2,12 +2,14 @@
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import JsonValue
 
-from histo.errors import UsageError
+from histo.errors import HistoError, UsageError
 from histo.training_options import AddOn
 
 # What this project sets itself, and the key that says it instead.
@@ -36,6 +38,10 @@ OWNED = {
     "val_check_interval": "data.tiles_per_epoch",
 }
 
+MEASURES = (
+    "patient_loss", "patient_accuracy", "validation_loss", "training_loss", "training_accuracy", "training_bag_loss",
+)  # fmt: skip
+
 
 def check_trainer_options(options: Mapping[str, JsonValue], trainer: type) -> None:
     """Raise `UsageError` for an option that `trainer` doesn't take or that another key sets."""
@@ -55,6 +61,23 @@ def check_add_ons(add_ons: Iterable[AddOn], base: type, section: str) -> None:
         build_add_on(add_on, base, section)
 
 
+@contextmanager
+def told_by_name(add_ons: Sequence[object], section: str) -> Iterator[None]:
+    """Turn an error that an add-on raises while it works into a `UsageError` that names it."""
+    try:
+        yield
+    except HistoError:
+        raise
+    except Exception as error:  # foreign code raises what it likes
+        homes = {inspect.getfile(type(a)): type(a) for a in add_ons}
+        passed = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
+        culprit = next((kind for home, kind in homes.items() if home in passed), None)
+        if culprit is None:
+            raise
+        where = f"`{section}` names {culprit.__module__}.{culprit.__qualname__}"
+        raise UsageError(f"{where}, which stopped the training: {' '.join(str(error).split())}") from error
+
+
 def build_add_on(add_on: AddOn, base: type, section: str) -> Any:
     """Return an object of the class that the configuration names, which must be a subclass of `base`.
 
@@ -70,6 +93,10 @@ def build_add_on(add_on: AddOn, base: type, section: str) -> Any:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UsageError(f"{where}, which is no class derived from {base.__module__}.{base.__name__}")
     try:
-        return found(**add_on.args)
+        built = found(**add_on.args)
     except Exception as error:  # a foreign constructor raises what it likes
         raise UsageError(f"{where}, which does not take {add_on.args}: {' '.join(str(error).split())}") from error
+    monitor = getattr(built, "monitor", None)
+    if isinstance(monitor, str) and monitor not in MEASURES:
+        raise UsageError(f"{where} with monitor {monitor}, which nothing measures; known are {', '.join(MEASURES)}")
+    return built

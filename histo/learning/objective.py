@@ -1,6 +1,6 @@
 """What one training step minimises: cells against outlines, bags against diagnoses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,10 +9,13 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from histo.config import TrainConfig
 from histo.data.sampling import LabelledSlide, expected_cells
+from histo.errors import UsageError
 from histo.learning.bags import LABELLED
 from histo.learning.losses import bag_loss, cell_loss, class_weights
 from histo.learning.presence import presence_of
 from histo.models.classifier import TileClassifier
+from histo.training_options import LossConfig
+from histo.wording import counted
 
 
 class Objective:
@@ -47,6 +50,20 @@ class Objective:
             values["training_bag_loss"] = torch.stack(costs).mean()
             loss = loss + c.loss.slide_weight * values["training_bag_loss"]
         return loss, {"training_loss": loss, **values}
+
+
+def check_lessons(slides: Sequence[LabelledSlide], loss: LossConfig, say: Callable[[str], None]) -> None:
+    """Say which slides teach nothing because their part of the loss weighs nothing.
+
+    Raises `UsageError` where that is all of them: a network would drift and learn nothing.
+    """
+    kinds = (("outline_weight", [s for s in slides if not s.diagnosis_only], "outlines, or that are normal,"),
+             ("slide_weight", [s for s in slides if s.diagnosis_only], "a diagnosis alone"))  # fmt: skip
+    for key, theirs, what in kinds:
+        if theirs and getattr(loss, key) == 0:
+            if len(theirs) == len(slides):
+                raise UsageError(f"loss.{key} is 0, and all slides to train on teach by it; give it a weight")
+            say(f"warning: {counted(len(theirs), 'slide')} with {what} teach nothing: loss.{key} is 0")
 
 
 def make_optimiser(network: TileClassifier, config: TrainConfig, together: int) -> tuple[AdamW, OneCycleLR]:

@@ -23,6 +23,7 @@ from histo.data.tiles import TileDataset, stream_batches
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged
 from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin
+from histo.learning.loading import load
 from histo.learning.objective import one_cycle
 from histo.learning.screen_threshold import choose_threshold, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
@@ -258,6 +259,4 @@ def _batches(slides: Sequence[LabelledSlide], config: TrainConfig, folder: Path)
     softer = {name: share * getattr(config.augment, name) for name, share in SOFTER.items()}
     augmentation = build_augmentation(config.augment.model_copy(update=softer))
     tiles: Any = ScreenTiles(slides, draws, config.classes.names, augmentation, folder)
-    loaders = config.data.loaders
-    context = "fork" if loaders else None  # the store of decoded pixels is shared by fork
-    return DataLoader(tiles, c.batch_size, num_workers=loaders, multiprocessing_context=context)
+    return load(tiles, config.data.loaders, batch_size=c.batch_size)

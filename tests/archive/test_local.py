@@ -254,3 +254,11 @@ def test_a_profile_of_nothing_leaves_the_last_one(slides, colour_model, tmp_path
     measured = (tmp_path / "out" / "profile.json").read_bytes()
     run([slides], tmp_path / "out", colour_model, profile=True)
     assert (tmp_path / "out" / "profile.json").read_bytes() == measured
+
+
+@pytest.mark.parametrize("wrong", [{"mpp": 7.0}, {"engine": "foo"}, {"device": "gpu"}])
+def test_a_command_that_is_refused_leaves_the_folder_alone(wrong, slides, tmp_path, colour_model, run):
+    """Regression: run.json told of a scale that had just been refused, and an empty folder got an index page."""
+    with pytest.raises(UsageError):
+        run([slides], tmp_path / "out", colour_model, **wrong)
+    assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from histo.archive.listing import list_slides
-from histo.data.slide import open_slide
+from histo.data.slide import companions_of, open_slide
 from histo.infer import predict_slide
 
 TILE = 256
@@ -84,3 +84,13 @@ def test_a_series_in_two_folders_is_two_slides(dicom, tmp_path_factory):
     for path in dicom.glob("*.dcm"):
         shutil.copy(path, other / path.name)
     assert list_slides([dicom, other]) == [dicom / "level0.dcm", other / "level0.dcm"]
+
+
+def test_dicom_without_a_suffix_is_dicom(dicom, tmp_path_factory):
+    """Regression: as archives keep them, named together the two levels of a slide were two slides."""
+    bare = tmp_path_factory.mktemp("bare")
+    for number, path in enumerate(sorted(dicom.glob("*.dcm")), start=1):
+        shutil.copy(path, bare / f"IM000{number}")
+    (bare / "README").write_text("no slide")
+    assert list_slides([bare]) == list_slides([bare / "IM0001", bare / "IM0002"]) == [bare / "IM0001"]
+    assert [name for name, _, _ in companions_of(bare / "IM0001")] == ["IM0001", "IM0002"]

@@ -195,6 +195,26 @@ def test_a_column_that_is_almost_a_known_one_is_not_overlooked(column: str, writ
         assert found.split == "test"
 
 
+@pytest.mark.parametrize(
+    ("column", "meant", "value"),
+    [("annotations", "annotation", "a.geojson"), ("mpp_um", "mpp", "0.25"), ("fold", "split", "test")],
+)
+def test_a_column_that_looks_like_one_of_ours_is_told(column: str, meant: str, value: str, write: Write) -> None:
+    """Regression: slides marked `test` in a column `splits` were trained on without a word."""
+    path = write(f"s1,a.svs,p1,normal,{value}", header=f"slide,path,patient,label,{column}")
+    said: list[str] = []
+    read_manifest(path, LABELS, said.append)
+    assert any(f"{column} is taken as a column of your own; if {meant} is meant" in line for line in said)
+
+
+def test_a_row_of_blanks_is_no_row_and_a_folder_is_told_as_one(write: Write) -> None:
+    """Regression: both were told as something else."""
+    (write().parent / "folder").mkdir()
+    problems = problems_of(write("   ", " , , , ", "s1,folder,p1,normal"))
+    assert "has 1 problem(s)" in problems
+    assert "folder is a folder; name the file in it" in problems
+
+
 def test_other_columns_are_the_user_s_own(write: Write) -> None:
     assert read_manifest(write("s1,a.svs,p1,normal,x", header="slide,path,patient,label,stain"), LABELS)
 

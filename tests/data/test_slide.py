@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import openslide
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
 from histo.data import slide as slide_module
@@ -526,8 +527,8 @@ def test_what_lies_beside_a_slide_of_several_files_is_no_part_of_it(
 ) -> None:
     # Bug: any new file in the folder of a DICOM or VMS slide made a running slide `changed` and a finished one new.
     monkeypatch.setattr(slide_module, "series_of", lambda path: "1.2.3")
-    (tmp_path / "a.dcm").write_bytes(b"..1.2.3..")
-    (tmp_path / "b.dcm").write_bytes(b"..1.2.3..pixels")
+    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM..1.2.3..")
+    (tmp_path / "b.dcm").write_bytes(bytes(128) + b"DICM..1.2.3..pixels")
     (tmp_path / "s.vms").write_bytes(b"ImageFile=s(0,0).jpg")
     (tmp_path / "s(0,0).jpg").write_bytes(b"pixels")
     dicom, index = companions_of(tmp_path / "a.dcm"), companions_of(tmp_path / "s.vms")
@@ -586,3 +587,20 @@ def test_a_missing_scale_is_told_with_what_helps_to_find_it(write_tiff: Callable
     assert lacks_scale(with_power)
     assert not lacks_scale(write_tiff(tmp_path / "b.svs", [picture]))
     assert not lacks_scale(tmp_path / "gone.svs")
+
+
+def test_an_index_file_without_its_folder_says_what_is_missing(tmp_path: Path) -> None:
+    """Regression: `convert it` was what an archivist read who had copied one file of two."""
+    path = tmp_path / "a.mrxs"
+    path.write_bytes(b"\xff\xd8 a JPEG, as these begin")
+    with pytest.raises(SlideFailed, match=r"lacks the folder a with its Slidedat\.ini beside it"):
+        open_slide(path)
+
+
+def test_the_scale_that_ome_xml_states_is_told_and_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    image = np.full((300, 400, 3), 240, np.uint8)
+    metadata = {"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.5}
+    tifffile.imwrite(path, image, tile=(256, 256), photometric="rgb", metadata=metadata)
+    with pytest.raises(SlideRefused, match=r"records no scale that OpenSlide reads \(its OME-XML says 0\.5 µm\)"):
+        open_slide(path)

@@ -209,3 +209,10 @@ def test_strips_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     for other in found[1:]:
         assert np.array_equal(other.mask, found[0].mask)
         assert np.array_equal(other.excluded, found[0].excluded)
+
+
+def test_tissue_without_colour_is_found_by_its_density() -> None:
+    """Regression: of a grey copy of a slide more than half of the tissue was in no figure."""
+    picture = put(glass(), box(40, 40, 100, 150), (190, 150, 170))
+    grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+    assert find(grey).mask.sum() == pytest.approx(find(picture).mask.sum(), rel=0.05)

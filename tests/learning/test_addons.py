@@ -3,7 +3,7 @@ import pytorch_lightning as lightning
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from histo.errors import UsageError
-from histo.learning.addons import OWNED, build_add_on, check_trainer_options
+from histo.learning.addons import OWNED, build_add_on, check_trainer_options, told_by_name
 from histo.training_options import AddOn
 
 
@@ -26,6 +26,7 @@ def test_a_callback_and_a_logger_are_made_with_their_arguments(tmp_path):
         (add_on("os.path.join"), "no class derived from"),
         (add_on("pathlib.Path"), "no class derived from"),
         (add_on("pytorch_lightning.callbacks.Timer", colour="red"), "does not take {'colour': 'red'}"),
+        (add_on("pytorch_lightning.callbacks.EarlyStopping", monitor="val_loss"), "monitor val_loss, which nothing"),
     ],
 )
 def test_mistakes_in_add_ons_are_one_sentence(wanted, message):
@@ -33,6 +34,19 @@ def test_mistakes_in_add_ons_are_one_sentence(wanted, message):
         build_add_on(wanted, lightning.Callback, "callbacks")
     assert str(caught.value).startswith("`callbacks` names ")
     assert "\n" not in str(caught.value)
+
+
+class Stumbling(lightning.Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        raise RuntimeError("no\nlogger")
+
+
+def test_an_error_of_an_add_on_at_work_names_it():
+    with pytest.raises(UsageError, match=r"`callbacks` names .*Stumbling, which stopped the training: no logger"):
+        with told_by_name([lightning.Callback(), Stumbling()], "callbacks"):
+            Stumbling().on_train_epoch_end(None, None)
+    with pytest.raises(ZeroDivisionError), told_by_name([lightning.Callback()], "callbacks"):
+        _ = 1 / 0
 
 
 def test_every_option_that_we_set_is_refused_with_the_key_to_use():

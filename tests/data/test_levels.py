@@ -1,0 +1,65 @@
+"""Levels whose places are not those of level 0 would show tissue beside itself."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from histo.data.levels import Look, Size, true_levels
+
+SIDE, BLOCK = 1500, 256
+
+
+def pyramid(downs: list[int], padded: bool, whole: bool) -> tuple[list[Size], Look]:
+    """Return the sizes of the levels of a textured square and what OpenSlide would show; levels may be padded.
+
+    With `whole` level 0 ends with a block.
+    """
+    side = 6 * BLOCK if whole else SIDE
+    noise = np.random.default_rng(0).normal(0, 1, (side, side)).astype(np.float32)
+    blurred = cv2.GaussianBlur(noise, (0, 0), 12)
+    picture = np.clip(128 + blurred / blurred.std() * 50, 0, 255).astype(np.uint8)
+    picture[SIDE:], picture[:, SIDE:] = 240, 240
+    levels = []
+    for down in downs:
+        pads = padded and down > 1
+        end = SIDE - SIDE % down if pads else side
+        level = picture[:end:down, :end:down]
+        room = -(-len(level) // BLOCK) * BLOCK if pads else 0
+        levels.append(np.pad(level, [(0, max(0, room - n)) for n in level.shape], constant_values=240))
+
+    def look(corner: Size, level: int, size: Size) -> NDArray[np.uint8]:
+        ratio = levels[level].shape[0] / side
+        x, y = (round(v * ratio) for v in corner)
+        return levels[level][y : y + size[1], x : x + size[0]]
+
+    return [(a.shape[1], a.shape[0]) for a in levels], look
+
+
+def check(downs: list[int], padded: bool, whole: bool) -> int:
+    sizes, look = pyramid(downs, padded, whole)
+    return true_levels(sizes, [(BLOCK, BLOCK)] * len(sizes), look)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("downs", [[1, 2, 4], [1, 3], [1, 6], [1]])
+def test_levels_that_show_the_whole_field_are_used(downs: list[int], whole: bool) -> None:
+    assert check(downs, padded=False, whole=whole) == len(downs)
+
+
+def test_a_padded_level_is_told_by_its_size() -> None:
+    assert check([1, 2, 4], padded=True, whole=False) == 1
+
+
+def test_a_padded_level_is_told_by_what_it_shows_where_level_0_is_padded_too() -> None:
+    """Regression: with all levels padded the sizes agree, and tissue was looked for beside itself without a word."""
+    sizes, look = pyramid([1, 2, 8], padded=True, whole=True)
+    assert sizes == [(1536, 1536), (768, 768), (256, 256)]  # as if reduced by 6
+    assert true_levels(sizes, [(BLOCK, BLOCK)] * 3, look) == 2
+
+
+def test_levels_of_which_nothing_can_be_seen_are_used() -> None:
+    sizes = [(1024, 1024), (512, 512)]
+    blank = lambda corner, level, size: np.zeros(size[::-1], np.uint8)  # noqa: E731
+    assert true_levels(sizes, [(256, 256)] * 2, blank) == 2
+    assert true_levels(sizes, [(0, 0)] * 2, blank) == 2
