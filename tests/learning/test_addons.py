@@ -42,9 +42,9 @@ class Stumbling(lightning.Callback):
 
 
 def test_an_error_of_an_add_on_at_work_names_it():
-    with pytest.raises(UsageError, match=r"`callbacks` names .*Stumbling, which stopped the training: no logger"):
-        with told_by_name([lightning.Callback(), Stumbling()], "callbacks"):
-            Stumbling().on_train_epoch_end(None, None)
+    told = pytest.raises(UsageError, match=r"`callbacks` names .*Stumbling, which stopped the training: no logger")
+    with told, told_by_name([lightning.Callback(), Stumbling()], "callbacks"):
+        Stumbling().on_train_epoch_end(None, None)
     with pytest.raises(ZeroDivisionError), told_by_name([lightning.Callback()], "callbacks"):
         _ = 1 / 0
 
