@@ -125,13 +125,18 @@ class RuleConfig(Strict):
 NAMED_STARTS = ("random", "imagenet", "shipped")
 
 
-class NetworkConfig(Strict):
+class BackboneConfig(Strict):
     """The backbone and the normalisation of its input, per channel of RGB in 0 to 1."""
 
     backbone: str = "resnet18"
-    pretrained: bool = False
     mean: tuple[Share, Share, Share] = (0.80, 0.65, 0.77)
     std: tuple[Spread, Spread, Spread] = (0.18, 0.24, 0.18)
+
+
+class NetworkConfig(BackboneConfig):
+    """The network of a model's card; `pretrained` tells that its training started from ImageNet."""
+
+    pretrained: bool = False
 
 
 class DataConfig(Strict):
@@ -167,21 +172,19 @@ class AugmentConfig(Strict):
     jpeg: float = Field(0.3, ge=0, le=1)
 
 
-class TrainNetworkConfig(NetworkConfig):
+class TrainNetworkConfig(BackboneConfig):
     """The network and how its training starts.
 
-    `start` is `random`, `imagenet` (or `pretrained: true`), `shipped`, or the folder of a model bundle; `freeze` keeps
-    nothing, all of the trunk or all but its last block (`early`) as it starts.
+    `start` is `random`, `imagenet`, `shipped`, or the folder of a model bundle; `freeze` keeps nothing, all of the
+    trunk or all but its last block (`early`) as it starts.
     """
 
     start: str = Field("random", min_length=1)
     freeze: Literal["nothing", "early", "trunk"] = "nothing"
 
     @model_validator(mode="after")
-    def _starts_once(self) -> Self:
-        if self.pretrained and self.start not in ("random", "imagenet"):
-            raise ValueError(f"pretrained: true and start: {self.start} contradict one another; give one of the two")
-        if self.freeze != "nothing" and self.start == "random" and not self.pretrained:
+    def _keeps_what_is_worth_it(self) -> Self:
+        if self.freeze != "nothing" and self.start == "random":
             raise ValueError(
                 f"freeze: {self.freeze} would keep random weights; set freeze to nothing, or start to shipped, "
                 "imagenet or a bundle"
@@ -191,11 +194,11 @@ class TrainNetworkConfig(NetworkConfig):
     @property
     def from_imagenet(self) -> bool:
         """Whether torchvision's or timm's weights are wanted."""
-        return self.pretrained or self.start == "imagenet"
+        return self.start == "imagenet"
 
     def for_card(self) -> dict[str, Any]:
         """Return the part that a model card holds."""
-        return self.model_dump(include=set(NetworkConfig.model_fields)) | {"pretrained": self.from_imagenet}
+        return self.model_dump(include=set(BackboneConfig.model_fields)) | {"pretrained": self.from_imagenet}
 
 
 class TrainConfig(Strict):

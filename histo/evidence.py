@@ -8,10 +8,10 @@ from histo.data.slide import Slide
 from histo.errors import SlideFailed
 from histo.geometry import plan_read
 from histo.models.lesions import ClassFindings
-from histo.models.verdict import NOT_EXCLUDED
 from histo.results import EvidenceField, WhyNot
 
 MAX_EVIDENCE = 8
+LEAST_SHOWN = 0.05  # a region less probable than that everywhere is next to nothing
 EVIDENCE_PX = 448
 NEAR_MPP, FAR_MPP = 0.5, 2.5
 
@@ -36,7 +36,7 @@ def show_evidence(slide: Slide, findings: Sequence[ClassFindings]) -> tuple[Evid
     uncounted = [
         _Wanted(f.rule.name, found.probability_max, found.peak_level0_px, found.area_mm2, why_not=found.why)
         for f in findings
-        if (found := f.uncounted) and found.probability_max >= NOT_EXCLUDED
+        if (found := f.uncounted) and found.probability_max >= LEAST_SHOWN
     ]
     in_turn = [lesion for rank in zip_longest(*(f.lesions for f in findings)) for lesion in rank if lesion]
     lesions = [

@@ -238,10 +238,10 @@ def test_overrides_set_nested_missing_and_existing_keys(write: Write) -> None:
 
 
 def test_the_last_override_wins_and_values_are_yaml(write: Write) -> None:
-    config = load_config(write(), ["seed=1", "seed=2", "network.mean=[0.1, 0.2, 0.3]", "network.pretrained=true"])
+    config = load_config(write(), ["seed=1", "seed=2", "network.mean=[0.1, 0.2, 0.3]", "screen.enabled=true"])
     assert config.seed == 2
     assert config.network.mean == (0.1, 0.2, 0.3)
-    assert config.network.pretrained is True
+    assert config.screen.enabled is True
 
 
 def test_a_value_may_hold_an_equals_sign(write: Write) -> None:

@@ -34,7 +34,7 @@ KINDS = {
     "folds by patient and by site": ("cross_validation", st.just({"folds": 3, "by": "site"}), "as many folds as sites"),
     "folds that are no number": ("cross_validation.folds", st.sampled_from(["five", [5]]), "`cross_validation.folds`"),
     "an unknown way to freeze": ("network.freeze", st.sampled_from(["all", "head", True]), "`network.freeze`"),
-    "a start twice": ("network", st.just({"start": "shipped", "pretrained": True}), "contradict one another"),
+    "a key of the card": ("network.pretrained", st.booleans(), "`network.pretrained` is not known"),
     "random weights kept": ("network", st.just({"start": "random", "freeze": "trunk"}), "would keep random weights"),
     "an empty start": ("network.start", st.just(""), "`network.start`"),
     "a callback that is a name": ("callbacks", st.sampled_from([["EarlyStopping"], "x", [3]]), "`callbacks"),

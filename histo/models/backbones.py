@@ -64,8 +64,8 @@ def build_trunk(name: str, stride_px: int, pretrained: bool = False) -> tuple[nn
         blocks = blocks_of(make(weights="DEFAULT" if pretrained else None))
     except (URLError, OSError, RuntimeError) as error:
         raise UsageError(
-            f"the pretrained weights of {name} cannot be downloaded ({error}); set `pretrained: false`, or "
-            "start the training once on a machine with a network and copy its torchvision cache here"
+            f"the pretrained weights of {name} cannot be downloaded ({error}); take another network.start "
+            "than imagenet, or start the training once on a machine with a network and copy its torchvision cache here"
         ) from error
     shapes = shapes_of(nn.Sequential(*blocks).eval())
     at_stride = [i for i, (side, _) in enumerate(shapes) if side * stride_px == PROBE_PX]

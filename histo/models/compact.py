@@ -43,7 +43,7 @@ class Compact(nn.Module):
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
         if weights is not None:
-            raise UsageError("the backbone compact has no ImageNet weights; set `pretrained: false`")
+            raise UsageError("the backbone compact has no ImageNet weights; take another network.start than imagenet")
         stages, inputs = [], 3
         for width, depth in zip(WIDTHS, DEPTHS, strict=True):
             side = 5 if inputs == 3 else 3
