@@ -21,9 +21,8 @@ from histo.models.bundle import Model, load_bundle, refuse_to_overwrite, save_ca
 from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
 from histo.models.slide_scores import Reliability
 from histo.results import SlideResult, load_result
-from histo.timing import Progress
+from histo.timing import Progress, Say
 
-Say = Callable[[str], None]
 JUDGED = ("done", "review")  # a result that is worth keeping
 
 

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from histo.results import SlideResult
+from histo.timing import Progress
 from histo.wording import counted, probability_words
 
 STYLES = {"done": "green", "review": "yellow", "refused": "magenta", "failed": "red"}
@@ -16,11 +18,9 @@ STYLES = {"done": "green", "review": "yellow", "refused": "magenta", "failed": "
 # Piped output is read by programs or in logs: no line is ever cut there.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
 
-Advance = Callable[[int, int], None]
-
 
 @contextmanager
-def progress(unit: str) -> Iterator[Callable[[str], Advance]]:
+def progress(unit: str) -> Iterator[Callable[[str], Progress]]:
     """Yield a function that starts a bar of `unit` with a title and returns its `advance(done, all)`.
 
     Without a terminal nothing is drawn: the caller's own lines are the progress.
@@ -36,9 +36,9 @@ def progress(unit: str) -> Iterator[Callable[[str], Advance]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=out, transient=True) as bars:
+    with Bars(*columns, console=out, transient=True) as bars:
 
-        def start(title: str) -> Advance:
+        def start(title: str) -> Progress:
             for old in bars.task_ids:
                 bars.remove_task(old)
             task = bars.add_task(title, total=None, rate="")

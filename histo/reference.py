@@ -1,6 +1,6 @@
 """The reference by which a model tells foreign tissue, fitted on slides that it may be used on: `histo reference`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ from histo.models.bundle import Model, load_bundle, refuse_to_overwrite, rewrite
 from histo.models.engine import Engines, Seen
 from histo.models.foreign import LEAST_TILES, Arrays, Gathered, Reference, SlideTexture, fit
 from histo.opening import open_for
-
-Say = Callable[[str], None]
+from histo.timing import Say
 
 TILES_A_SLIDE = 64  # more change the mean of a slide little
 TOLD_EVERY = 20  # slides

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 Progress = Callable[[int, int], None]  # is told how many are done, and of how many
+Say = Callable[[str], None]  # is told a line of what is going on
 
 
 @dataclass

@@ -6,7 +6,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,8 +46,7 @@ from histo.learning.start import Start, build_network, keep_frozen_still, weigh_
 from histo.learning.validation import Meters, ValidationSample, ValidationTiles
 from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals, pick_device
-
-Say = Callable[[str], None]
+from histo.timing import Say
 
 
 def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambda line: None) -> Path:

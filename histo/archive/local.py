@@ -26,7 +26,7 @@ from histo.models.engine import Engines
 from histo.opening import Opened, open_for, state_of
 from histo.owning import owned, stopped_by
 from histo.results import SlideResult
-from histo.timing import Progress
+from histo.timing import Progress, Say
 
 log = logging.getLogger("histo")
 
@@ -51,7 +51,7 @@ def run_slides(
     options: RunOptions,
     on_step: Callable[[Step], None] = lambda step: None,
     on_start: Callable[[str], Progress | None] = lambda slide_id: None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> list[SlideResult]:
     """Examine all slides into `out` and return their results; a slide done before, unchanged, is not computed again.
 
@@ -92,7 +92,7 @@ class _Run:
         paths: Sequence[Path],
         on_step: Callable[[Step], None],
         on_start: Callable[[str], Progress | None],
-        say: Callable[[str], None],
+        say: Say,
     ) -> list[SlideResult]:
         known = self.store.known()
         names = name_slides(list_slides(paths), {path: e.slide_id for path, e in known.items()})

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
@@ -20,6 +20,7 @@ from histo.data.records import SlideRecord as SlideRecord
 from histo.data.splits import split_by_patient as split_by_patient
 from histo.errors import UsageError
 from histo.geometry import is_credible_mpp
+from histo.timing import Say
 
 REQUIRED = ("slide", "path", "patient", "label")
 OPTIONAL = ("annotation", "mpp", "split", "site")
@@ -31,9 +32,7 @@ _NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")  # what a spreadsheet makes of a code
 Rows = list[tuple[int, SlideRecord]]  # with their lines
 
 
-def read_manifest(
-    path: Path, labels: Sequence[str], say: Callable[[str], None] = lambda line: None
-) -> list[SlideRecord]:
+def read_manifest(path: Path, labels: Sequence[str], say: Say = lambda line: None) -> list[SlideRecord]:
     """Read a manifest; paths in it count from its own folder. Warnings of its table are said.
 
     Raises `UsageError` that lists every problem with its line: missing columns and cells, unknown labels, files

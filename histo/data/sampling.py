@@ -1,7 +1,7 @@
 """Labelled slides and the tiles that an epoch draws from them; the same seed and epoch draw the same tiles."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from histo.errors import SlideFailed, UsageError
 from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
 from histo.outlines import Outline, Stencil, stencil
 from histo.statistics import inverse_counts
+from histo.timing import Say
 
 FREE_SHARE = 0.8  # of a disk's free space that decoded tissue may take
 
@@ -79,7 +80,7 @@ def keep_decoded(slides: Sequence[LabelledSlide], folder: Path, budget_gb: float
     return kept
 
 
-def open_all(records: Iterable[SlideRecord], config: TrainConfig, say: Callable[[str], None]) -> list[LabelledSlide]:
+def open_all(records: Iterable[SlideRecord], config: TrainConfig, say: Say) -> list[LabelledSlide]:
     """Open slides as `open_labelled` does, and say which of them teach less than they seem to."""
     slides = [open_labelled(record, config) for record in records]
     for line in (gap for slide in slides for gap in gaps_of(slide)):

@@ -34,6 +34,7 @@ from histo.models.bundle import rewrite
 from histo.models.foreign import Reference
 from histo.results import ENOUGH_REFERENCE_SLIDES
 from histo.statistics import clopper_pearson
+from histo.timing import Say
 from histo.wording import counted
 
 VALIDATION = "validation"
@@ -44,7 +45,6 @@ NO_GAIN = (
 NO_DEVICE = "Research use only. Not a medical device. No figure here replaces a test on patients kept aside."
 
 Fit = Callable[[Path, Sequence[LabelledSlide], Sequence[LabelledSlide]], Path]
-Say = Callable[[str], None]
 
 
 def held_out_by_folds(

@@ -1,7 +1,7 @@
 """The diary of a run: metrics.csv with a row an epoch (0 is the start), the time left, and the best epoch so far."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from histo.data.sampling import LabelledSlide
 from histo.errors import UsageError
 from histo.files import write_table
+from histo.timing import Say
 from histo.training_options import StopConfig
 
 SILENCE_S = 30.0  # between two lines of progress within an epoch
@@ -18,7 +19,7 @@ SILENCE_S = 30.0  # between two lines of progress within an epoch
 class Diary:
     """Says one line an epoch and one now and then in between; keeps metrics.csv also over a stop and a new start."""
 
-    def __init__(self, path: Path, say: Callable[[str], None], epochs: int) -> None:
+    def __init__(self, path: Path, say: Say, epochs: int) -> None:
         self._path, self._say, self._epochs = path, say, epochs
         self._started = self._told = time.monotonic()
         self._first = 0

@@ -1,7 +1,7 @@
 """From a trained network to a bundle: BatchNorm measured anew, temperature, card."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from histo.learning.validation import Meters, examine
 from histo.models.bundle import save_bundle
 from histo.models.classifier import TileClassifier
 from histo.reference import fit_reference, put
+from histo.timing import Say
 
 
 def settle_batchnorm(
@@ -33,7 +34,7 @@ def settle_batchnorm(
     slides: Sequence[LabelledSlide],
     validation: Sequence[LabelledSlide],
     config: TrainConfig,
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
     """Measure BatchNorm's statistics anew on training tiles, keep them if the validation patients agree, and say so.
 
@@ -133,7 +134,7 @@ def add_reference(
     train: Sequence[LabelledSlide],
     validation: Sequence[LabelledSlide],
     device: str,
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
     """Fit what foreign tissue is told by on the slides of a training, and write it into the bundle.
 

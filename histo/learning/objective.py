@@ -1,6 +1,6 @@
 """What one training step minimises: cells against outlines, bags against diagnoses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from histo.learning.bags import LABELLED
 from histo.learning.losses import bag_loss, cell_loss, class_weights
 from histo.learning.presence import presence_of
 from histo.models.classifier import TileClassifier
+from histo.timing import Say
 from histo.training_options import LossConfig
 from histo.wording import counted
 
@@ -52,7 +53,7 @@ class Objective:
         return loss, {"training_loss": loss, **values}
 
 
-def check_lessons(slides: Sequence[LabelledSlide], loss: LossConfig, say: Callable[[str], None]) -> None:
+def check_lessons(slides: Sequence[LabelledSlide], loss: LossConfig, say: Say) -> None:
     """Say which slides teach nothing because their part of the loss weighs nothing.
 
     Raises `UsageError` where that is all of them: a network would drift and learn nothing.

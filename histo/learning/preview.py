@@ -3,7 +3,7 @@
 import copy
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from histo.learning.precision import half_precision
 from histo.learning.start import Start
 from histo.learning.validation import ValidationTiles
 from histo.models.classifier import TileClassifier
+from histo.timing import Say
 
 TIMED_STEPS = 3
 NORMAL_COLOUR = (226, 226, 226)
@@ -48,7 +49,7 @@ def estimate_run(
     validation: Sequence[LabelledSlide],
     start: Start,
     device: torch.device,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Estimate:
     """Read the first steps, draw the first, time reading and learning on a copy of the network.
 
@@ -137,7 +138,7 @@ def _and_screen(config: TrainConfig) -> str:
     return f" and the screen's {config.screen.steps} steps" if config.screen.enabled else ""
 
 
-def _tell(found: Estimate, config: TrainConfig, trainings: int, say: Callable[[str], None]) -> None:
+def _tell(found: Estimate, config: TrainConfig, trainings: int, say: Say) -> None:
     times = f" x {trainings} trainings" if trainings > 1 else ""
     say(
         f"a step: {found.seconds_to_read:.2f} s to read and augment, {found.seconds_to_learn:.2f} s to learn "

@@ -1,6 +1,6 @@
 """`histo screen`: gives a model that was made before, or elsewhere, a screen learnt from a manifest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ from histo.data.slide_file import sha256_of
 from histo.errors import ModelError, UsageError
 from histo.learning.screening import add_screen
 from histo.models.bundle import Model, ModelCard, load_bundle, refuse_to_overwrite
-
-Say = Callable[[str], None]
+from histo.timing import Say
 
 
 def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = None, say: Say = lambda s: None) -> None:

@@ -32,8 +32,8 @@ from histo.models.classifier import TileClassifier
 from histo.models.engine_torch import flushed_denormals
 from histo.models.screen import LESION, Missed, followed, strongest
 from histo.models.stitching import Stitcher
+from histo.timing import Say
 
-Say = Callable[[str], None]
 Look = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # a tile (S, S, 3) as it is shown
 
 BACKBONE = "compact"

@@ -1,6 +1,6 @@
 """The network that a training starts from, what of it stays as it is, and its BatchNorm statistics."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from histo.learning.diary import Best
 from histo.learning.validation import examine
 from histo.models.bundle import SHIPPED, Model, load_bundle
 from histo.models.classifier import TileClassifier
+from histo.timing import Say
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def build_network(config: TrainConfig) -> Start:
 
 
 def weigh_start(
-    start: Start, validation: Sequence[LabelledSlide], config: TrainConfig, best: Best, say: Callable[[str], None]
+    start: Start, validation: Sequence[LabelledSlide], config: TrainConfig, best: Best, say: Say
 ) -> dict[str, float]:
     """Take a start that knows the classes for the best so far, as epoch 0: a training that gains nothing keeps it.
 

@@ -1,6 +1,6 @@
 """What `histo phantom` makes of its options: one slide, a cohort of shares, or a cohort from a YAML file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from histo.errors import ArchiveError, UsageError
 from histo.phantom.cohort import make_from_spec, plan_cohort
 from histo.phantom.slide import files_of, is_made, made_otherwise, make_slide, parameters
 from histo.phantom.spec import CohortSpec, load_spec, spec_from
-from histo.timing import Progress
+from histo.timing import Progress, Say
 
 _DEFAULT_SLIDES = 12
 
@@ -39,7 +39,7 @@ def make_phantoms(
     spec: Path | None,
     workers: int | None,
     progress: Progress,
-    say: Callable[[str], None] | None,
+    say: Say | None,
 ) -> str:
     """Make what is asked for and return the line to end with; `say` is told each step where no bar is shown.
 

@@ -1,12 +1,12 @@
 """What `histo stress` makes of its options."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from histo.console import Advance, out
+from histo.console import out
 from histo.errors import ArchiveError, UsageError
 from histo.infer import digest_of, load_model, settings_of
 from histo.models.bundle import note_figures
@@ -17,6 +17,7 @@ from histo.stress.report import noted, read_judged, summary, table, write_all
 from histo.stress.run import Judged, judge_all, lay_out, score
 from histo.stress.seen import Store
 from histo.stress.trial import BONE, CALCIUM, NORMAL, Kit
+from histo.timing import Progress, Say
 
 SIZE_PX: Final = 2000
 QUICK_SLIDES, QUICK_SIZE_PX = 4, 1400
@@ -59,9 +60,7 @@ def kit_of(bundle: Path | None, folder: Path, options: Options) -> Kit:
     )
 
 
-def run_stress(
-    bundle: Path | None, folder: Path, options: Options, advance: Advance, say: Callable[[str], None]
-) -> None:
+def run_stress(bundle: Path | None, folder: Path, options: Options, advance: Progress, say: Say) -> None:
     """Run the tests that are asked for, write the report and print the table.
 
     Raises `UsageError` for what cannot be tested, `ArchiveError` where the folder or the machine stops it.

@@ -1,7 +1,7 @@
 """Running tests: lay out, score what is missing with the time left told, judge."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from histo.stress.judge import Check, Outcome, combine
@@ -9,10 +9,9 @@ from histo.stress.scoring import Task, Work, missing, score_all
 from histo.stress.seen import Seen
 from histo.stress.trial import Kit, Trial, Views
 from histo.stress.views import Source, View
+from histo.timing import Progress, Say
 
 SAY_EVERY_S = 15.0
-Say = Callable[[str], None]
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def tasks_of(laid: dict[int, Views]) -> list[Task]:
     return [(source, tuple(mine.values())) for source, mine in views.items()]
 
 
-def score(kit: Kit, laid: dict[int, Views], workers: int, cores: int, advance: Advance, say: Say) -> None:
+def score(kit: Kit, laid: dict[int, Views], workers: int, cores: int, advance: Progress, say: Say) -> None:
     """Score every view that is not there yet."""
     work = Work(kit.model, kit.phantoms, kit.store, kit.device, max(1, cores // workers))
     tasks = tasks_of(laid)
