@@ -1,10 +1,7 @@
 """Worker processes: each examines one slide at a time with its share of the cores; only the parent keeps the books."""
 
-import ctypes
 import logging
 import multiprocessing
-import signal
-import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,12 +12,10 @@ from types import TracebackType
 from histo.archive.examine import RunOptions, examine, give_up
 from histo.models.bundle import Model
 from histo.models.engine import Engines, device_kind, usable_cores
-from histo.processes import share_one_heap
+from histo.processes import follow_parent, share_one_heap
 from histo.results import SlideResult
 
 log = logging.getLogger("histo")
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -108,9 +103,7 @@ class _State:
 def _begin(model: Model, options: RunOptions, cores: int, gpu: str | None, level: int) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent, and ends when its parent does, however that ends."""
     share_one_heap()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    follow_parent()
     logging.basicConfig(level=level, format="%(levelname)s %(message)s")
     _State.model, _State.options = model, options
     _State.engines = Engines(model, options.engine, options.device, cores, gpu)
