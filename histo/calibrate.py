@@ -1,6 +1,5 @@
 """Calibrating a model on labelled slides that it was not trained on: `histo calibrate`."""
 
-import json
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
-from histo.archive.listing import LEDGER, RESULTS, absolute
+from histo.archive.listing import absolute
 from histo.archive.local import Step, run_slides
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, Known, identities
 from histo.data.manifest import SlideRecord, read_manifest
@@ -20,6 +19,7 @@ from histo.learning.presence import known_classes
 from histo.models.bundle import Model, load_bundle, refuse_to_overwrite, save_calibrated
 from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
 from histo.models.slide_scores import Reliability
+from histo.out_folder import INDEX, LEDGER, RESULT, RESULTS, model_of_last_run
 from histo.results import SlideResult, load_result
 from histo.timing import Progress, Say
 
@@ -69,9 +69,9 @@ def calibrate(
     used = [(r, found) for r, found in zip(records, results, strict=True) if found.verdict is not None]
     left_out = len(records) - len(used)
     if left_out:
-        say(f"{left_out} of {len(records)} slides have no verdict and are left out; {folder / 'index.html'} says why")
+        say(f"{left_out} of {len(records)} slides have no verdict and are left out; {folder / INDEX} says why")
     if not used:
-        raise UsageError(f"{manifest} calibrates nothing: no slide has a verdict; {folder / 'index.html'} says why")
+        raise UsageError(f"{manifest} calibrates nothing: no slide has a verdict; {folder / INDEX} says why")
     scored = [_scored(record, found, model, folder) for record, found in used]
     slides, conformal = fit_slides(
         scored,
@@ -165,13 +165,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _refuse_other_model(folder: Path, model: Model) -> None:
     """Raise `UsageError` for a folder with another model's results: scoring would put new ones in their place."""
-    try:
-        made_by = json.loads((folder / "run.json").read_text(encoding="utf-8"))["model_digest"]
-    except OSError:
-        return
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder / 'run.json'} is not histo's; give another --results") from error
-    if made_by != model.digest:
+    if model_of_last_run(folder) not in (None, model.digest):
         raise UsageError(f"{folder} holds results of another model; give the model that made them, or other --results")
 
 
@@ -187,7 +181,7 @@ def _refuse_other_settings(folder: Path, records: Sequence[SlideRecord], model: 
     others = []
     for record in records:
         slide_id = known.get(absolute(record.path))
-        if slide_id and (result := folder / RESULTS / slide_id / "result.json").is_file():
+        if slide_id and (result := folder / RESULTS / slide_id / RESULT).is_file():
             made = load_result(result).provenance.settings
             wanted = settings_of(record.mpp, options.device, options.mode)
             others += [

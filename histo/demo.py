@@ -7,6 +7,7 @@ from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
 from histo.console import out, progress, verdict_table
 from histo.infer import load_model
+from histo.out_folder import INDEX
 from histo.phantom import make_slide
 
 # The first seed of each kind, not chosen. How often the shipped model is right is measured by bench/phantom_truth.py.
@@ -35,5 +36,5 @@ def run_demo(folder: Path, slides: Sequence[Path], mpp: float | None) -> int:
     also = f", {len(unsure)} of the others in review" if len(right) < len(made) else ""
     out.print(f"{len(right)} of {len(made)} phantoms right{also} (truth: {', '.join(truth)})")
     for part in ["results", "real"][: 1 + bool(real)]:
-        out.print(f"Open {folder / part / 'index.html'}", markup=False)
+        out.print(f"Open {folder / part / INDEX}", markup=False)
     return 0 if all(r.status in ("done", "review") for r in [*results, *real]) else 3

@@ -50,6 +50,7 @@ from histo.faithfulness import deletions
 from histo.files import write_text
 from histo.models.bundle import SHIPPED, Model, ModelCard, load_bundle, note_figures
 from histo.models.engine import Engines
+from histo.out_folder import EVALUATION
 from histo.reference import sample_of
 from histo.results import RESEARCH_USE
 from histo.timing import Progress
@@ -100,7 +101,7 @@ def evaluate(
     if options.note and options.model is None:
         raise UsageError("--note writes into the card of the bundle that --model names; give --model")
     cohort = read_cohort(out, manifest, options.split)
-    folder = _made(report or out / "evaluation")
+    folder = _made(report or out / EVALUATION)
     bundle, card = _card(cohort, options.model)
     unannotated = options.unannotated or _unannotated(card)
     held, located = measure_all(cohort, options.aliases, progress, unannotated)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / "histo"
 
 BASE = (
     "blocks", "processes", "errors", "statistics", "geometry", "outlines", "files", "owning", "schema", "timing",
-    "wording",
+    "wording", "out_folder",
 )  # fmt: skip
 RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*")
@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "files": ("errors",),
     "owning": ("errors",),
+    "out_folder": ("errors",),
     "timing": (),
     "wording": (),
     "geometry": ("errors",),
@@ -70,6 +71,7 @@ NO_TORCH = (
     "outlines",
     "files",
     "owning",
+    "out_folder",
     "results",
     "schema",
     "wording",

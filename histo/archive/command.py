@@ -9,6 +9,7 @@ from histo.archive.profiling import lines_of, read_profile
 from histo.console import out as console
 from histo.console import progress, summary, verdict_table
 from histo.infer import load_model
+from histo.out_folder import INDEX
 
 MAX_TABLE_ROWS = 40  # an archive's table is slides.csv
 
@@ -40,7 +41,7 @@ def infer_slides(
     console.print(summary(results))
     if options.profile:
         _tell_profile(out, is_profiled)
-    _say(f"Open {out / 'index.html'}")
+    _say(f"Open {out / INDEX}")
     return 3 if any(r.status in ("refused", "failed") for r in results) else 0
 
 

@@ -10,8 +10,8 @@ from histo.data.slide import SUFFIXES, series_of
 from histo.data.slide_file import begins_as_dicom, sha256_of
 from histo.errors import SlideFailed
 from histo.files import path_text
+from histo.out_folder import LEDGER, RESULTS
 
-LEDGER, RESULTS = "ledger.sqlite", "slides"  # in an output folder
 TRUTH_SUFFIX = ".mask.tif"  # the truth that lies beside a phantom
 _MAX_ID_CHARACTERS, _MAX_ID_BYTES = 80, 200  # names of files end at 255 bytes, and temporary ones are longer
 

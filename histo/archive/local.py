@@ -12,7 +12,7 @@ from pathlib import Path
 
 from histo.archive.examine import RunOptions, examine
 from histo.archive.ledger import Entry, Ledger
-from histo.archive.listing import LEDGER, RESULTS, absolute, holds_slides, list_slides, name_slides
+from histo.archive.listing import absolute, holds_slides, list_slides, name_slides
 from histo.archive.profiling import RunProfile
 from histo.archive.store import Store
 from histo.archive.workers import Task, Workers
@@ -24,6 +24,7 @@ from histo.infer import check_mode, settings_of
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.opening import Opened, open_for, state_of
+from histo.out_folder import LEDGER, PROFILE, RESULTS, RUN
 from histo.owning import owned, stopped_by
 from histo.results import SlideResult
 from histo.timing import Progress, Say
@@ -85,7 +86,7 @@ def run_slides(
 class _Run:
     def __init__(self, out: Path, model: Model, options: RunOptions, engines: Engines, store: Store) -> None:
         self.out, self.model, self.options, self.engines, self.store = out, model, options, engines, store
-        self.profile = RunProfile(out / "profile.json")
+        self.profile = RunProfile(out / PROFILE)
 
     def work(
         self,
@@ -203,7 +204,7 @@ class _Run:
             "mpp_if_missing": self.options.mpp_if_missing,
             "device": self.options.device,
         }
-        write_text(self.out / "run.json", json.dumps(info, indent=1) + "\n")
+        write_text(self.out / RUN, json.dumps(info, indent=1) + "\n")
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ from pathlib import Path
 
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Entry, Ledger
-from histo.archive.listing import RESULTS, absolute
+from histo.archive.listing import absolute
 from histo.data.slide import companions_of
 from histo.errors import ArchiveError, UsageError
 from histo.export.index import write_index
+from histo.export.outputs import REPORT
 from histo.export.tables import write_slides
 from histo.files import left_by_others, path_text, sync
 from histo.infer import digest_of, settings_of
 from histo.models.bundle import Model
+from histo.out_folder import INDEX, RESULT, RESULTS, TABLE
 from histo.results import SlideResult, load_result
 
 TEMPORARY = ".tmp-"
@@ -95,8 +97,8 @@ class Store:
         own = [e for e in entries if e.model == self._model.digest]
         rows = [e for e in own if e.key or e.path in named or os.path.isfile(e.path)]
         results = [replace(r, lesions=()) for e in rows if (r := self._stored(e)) is not None]
-        write_slides(results, self._out / "slides.csv", {e.slide_id: e.seconds for e in rows})
-        write_index(results, self._out / "index.html", f"histo results: {path_text(self._out.resolve().name)}")
+        write_slides(results, self._out / TABLE, {e.slide_id: e.seconds for e in rows})
+        write_index(results, self._out / INDEX, f"histo results: {path_text(self._out.resolve().name)}")
         told = []
         if gone := self._out_of_reach:
             told.append(f"slides out of reach: {gone}; the tables show what was found of them before")
@@ -125,7 +127,7 @@ class Store:
 
     def _stored(self, entry: Entry) -> SlideResult | None:
         """Return the result of a row, if its files are the very ones that the row was written for."""
-        path = self.slides / entry.slide_id / "result.json"
+        path = self.slides / entry.slide_id / RESULT
         if not path.is_file() or _fingerprint(path.parent) != entry.result_sha256:
             return None
         try:
@@ -139,7 +141,7 @@ class Store:
             sync(file)
         sync(temporary)
         final = self.slides / slide_id
-        if final.exists() and not any((final / name).exists() for name in ("result.json", "report.html")):
+        if final.exists() and not any((final / name).exists() for name in (RESULT, REPORT["report"])):
             raise ArchiveError(f"{final} is no result of histo and is left alone; give another --out")
         if final.exists():
             old = self.slides / f"{TEMPORARY}{slide_id}~old"  # no id holds a tilde
@@ -153,5 +155,5 @@ class Store:
 
 def _fingerprint(folder: Path) -> str:
     """Return the SHA-256 of a slide's result, and of the names and sizes of the files beside it."""
-    beside = sorted(f"{file.name} {file.stat().st_size}" for file in folder.iterdir() if file.name != "result.json")
-    return hashlib.sha256((folder / "result.json").read_bytes() + "\n".join(beside).encode()).hexdigest()
+    beside = sorted(f"{file.name} {file.stat().st_size}" for file in folder.iterdir() if file.name != RESULT)
+    return hashlib.sha256((folder / RESULT).read_bytes() + "\n".join(beside).encode()).hexdigest()

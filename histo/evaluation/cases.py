@@ -1,6 +1,5 @@
 """Slides of a manifest beside what `histo infer` said of them; nobody is dropped, whatever the status."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from histo.data.manifest import inspect_manifest
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
 from histo.errors import SlideError, UsageError
+from histo.out_folder import RESULT, RESULTS, model_of_last_run, results_in
 from histo.results import ModelInfo, SlideResult, Verdict, load_result
 
 MISSING = "missing"
@@ -30,6 +30,12 @@ class Case:
     record: SlideRecord
     result: SlideResult | None
     folder: Path | None = None
+
+    def file(self, kind: str) -> Path | None:
+        """Return where a file of the result lies; None where it has none of that kind, or no longer."""
+        name = self.result.files.get(kind) if self.result and self.folder else None
+        path = self.folder / name if self.folder and name else None
+        return path if path and path.is_file() else None
 
     @property
     def status(self) -> str:
@@ -163,26 +169,17 @@ def _records(manifest: Path, labels: Sequence[str]) -> list[SlideRecord]:
 
 def _results(out: Path) -> list[tuple[Path, SlideResult]]:
     """Read the results of one model: of the last call's, where `run.json` names it."""
-    # What a killed run left half done begins with a dot.
-    files = sorted(f for f in (out / "slides").glob("*/result.json") if not f.parent.name.startswith("."))
+    files = results_in(out)
     if not files:
-        raise UsageError(f"{out} holds no results (slides/*/result.json); give the --out folder of histo infer")
+        raise UsageError(f"{out} holds no results ({RESULTS}/*/{RESULT}); give the --out folder of histo infer")
     results = [(f.parent, load_result(f)) for f in files]
     digests = {r.model.digest for _, r in results}
     if len(digests) > 1:
-        wanted = _last_model(out)
+        wanted = model_of_last_run(out)
         if wanted not in digests:
             raise UsageError(f"{out} holds results of {len(digests)} models; give each model a folder of its own")
         results = [(folder, r) for folder, r in results if r.model.digest == wanted]
     return results
-
-
-def _last_model(out: Path) -> str | None:
-    try:
-        digest = json.loads((out / "run.json").read_text(encoding="utf-8")).get("model_digest")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return digest if isinstance(digest, str) else None
 
 
 def _match(records: Sequence[SlideRecord], results: Sequence[tuple[Path, SlideResult]]) -> list[Case]:

@@ -46,7 +46,7 @@ def errors_of(cohort: Cohort) -> list[dict[str, Any]]:
                     "error": kind_of_error(c, cohort.labels[0]),
                     "probability": c.sure if c.verdict else None,
                     "reasons": [r.code for r in c.result.reasons] if c.result else [],
-                    "report": str((c.folder / "report.html").resolve()) if c.folder else None,
+                    "report": str(report.resolve()) if (report := c.file("report")) else None,
                     "kind": c.record.extra.get("kind"),
                 }
             )
@@ -68,8 +68,8 @@ def pictures_of(
 ) -> tuple[NDArray[np.uint8] | None, list[Shown]]:
     """Return the overlay of a slide and its top fields, as far as the slide can still be read."""
     overlay = None
-    if case.folder and (case.folder / "overlay.png").is_file():
-        with Image.open(case.folder / "overlay.png") as picture:
+    if drawn := case.file("overlay"):
+        with Image.open(drawn) as picture:
             picture.thumbnail((_OVERLAY_PX, _OVERLAY_PX))
             overlay = np.asarray(picture.convert("RGB"))
     if case.result is None or case.result.pyramid is None:

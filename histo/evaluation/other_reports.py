@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from histo.errors import UsageError
+from histo.out_folder import EVALUATION
 
 SCHEMA = 3  # of report.json; 2: distances of foreign tissue; 3: slides never examined count in localisation
 
@@ -21,7 +22,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
     Raises `UsageError` for a file that is no such report.
     """
-    places = [path / "report.json", path / "evaluation" / "report.json"] if path.is_dir() else [path]
+    places = [path / "report.json", path / EVALUATION / "report.json"] if path.is_dir() else [path]
     file = next((f for f in places if f.is_file()), places[0])
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from histo.export.pages import css_colour, href, render, script_hash, verdict_colour
 from histo.export.words import model_words
 from histo.files import write_text
+from histo.out_folder import RESULTS
 from histo.results import RESEARCH_USE, SlideResult, Status
 
 ORDER: tuple[Status, ...] = ("review", "failed", "refused", "done")
@@ -61,21 +62,19 @@ def _places(results: Sequence[SlideResult]) -> dict[str, str]:
 
 
 def _row(result: SlideResult, folder: Path, told_place: str) -> dict[str, object]:
-    """Return what the page shows of a slide, with links to the files that are there.
+    """Return what the page shows of a slide, with links to the files that are there."""
+    place = Path(RESULTS) / result.slide_id
 
-    Results of an earlier histo have no thumbnail.
-    """
-    place = Path("slides") / result.slide_id
-
-    def link(name: str) -> str | None:
-        return href((place / name).as_posix()) if (folder / place / name).is_file() else None
+    def link(kind: str) -> str | None:
+        name = result.files.get(kind)
+        return href((place / name).as_posix()) if name and (folder / place / name).is_file() else None
 
     return {
         "result": result,
         "colour": verdict_colour(result),
-        "report": link("report.html"),
-        "overlay": link("overlay.png"),
-        "thumbnail": link("thumbnail.jpg") or link("overlay.png"),
+        "report": link("report"),
+        "overlay": link("overlay"),
+        "thumbnail": link("thumbnail"),
         "place": told_place,
         "burdens": {b.class_name: b for b in result.burdens},
     }

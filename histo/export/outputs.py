@@ -12,6 +12,7 @@ from histo.export.overlay import write_overlay, write_thumbnail
 from histo.export.report import write_report
 from histo.export.tables import write_tiles
 from histo.files import write_text
+from histo.out_folder import RESULT
 from histo.results import SlidePrediction, SlideResult, to_json
 from histo.timing import Timings
 
@@ -50,11 +51,11 @@ def write_outputs(
             ("lesions", write_lesions, result),
             ("tiles", write_tiles, slide_map, result.pyramid, result.model),
         ]
-    for name in ("result.json", *MAPPED.values()):
+    for name in (RESULT, *MAPPED.values()):
         (folder / name).unlink(missing_ok=True)
     # Two at a time: encoding pictures, most of the work, does not hold the interpreter.
     with ThreadPoolExecutor(2, thread_name_prefix="histo-write") as pool:
         for writing in [pool.submit(timings.timed, s, write, *what, folder / files[s]) for s, write, *what in writers]:
             writing.result()
-    write_text(folder / "result.json", to_json(result))
+    write_text(folder / RESULT, to_json(result))
     return result

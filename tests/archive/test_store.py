@@ -7,11 +7,11 @@ import pytest
 
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
-from histo.archive.listing import LEDGER
 from histo.archive.local import run_slides
 from histo.archive.store import Store
 from histo.errors import ArchiveError
 from histo.models.bundle import load_bundle, save_bundle
+from histo.out_folder import LEDGER
 from histo.results import SCHEMA, load_result
 
 

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from histo.export.index import write_index
+from histo.export.outputs import MAPPED, REPORT
 from histo.results import RESEARCH_USE
 
 XSS = "<img src=x onerror=alert(1)>"
@@ -26,7 +27,11 @@ class _Page(HTMLParser):
         self.text += data
 
 
+FILES = REPORT | MAPPED
+
+
 def _page(results, tmp_path, files=("report.html", "overlay.png")):
+    results = [replace(result, files=FILES) for result in results]
     for result in results:
         folder = tmp_path / "slides" / result.slide_id
         folder.mkdir(parents=True)
