@@ -7,10 +7,10 @@ from histo.config import ClassesConfig
 from histo.data.findings import Finding
 from histo.data.likeness import SAME, Fingerprint, near_copies
 from histo.data.manifest import Rows, SlideRecord
+from histo.statistics import clopper_pearson
 
 LEAST_TO_LEARN = 5
 LEAST_TO_TEST = 20
-ALPHA = 0.05
 
 
 def class_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
@@ -35,17 +35,8 @@ def class_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
                 "class_size",
                 place,
                 f"has {count}, too few to test on: if all {n} were right, the sensitivity would be proven only to be "
-                f"above {all_right_bound(n):.2f} (95 % interval)",
+                f"above {clopper_pearson(n, n)[0]:.2f} (95 % interval)",
             )
-
-
-def all_right_bound(n: int) -> float:
-    """Return the lower Clopper-Pearson bound (two-sided 95 %) of a proportion of which all n were right.
-
-    >>> round(all_right_bound(20), 2), round(all_right_bound(60), 2)
-    (0.83, 0.94)
-    """
-    return float((ALPHA / 2) ** (1 / n))
 
 
 def site_findings(rows: Rows) -> Iterator[Finding]:

@@ -12,7 +12,8 @@ from histo.phantom.region import Region
 from histo.phantom.scene import Scene
 
 _Painter = Callable[[Canvas, Region, Scene, Window, F32], np.ndarray]
-_INKS: Final = ((1.6, 0.5, 1.0), (1.9, 1.1, 0.35), (1.7, 1.7, 1.6), (0.25, 1.5, 1.4))  # green, blue, black, red
+# Optical density of felt pens in red, green and blue.
+INK_OD: Final = {"green": (1.6, 0.5, 1.0), "blue": (1.9, 1.1, 0.35), "black": (1.7, 1.7, 1.6), "red": (0.25, 1.5, 1.4)}
 
 
 def _stain(canvas: Canvas, part: Window, amount: F32, colour: tuple[float, float, float], dark: float) -> None:
@@ -28,7 +29,7 @@ def paint_ink(canvas: Canvas, region: Region, scene: Scene, part: Window, sdf: F
     alpha = ramp(sdf, -5, 15)
     clot = noise(region.seed + 6, part, power_of_two(n("clot_um") / mpp), 3)
     alpha = alpha * np.clip(0.6 + n("clot") * clot, 0.03, 1.4)
-    _stain(canvas, part, alpha, _INKS[int(n("hue"))], n("dark"))
+    _stain(canvas, part, alpha, list(INK_OD.values())[int(n("hue"))], n("dark"))
     return np.asarray(alpha >= 0.3)
 
 

@@ -20,6 +20,7 @@ from histo.phantom.calcium import SHIFT_ONLY as SHIFT_FORMS
 from histo.phantom.cell_sheets import SHEETS
 from histo.phantom.confounders import CONFOUNDERS, plan_confounder
 from histo.phantom.fibrous import FIBROUS
+from histo.phantom.foreign import INK_OD
 from histo.phantom.kinds import check_look_alike
 from histo.phantom.layout import frame_for, lay_out
 from histo.phantom.recipe import Lot, Stain, Tissue, draw_stain, draw_tissue
@@ -28,7 +29,7 @@ from histo.phantom.region import Value
 Setting = Value | tuple[float, ...] | tuple[str, ...]
 Drawn = TypeVar("Drawn", Stain, Tissue)
 
-INKS: Final = ("green", "blue", "black", "red")
+INKS: Final = tuple(INK_OD)
 COUNTS: Final = {"calcium": 12, "bone": 6, "confounder": 30}
 _SIZES: Final = ("radius_um", "diameter_um")
 # Settled while the region is planned, with its outline and its cells: too late to set afterwards.

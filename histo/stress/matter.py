@@ -8,15 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.phantom.foreign import INK_OD
 from histo.stress.picture import F32, GLASS, Picture, density, glass_of, light, tissue_of
 
 Rng = np.random.Generator
-PENS: Final = {  # optical density of a stroke, red, green, blue
-    "green": (1.6, 0.5, 1.0),
-    "blue": (1.9, 1.1, 0.35),
-    "black": (1.7, 1.7, 1.6),
-    "red": (0.25, 1.5, 1.4),
-}
 
 
 def pen(picture: Picture, rng: Rng, *, colour: str) -> Picture:
@@ -34,7 +29,7 @@ def pen(picture: Picture, rng: Rng, *, colour: str) -> Picture:
     cv2.circle(stroke, spot, round(picture.px(120)), 255, -1, cv2.LINE_AA)
     cover = cv2.GaussianBlur(stroke, (0, 0), max(1.0, picture.px(6))).astype(np.float32) / 255
     cover *= 0.75 + 0.25 * _smooth_noise(rng, (height, width), picture.px(30))
-    od = density(picture.rgb, picture.stain.white) + cover[..., None] * np.array(PENS[colour], np.float32)
+    od = density(picture.rgb, picture.stain.white) + cover[..., None] * np.array(INK_OD[colour], np.float32)
     return replace(picture, rgb=light(np.asarray(od, np.float32), picture.stain.white))
 
 

@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from histo.config import ClassesConfig
-from histo.data.cohort_findings import all_right_bound
 from histo.data.findings import Finding
 from histo.data.manifest_check import check_manifest
 from histo.errors import UsageError
@@ -185,8 +184,3 @@ def test_a_file_that_is_no_manifest_is_an_error_of_its_own(tmp_path: Path, class
     (tmp_path / "slides.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match="lacks the column"):
         check_manifest(tmp_path / "slides.csv", classes)
-
-
-@pytest.mark.parametrize(("n", "bound"), [(10, 0.69), (20, 0.83), (30, 0.88), (50, 0.93), (100, 0.964)])
-def test_the_bound_when_all_are_right_is_clopper_pearson_s(n: int, bound: float) -> None:
-    assert all_right_bound(n) == pytest.approx(bound, abs=0.005)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from histo.phantom.overrides import INKS
+from histo.phantom.foreign import INK_OD
 from histo.stress.disturb import disturb
-from histo.stress.matter import PENS
 from histo.stress.picture import density, tissue_of
 
 
@@ -13,19 +12,15 @@ def area_mm2(mask, picture):
     return float(mask.sum()) * picture.mpp**2 * 1e-6
 
 
-@pytest.mark.parametrize("colour", PENS)
+@pytest.mark.parametrize("colour", INK_OD)
 def test_a_pen_adds_its_own_density_and_leaves_most_of_the_slide(colour, skin):
     found = disturb(skin, "pen", {"colour": colour}, "s")
     added = density(found.rgb, skin.stain.white) - density(skin.rgb, skin.stain.white)
     strong = added.max(axis=-1) > 0.5
     assert 0.02 < strong.mean() < 0.35
-    least, most = np.argmin(PENS[colour]), np.argmax(PENS[colour])
+    least, most = np.argmin(INK_OD[colour]), np.argmax(INK_OD[colour])
     assert added[strong][:, most].mean() >= added[strong][:, least].mean()
     assert np.array_equal(found.rgb[~(added > 0.05).any(axis=-1)].shape, skin.rgb[~(added > 0.05).any(axis=-1)].shape)
-
-
-def test_pens_have_the_phantoms_colours():
-    assert set(PENS) == set(INKS)
 
 
 def test_glass_has_no_tissue_and_dust_little(skin):
