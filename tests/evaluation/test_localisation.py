@@ -13,11 +13,11 @@ from histo.errors import UsageError
 from histo.evaluation.cases import Case, read_cohort
 from histo.evaluation.froc import froc
 from histo.evaluation.heatmaps import read_heatmap
-from histo.evaluation.localisation import LEVELS, Candidate, Found, Located, _hausdorff
+from histo.evaluation.localisation import Candidate, Found, _hausdorff
 from histo.evaluation.locating import localisation, measure_all
 from histo.evaluation.resampling import Bootstrap
 from histo.evaluation.truth import Drawn, _pyramid_of, classes_of, draw_truth
-from tests.evaluation.conftest import PYRAMID
+from tests.evaluation.conftest import NOTHING_THERE, PYRAMID
 
 BONE = ("bone", (800.0, 800.0, 400.0))
 SHIFTED = ("bone", (900.0, 800.0, 400.0))
@@ -223,8 +223,7 @@ def test_the_hausdorff_distance_is_that_of_all_pairs_of_border_cells(one, other)
 
 def located(candidates=(), lesions=0):
     found = tuple(Found(0.1, 300.0, True, True) for _ in range(lesions))
-    nothing = (None,) * 5
-    return Located("bone", True, True, 0, 0, *nothing, found, 0, 0, tuple(candidates), np.zeros((2, LEVELS)))
+    return replace(NOTHING_THERE, lesions=found, candidates=tuple(candidates))
 
 
 def test_the_froc_of_a_case_worked_by_hand():
