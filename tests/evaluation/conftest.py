@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from histo.data.slide_file import sha256_of
+from histo.evaluation.localisation import LEVELS, Located
 from histo.export.heatmap import write_heatmap
 from histo.geometry import MapGrid, Pyramid
 from histo.outlines import area_px2, box_ring, feret_mm
@@ -40,6 +41,22 @@ MODEL = ModelInfo(
 PROVENANCE = Provenance({"histo": "0.1.0"}, {"mpp": None}, "cd" * 32, "cpu", "torch")
 SIDE_PX, MPP, CELL_PX = 2000, 0.5, 32
 PYRAMID = Pyramid((SIDE_PX, SIDE_PX), (1.0,), MPP, MPP, "recorded", (0, 0, SIDE_PX, SIDE_PX))
+NOTHING_THERE = Located(
+    class_name="bone",
+    has_map=True,
+    complete=True,
+    truth_mm2=0.0,
+    called_mm2=0.0,
+    area_found=None,
+    dice=None,
+    iou=None,
+    hd95_um=None,
+    pointing=None,
+    lesions=(),
+    false_lesions=0,
+    candidates=(),
+    histogram=np.zeros((2, LEVELS)),
+)
 Box = tuple[float, float, float]  # centre x and y, side, in level-0 px
 
 

@@ -80,6 +80,18 @@ def test_slope_and_intercept_are_those_of_an_unpenalised_regression():
     assert shifted.mean() == pytest.approx(y.mean(), abs=1e-9)
 
 
+def test_the_interval_of_the_slope_is_that_of_wald_worked_by_hand():
+    """3 of 10 happened at 0.2 and 16 of 20 at 0.8: the curve goes through both log odds, each known to ± its own."""
+    p = np.repeat([0.2, 0.8], [10, 20])
+    y = np.concatenate([np.arange(10) < 3, np.arange(20) < 16])
+    found = slope_and_intercept(p, y)
+    low, high, apart = np.log(3 / 7), np.log(16 / 4), 2 * np.log(4)
+    slope, error = (high - low) / apart, np.sqrt(1 / 3 + 1 / 7 + 1 / 16 + 1 / 4) / apart
+    assert found["slope"] == pytest.approx(slope)
+    assert (found["slope_low"], found["slope_high"]) == pytest.approx((slope - 1.96 * error, slope + 1.96 * error))
+    assert found["intercept"] == pytest.approx((low + high) / 2)
+
+
 def test_separated_outcomes_have_no_slope():
     assert slope_and_intercept(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True]))["slope"] is None
     assert debiased(np.zeros(0), np.zeros(0, bool))["value"] is None

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,17 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
+from histo.data.labels import IGNORED
 from histo.data.records import SlideRecord
 from histo.data.slide import open_slide
 from histo.errors import UsageError
 from histo.evaluation.cases import Case, read_cohort
 from histo.evaluation.froc import froc
-from histo.evaluation.heatmaps import read_heatmap
-from histo.evaluation.localisation import LEVELS, Candidate, Found, Located, _hausdorff
+from histo.evaluation.heatmaps import SCALE, Heatmap, read_heatmap
+from histo.evaluation.localisation import Candidate, Found, _hausdorff, locate
 from histo.evaluation.locating import localisation, measure_all
 from histo.evaluation.resampling import Bootstrap
 from histo.evaluation.truth import Drawn, _pyramid_of, classes_of, draw_truth
-from tests.evaluation.conftest import PYRAMID
+from histo.geometry import MapGrid
+from histo.outlines import box_ring
+from tests.evaluation.conftest import MODEL, NOTHING_THERE, PYRAMID
 
 BONE = ("bone", (800.0, 800.0, 400.0))
 SHIFTED = ("bone", (900.0, 800.0, 400.0))
@@ -30,6 +34,44 @@ def measured(make_cohort, slides):
     held, located = measure_all(cohort, {}, lambda done, total: None)
     bootstrap = Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], 200)
     return cohort, held, located, localisation(cohort, located, bootstrap)
+
+
+FINE = MapGrid((96.0, 64.0), (8.0, 8.0), (100, 152), (4.0, 4.0))
+COARSE = MapGrid(FINE.origin_level0_px, (32.0, 32.0), (25, 38), (16.0, 16.0))
+SQUARE = np.s_[20:60, 10:60]  # cells of FINE, 0.032 mm²
+
+
+def drawn_on(*places):
+    """Return class numbers on FINE: bone at `places`, nothing elsewhere."""
+    classes = np.zeros(FINE.shape, np.uint8)
+    for place in places:
+        classes[place] = 1
+    return classes
+
+
+def outline_of(place):
+    rows, columns = place
+    corners = FINE.to_level0_px(np.array([[columns.start, rows.start], [columns.stop, rows.stop]], float))
+    return (box_ring(tuple(corners.mean(axis=0)), tuple(corners[1] - corners[0])),)
+
+
+def bone_at(classes, called=(), heat=None, scored=None):
+    """Measure bone on one slide: `called` are the places reported on FINE, `heat` is the map times 255 on COARSE."""
+    lesions = [SimpleNamespace(class_name="bone", outline=outline_of(place)) for place in called]
+    case = SimpleNamespace(result=SimpleNamespace(lesions=lesions))
+    heatmap = None
+    if heat is not None:
+        scored = np.ones(COARSE.shape, bool) if scored is None else scored
+        heatmap = Heatmap(np.stack([SCALE - heat, heat, np.zeros_like(heat)]), scored, COARSE)
+    return locate(case, MODEL, Drawn(classes, FINE), heatmap)[0]
+
+
+def heat_of(*peaks):
+    """Return a map of fields of 3 x 3 cells, so that each peak (row, column, value) keeps its value when averaged."""
+    heat = np.zeros(COARSE.shape, np.uint8)
+    for row, column, value in peaks:
+        heat[row - 1 : row + 2, column - 1 : column + 2] = value
+    return heat
 
 
 def test_overlap_and_areas_are_those_of_the_polygons(make_cohort, made):
@@ -49,6 +91,90 @@ def test_overlap_and_areas_are_those_of_the_polygons(make_cohort, made):
     assert bone.pointing
     assert calcium.dice is None
     assert held == [{"bone": True, "calcification": False}, {"bone": False, "calcification": False}]
+
+
+def test_area_found_and_overlap_of_a_case_worked_by_hand():
+    """2000 cells of bone, 2400 called, 1200 of them on it."""
+    bone = bone_at(drawn_on(SQUARE), [np.s_[20:60, 30:90]])
+    assert bone.area_found == pytest.approx(0.6)
+    assert (bone.dice, bone.iou) == pytest.approx((2400 / 4400, 1200 / 3200))
+    assert (bone.truth_mm2, bone.called_mm2) == pytest.approx((0.032, 0.0384))
+
+
+@pytest.mark.parametrize(("place", "reported"), [(np.s_[20:40, 50:70], False), (np.s_[20:62, 50:70], True)])
+def test_a_call_in_the_empty_corner_of_a_lesions_box_has_not_found_it(place, reported):
+    bone = bone_at(drawn_on(np.s_[20:70, 20:30], np.s_[60:70, 20:70]), [place])
+    assert [one.reported for one in bone.lesions] == [reported]
+
+
+@pytest.mark.parametrize(("gap_cells", "false"), [(3, 0), (4, 1), (15, 1)])
+def test_a_call_within_a_cell_of_the_map_beside_the_truth_is_not_false(gap_cells, false):
+    _, columns = SQUARE
+    beside = np.s_[30:40, columns.stop + gap_cells : columns.stop + gap_cells + 10]
+    bone = bone_at(drawn_on(SQUARE), [beside])
+    assert (bone.false_lesions, bone.area_found) == (false, 0)
+
+
+def test_what_the_reader_left_out_is_in_no_measure():
+    classes = drawn_on()
+    classes[16:64, 6:64] = IGNORED
+    classes[SQUARE] = 1
+    classes[80:100, 80:120] = IGNORED
+    calls = [np.s_[16:64, 6:64], np.s_[84:96, 88:112]]
+    bone = bone_at(classes, calls, heat_of((10, 8, 200), (22, 25, 250)))
+    assert (bone.dice, bone.iou, bone.hd95_um, bone.false_lesions) == (1, 1, 0, 0)
+    assert bone.called_mm2 == pytest.approx(0.032)
+    assert [c.lesion for c in bone.candidates] == [0]
+    assert not bone.histogram[:, 250].any()
+
+
+@pytest.mark.parametrize(
+    ("peaks", "pointing"),
+    [
+        ([(10, 8, 200)], True),
+        ([(10, 8, 200), (20, 30, 180)], True),
+        ([(10, 8, 200), (20, 30, 220)], False),
+        ([(20, 30, 220)], False),
+        ([], False),
+    ],
+)
+def test_the_map_points_at_the_class_where_its_strongest_cell_lies_on_it(peaks, pointing):
+    assert bone_at(drawn_on(SQUARE), heat=heat_of(*peaks)).pointing is pointing
+
+
+@pytest.mark.parametrize(("apart_cells", "scores"), [(4, [240]), (5, [240]), (6, [240, 200])])
+def test_peaks_nearer_than_75_um_are_one_candidate(apart_cells, scores):
+    bone = bone_at(drawn_on(), heat=heat_of((10, 10, 240), (10, 10 + apart_cells, 200)))
+    assert [c.score for c in bone.candidates] == pytest.approx([s / SCALE for s in scores])
+
+
+def test_a_peak_at_the_edge_of_what_was_scored_keeps_its_height():
+    scored = np.ones(COARSE.shape, bool)
+    scored[:, 13:] = False
+    (peak,) = bone_at(drawn_on(), heat=heat_of((10, 12, 200)), scored=scored).candidates
+    assert peak.score == pytest.approx(200 / SCALE)
+
+
+# The peak's cell holds rows and columns 40 to 43 of FINE.
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [
+        (np.s_[20:60, 5:39], np.s_[20:60, 5:37]),
+        (np.s_[20:60, 45:80], np.s_[20:60, 47:82]),
+        (np.s_[5:39, 20:60], np.s_[5:37, 20:60]),
+        (np.s_[45:80, 20:60], np.s_[47:82, 20:60]),
+    ],
+    ids=["left", "right", "above", "below"],
+)
+def test_a_peak_hits_a_lesion_half_a_cell_beside_it(near, far):
+    hits = [bone_at(drawn_on(place), heat=heat_of((10, 10, 200))).candidates[0].lesion for place in (near, far)]
+    assert hits == [0, None]
+
+
+def test_a_peak_on_a_lesion_too_small_to_count_is_neither_hit_nor_false():
+    bone = bone_at(drawn_on(SQUARE, np.s_[80:90, 80:90]), heat=heat_of((21, 21, 200)))
+    assert [c.lesion for c in bone.candidates] == [-1]
+    assert [one.counts for one in bone.lesions] == [True, False]
 
 
 def test_what_nobody_outlined_is_not_judged_where_it_may_hold_anything(make_cohort, made):
@@ -212,25 +338,25 @@ def test_the_hausdorff_distance_is_that_of_all_pairs_of_border_cells(one, other)
             mask[y + 1, x + 1] = True
 
     def border(mask):
+        """Return the places (N, 2), row before column, of the border's cells in µm."""
         padded = np.pad(mask, 1)
         inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        return np.argwhere(mask & ~inner) * 4.0
+        return np.argwhere(mask & ~inner) * (2.0, 4.0)
 
     apart = cdist(border(a), border(b))
     expected = np.percentile(np.concatenate([apart.min(axis=1), apart.min(axis=0)]), 95)
-    assert _hausdorff(a, b, (4.0, 4.0)) == pytest.approx(expected)
+    assert _hausdorff(a, b, (4.0, 2.0)) == pytest.approx(expected)
 
 
-def located(candidates=(), lesions=0):
-    found = tuple(Found(0.1, 300.0, True, True) for _ in range(lesions))
-    nothing = (None,) * 5
-    return Located("bone", True, True, 0, 0, *nothing, found, 0, 0, tuple(candidates), np.zeros((2, LEVELS)))
+def located(candidates=(), lesions=0, too_small=0):
+    found = tuple(Found(0.1, 300.0, k < lesions, True) for k in range(lesions + too_small))
+    return replace(NOTHING_THERE, lesions=found, candidates=tuple(candidates))
 
 
 def test_the_froc_of_a_case_worked_by_hand():
     """Two lesions found at 0.9 and 0.5, a third never; two normal slides with one false candidate each, 0.7 and 0.3."""
     slides = [
-        located([Candidate(0.9, 0), Candidate(0.4, 0), Candidate(0.95, None), Candidate(0.99, -1)], 1),
+        located([Candidate(0.9, 0), Candidate(0.4, 0), Candidate(0.95, None), Candidate(0.99, -1)], 1, too_small=1),
         located([Candidate(0.5, 1)], 2),
         located([Candidate(0.7, None)]),
         located([Candidate(0.3, None)]),

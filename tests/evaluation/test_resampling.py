@@ -16,6 +16,23 @@ def test_whole_patients_are_drawn_within_their_label():
     assert set(np.unique(weights)) == {0, 1, 2}
 
 
+@pytest.mark.parametrize(
+    ("mixed", "stratum"),
+    [
+        (["x", "x", "y"], "x"),
+        (["x", "y"], "y"),  # the rarer label on a tie
+        (["x", "y", "y"], "y"),
+    ],
+)
+def test_a_patient_of_several_labels_is_drawn_within_that_of_most_slides(mixed, stratum):
+    patients = ["mixed"] * len(mixed) + list("abcd")
+    labels = [*mixed, "x", "x", "x", "y"]
+    weights = Bootstrap(patients, labels, rounds=200).weights
+    within = [0] + [k for k in range(len(mixed), len(labels)) if labels[k] == stratum]
+    assert (weights[:, within].sum(axis=1) == len(within)).all()
+    assert len(np.unique(weights[:, 0])) > 1
+
+
 def test_a_slide_without_patient_is_drawn_alone():
     weights = Bootstrap([None, None], ["x", "x"], rounds=500).weights
     assert (weights[:, 0] != weights[:, 1]).any()

@@ -1,12 +1,31 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histo.evaluation.burden import _weighted_median, bland_altman, concordance, intraclass_correlation
+from histo.evaluation.burden import (
+    _weighted_median,
+    area_agreement,
+    bland_altman,
+    concordance,
+    intraclass_correlation,
+)
 from histo.evaluation.cases import read_cohort
 from histo.evaluation.localisation import Found
 from histo.evaluation.sizes import by_size, detection_curve, needles
+from tests.evaluation.conftest import NOTHING_THERE
+
+CC = "calcinosis_cutis"
+OUTLINED = (("calcification", (800.0, 800.0, 200.0)),)
+
+
+def of_lesions(*reported):
+    """Return the measures of a slide by class: nothing of the first, lesions of the second."""
+    lesions = tuple(Found(0.01, 113.0, True, hit) for hit in reported)
+    return [NOTHING_THERE, replace(NOTHING_THERE, class_name="calcification", lesions=lesions)]
 
 
 def test_the_curve_finds_the_diameters_that_made_the_data():
@@ -22,6 +41,21 @@ def test_what_cannot_be_fitted_has_no_diameter():
     assert detection_curve([50.0, 100.0], [True, True])["d50_um"] is None
     assert detection_curve([50.0, 60.0, 100.0, 120.0], [False, False, True, True])["d95_um"] is None
     assert detection_curve([], [])["n"] == 0
+
+
+@pytest.mark.parametrize(
+    ("found_of_100_um", "found_of_200_um", "d50", "d95"),
+    [
+        # Through two points a curve goes exactly: log odds of -ln 3 and 0, a slope of ln 3 a doubling.
+        (4, 8, 200.0, None),
+        # ln 7 and ln 15.
+        (14, 15, None, 200 * 2 ** (np.log(19 / 15) / np.log(15 / 7))),
+    ],
+)
+def test_a_diameter_more_than_a_doubling_beyond_what_was_seen_is_not_given(found_of_100_um, found_of_200_um, d50, d95):
+    found = [k < found_of_100_um for k in range(16)] + [k < found_of_200_um for k in range(16)]
+    curve = detection_curve([100.0] * 16 + [200.0] * 16, found)
+    assert (curve["d50_um"], curve["d95_um"]) == (d50 and pytest.approx(d50), d95 and pytest.approx(d95))
 
 
 @pytest.mark.parametrize("found", [[0] * 7 + [1] + [0] * 6, [1] * 7 + [1] + [0] * 6])
@@ -40,14 +74,54 @@ def test_every_lesion_stands_in_one_bin():
 
 def test_a_deposit_that_nobody_outlined_is_not_missed(make_cohort, made):
     # Bug: a slide with the diameter of its deposit and without its outline counted as missed.
-    label, size = "calcinosis_cutis", (("diameter_um", "200"),)
+    size = (("diameter_um", "200"),)
     slides = [
-        made(label, label, truth=(("calcification", (800.0, 800.0, 200.0)),), extra=size),
-        made(label, label, extra=size),
+        made(CC, CC, truth=OUTLINED, extra=size),
+        made(CC, CC, truth=OUTLINED, extra=size),
+        made(CC, CC, truth=OUTLINED, extra=size),
+        made(CC, CC, extra=size),
+        made(CC, CC, truth=OUTLINED),
     ]
-    found = needles(read_cohort(*make_cohort(slides)).cases, [None, None])
+    located = [of_lesions(False, True), of_lesions(False), None, None, of_lesions(True)]
+    found = needles(read_cohort(*make_cohort(slides)).cases, located)
     (row,) = found["by_diameter"]
-    assert (row["found"]["n"], row["missed_without_review"]["hits"], found["left_out"]) == (1, 1, 1)
+    assert (row["found"]["hits"], row["found"]["n"]) == (1, 3)
+    assert (row["missed_without_review"]["hits"], found["left_out"]) == (2, 1)
+
+
+def test_needles_are_counted_by_diameter_whether_found_and_whether_someone_looks(make_cohort, made):
+    groups = [("60", "done", False), ("120", "done", True), ("120", "done", False)]
+    groups += [("120", "review", True), ("120", "review", False)]
+    times = [1, 1, 2, 3, 4]
+    slides, located = [], []
+    for (size, status, hit), count in zip(groups, times, strict=True):
+        slides += [made(CC, CC if hit else "normal", status, extra=(("diameter_um", size),))] * count
+        located += [of_lesions(hit)] * count
+    small, large = needles(read_cohort(*make_cohort(slides)).cases, located)["by_diameter"]
+    assert [small["diameter_um"], large["diameter_um"]] == [60, 120]
+    names = ("found", "confident", "found_in_review", "missed_without_review", "verdict_right")
+    assert [small[name]["hits"] for name in names] == [0, 0, 0, 1, 0]
+    assert [large[name]["hits"] for name in names] == [4, 1, 3, 2, 4]
+    assert {large[name]["n"] for name in names} == {10}
+
+
+def test_area_errors_of_a_case_worked_by_hand():
+    """Called three times, half and 1.1 times the true area: errors of 200, 50 and 10 %."""
+    slides = [replace(NOTHING_THERE, called_mm2=5.0)]
+    slides += [replace(NOTHING_THERE, truth_mm2=t, called_mm2=c, dice=0.5) for t, c in ((1, 3), (2, 1), (4, 4.4))]
+    weights = np.zeros((40, 7))
+    weights[:, 5] = 1  # every round draws one patient only, the one whose area is halved
+    found = area_agreement(slides, SimpleNamespace(weights=weights), np.array([1, 2, 5, 6]))
+    assert (found["n"], found["missed"]) == (3, 0)
+    assert (found["median_error"], found["median_bias"]) == pytest.approx((0.5, 0.1))
+    assert (found["patient_low"], found["patient_high"]) == (0.5, 0.5)
+    assert found["pairs_mm2"] == [[1, 3], [2, 1], [4, 4.4]]
+
+
+def test_too_large_an_area_is_an_error_as_large_as_it_is():
+    slide = replace(NOTHING_THERE, truth_mm2=1.0, called_mm2=3.0, dice=0.5)
+    found = area_agreement([slide], SimpleNamespace(weights=np.ones((10, 1))), np.arange(1))
+    assert (found["median_error"], found["median_bias"], found["patient_high"]) == (2, 2, 2)
 
 
 def test_concordance_and_limits_by_hand():

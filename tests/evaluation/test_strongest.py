@@ -1,13 +1,13 @@
-import numpy as np
+from dataclasses import replace
 
-from histo.evaluation.localisation import LEVELS, Candidate, Located
+from histo.evaluation.localisation import Candidate
 from histo.evaluation.strongest import LOOKED_AT, strongest
+from tests.evaluation.conftest import NOTHING_THERE
 
 
 def located(truth_mm2, *candidates):
     dice = 0.5 if truth_mm2 else None
-    nothing = None, None, (), 0, 0, tuple(candidates), np.zeros((2, LEVELS))
-    return Located("bone", True, True, truth_mm2, 0.0, dice, dice, dice, *nothing)
+    return replace(NOTHING_THERE, truth_mm2=truth_mm2, dice=dice, candidates=candidates)
 
 
 def test_hits_false_fields_and_the_rank_of_the_first_hit():

@@ -68,7 +68,7 @@ def test_outlines_come_back_when_the_shift_is_undone(prediction, tmp_path):
 
 
 def _lesion(outline):
-    return Lesion(str(uuid.uuid4()), "bone 1", "bone", outline, 0.1, 0.2, float("nan"), float("inf"), (10.0, 20.0))
+    return Lesion(str(uuid.uuid4()), "bone 1", "bone", outline, 0.1, 0.2, float("nan"), float("inf"), outline[0][0])
 
 
 AWKWARD = {
@@ -83,14 +83,19 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("outline", AWKWARD.values(), ids=AWKWARD.keys())
-def test_geometry_is_valid_after_rounding_and_no_nan_is_written(make, tmp_path, outline):
+def test_geometry_is_valid_and_in_its_place_after_rounding_and_no_nan_is_written(make, tmp_path, outline):
     lesion = _lesion(tuple(tuple((float(x) + 700.123, float(y) + 1300.456) for x, y in ring) for ring in outline))
     result = replace(make(without=("lesions",)).result, lesions=(lesion,))
     write_lesions(result, tmp_path / "l.geojson")
-    feature = _read(tmp_path / "l.geojson")["features"][0]
+    collection = _read(tmp_path / "l.geojson")
+    feature = collection["features"][0]
     geometry = shape(feature["geometry"])
     assert shapely.is_valid(geometry)
     assert not shapely.is_empty(geometry)
+    back = shapely.transform(geometry, lambda xy: xy + collection["histo"]["offset"])
+    whole = shapely.make_valid(to_polygon(lesion.outline))
+    assert back.symmetric_difference(whole).area <= 0.01 * whole.length
+    assert back.distance(whole) <= 0.01
     assert set(feature["properties"]["measurements"]) == {"area_mm2", "feret_mm"}
 
 

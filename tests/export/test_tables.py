@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from histo.export.tables import BLOCK_CELLS, write_slides, write_tiles
-from histo.results import RESEARCH_USE, Checks, Reason
+from histo.geometry import Pyramid, cover
+from histo.results import RESEARCH_USE, Checks, Reason, SlideMap
 
 NAMES = ("normal", "bone", "calcification")
 
@@ -51,6 +52,43 @@ def test_blocks_meet_without_gap_and_hold_the_mean_over_scored_tissue(make, tmp_
                 assert right == math.floor(neighbour + 0.5)
             assert right <= prediction.result.pyramid.size_level0_px[0]
     assert seen == len(rows)
+
+
+def _map_at_the_edge():
+    """Return a slide of 1000 x 700 px without an empty border, and its map of 22 x 32 cells, all scored and normal."""
+    pyramid = Pyramid((1000, 700), (1.0,), 0.5, 0.5, "recorded", (0, 0, 1000, 700))
+    grid = cover(pyramid, (32.0, 32.0))
+    probability = np.zeros((3, *grid.shape), np.float16)
+    probability[0] = 1
+    whole, nothing = np.ones(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    return pyramid, SlideMap(probability, whole, nothing, np.ones(grid.shape, bool), grid)
+
+
+def test_blocks_end_where_the_slide_ends(make, tmp_path):
+    pyramid, slide_map = _map_at_the_edge()
+    write_tiles(slide_map, pyramid, make().result.model, tmp_path / "t.csv")
+    rows = [tuple(int(r[k]) for k in ("minx", "miny", "width", "height")) for r in _rows(tmp_path / "t.csv")]
+    assert len(rows) == 4 * 3
+    assert [r for r in rows if r[0] == 768] == [(768, 0, 232, 256), (768, 256, 232, 256), (768, 512, 232, 188)]
+    assert sum(width * height for _, _, width, height in rows) == 1000 * 700
+
+
+def test_cells_weigh_in_their_block_as_much_as_their_tissue_that_was_scored(make, tmp_path):
+    pyramid, slide_map = _map_at_the_edge()
+    # Of the first block: a whole cell at 0.25, one of which a quarter is left at 0.75, half a cell at 0.5; the others
+    # were never read, and the second block lies wholly under ink.
+    slide_map.valid[:8, :8] = False
+    slide_map.valid[0, :3] = True
+    slide_map.probability[1, 0, :3] = (0.25, 0.75, 0.5)
+    slide_map.excluded[0, 1] = 0.75
+    slide_map.tissue[0, 2] = 0.5
+    slide_map.excluded[:8, 8:16] = 1
+    write_tiles(slide_map, pyramid, make().result.model, tmp_path / "t.csv")
+    rows = {(int(r["minx"]), int(r["miny"])): r for r in _rows(tmp_path / "t.csv")}
+    expected = (0.25 + 0.25 * 0.75 + 0.5 * 0.5) / (1 + 0.25 + 0.5)
+    assert float(rows[0, 0]["prob_bone"]) == pytest.approx(expected, abs=1e-5)
+    assert (256, 0) not in rows
+    assert len(rows) == 11
 
 
 def test_a_map_without_scored_tissue_gives_the_header_alone(prediction, tmp_path):
