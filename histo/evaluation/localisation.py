@@ -20,6 +20,7 @@ from histo.outlines import Outline, cells_inside
 from histo.results import ClassRule, ModelInfo
 
 PEAK_UM = 75.0  # two peaks nearer than this are one candidate, as in CAMELYON16
+_ROUNDING = 1e-6
 _LEAST = 0.02  # weaker peaks are noise of no threshold that anyone would set
 _MOST_HD_CELLS = 2**23  # a Hausdorff distance over more cells takes too long
 LEVELS = SCALE + 1
@@ -170,8 +171,11 @@ def _candidates(
     found = []
     for row, column in peaks:
         corners = grid.to_level0_px(np.array([[column - 0.5, row - 0.5], [column + 1.5, row + 1.5]], float))
-        (left, top), (right, bottom) = np.floor(fine.to_map_px(corners)).astype(int).clip(0)
-        under = labels[top : bottom + 1, left : right + 1]
+        near, far = fine.to_map_px(corners)
+        # A corner that lies on a cell's border reaches no further, whatever the last bit of its place.
+        left, top = np.floor(near + _ROUNDING).astype(int).clip(0)
+        right, bottom = np.ceil(far - _ROUNDING).astype(int).clip(0)
+        under = labels[top:bottom, left:right]
         hit = np.bincount(under[under > 0]).argmax() - 1 if (under > 0).any() else None
         lesion = None if hit is None else int(hit) if counts[int(hit)] else -1
         found.append(Candidate(float(smooth[row, column]), lesion))

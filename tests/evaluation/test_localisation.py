@@ -171,6 +171,15 @@ def test_a_peak_hits_a_lesion_half_a_cell_beside_it(near, far):
     assert hits == [0, None]
 
 
+@pytest.mark.parametrize("place", [np.s_[5:38, 38:46], np.s_[46:81, 38:46], np.s_[38:46, 5:38], np.s_[38:46, 46:81]])
+def test_a_peak_reaches_as_far_to_every_side(place):
+    """Regression: one fine cell further to the right and down, where both lattices are aligned."""
+    heat = heat_of((10, 10, 200))  # in fine cells 40 to 43, and half a cell of the map around them
+    assert bone_at(drawn_on(place), heat=heat).candidates[0].lesion is None
+    wider = tuple(slice(k.start - 1, k.stop + 1) for k in place)
+    assert bone_at(drawn_on(wider), heat=heat).candidates[0].lesion == 0
+
+
 def test_a_peak_on_a_lesion_too_small_to_count_is_neither_hit_nor_false():
     bone = bone_at(drawn_on(SQUARE, np.s_[80:90, 80:90]), heat=heat_of((21, 21, 200)))
     assert [c.lesion for c in bone.candidates] == [-1]
