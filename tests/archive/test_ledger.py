@@ -35,3 +35,20 @@ def test_a_truncated_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ArchiveError):
         Ledger(path).entries()
+
+
+def test_a_row_is_on_the_disk_when_it_is_recorded(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+
+
+def test_a_damage_that_leaves_every_row_to_be_read_is_named(tmp_path):
+    path = tmp_path / "l.sqlite"
+    ledger = Ledger(path)
+    ledger.record(ROW)
+    ledger.close()
+    raw = bytearray(path.read_bytes())
+    raw[39] = 5  # free pages that the header counts and that there are none of
+    path.write_bytes(raw)
+    with pytest.raises(ArchiveError, match="free"):
+        Ledger(path)
