@@ -13,11 +13,12 @@ from histo.data.records import SlideRecord
 from histo.data.tile_sample import TileSample
 from histo.export.checks import check_rows
 from histo.export.report import write_report
+from histo.geometry import Pyramid, TileSpec, lay_tiles, map_grid_for
 from histo.infer import predict_slide
 from histo.judging import Judge
 from histo.models.bundle import Model, load_bundle
 from histo.reference import fit_reference, put
-from histo.results import load_result, to_json
+from histo.results import Overview, load_result, to_json
 
 Rgb = NDArray[np.uint8]
 
@@ -69,6 +70,26 @@ def test_a_slide_of_a_few_tiles_has_one_limit_in_both_modes(monkeypatch: pytest.
         judge = Judge(TileSample.of(shares), shares, np.full(3, 255.0), 1.0, None)
         judge.read_missing(MagicMock(), MagicMock(), MagicMock(), lambda tiles: tiles)
         assert judge._at_a_glance == at_a_glance
+
+
+def test_ink_changes_neither_what_tells_foreign_tissue_nor_the_share_of_black() -> None:
+    """A third of the tissue under a black stroke is judged as the same tissue without that third."""
+    spec, size = TileSpec(256, 1.0, 16, 0), (1536, 1024)
+    pyramid = Pyramid(size, (1.0,), 1.0, 1.0, "recorded", (0, 0, *size))
+    grid, _ = map_grid_for(pyramid, spec)
+    left = np.repeat(np.arange(grid.shape[1])[None] < grid.shape[1] * 2 // 3, grid.shape[0], axis=0)
+    right = (~left).astype(np.float32)
+    rgb = np.where(left[..., None], (225, 170, 195), (20, 20, 20)).astype(np.uint8)
+    rgb[:2] = rgb[-2:] = 244
+    overview = Overview(rgb, grid)
+    everywhere, nowhere = np.ones(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    tiles = lay_tiles(pyramid, spec, everywhere)
+    inked = Judge.of(tiles, everywhere, right, overview)
+    clean = Judge.of(tiles, left.astype(np.float32), nowhere, overview)
+    assert inked.counted.tolist() == clean.counted.tolist() == ([1.0] * 4 + [0.0] * 2) * 4
+    assert inked.sample.chosen == clean.sample.chosen
+    assert inked.black == clean.black == 0
+    assert Judge.of(tiles, everywhere, nowhere, overview).black == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_a_reference_fitted_on_slides_tells_another_tissue(

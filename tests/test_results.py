@@ -124,10 +124,11 @@ def test_an_unknown_status_is_refused(result: SlideResult, tmp_path: Path) -> No
         load_result(path)
 
 
-def test_another_schema_is_refused_by_its_number(result: SlideResult, tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [SCHEMA - 1, SCHEMA + 1])
+def test_another_schema_is_refused_by_its_number(schema: int, result: SlideResult, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    path.write_text(to_json(replace(result, schema=SCHEMA + 1)))
-    with pytest.raises(UsageError, match=f"schema {SCHEMA + 1} and this version reads {SCHEMA}"):
+    path.write_text(to_json(replace(result, schema=schema)))
+    with pytest.raises(UsageError, match=f"schema {schema} and this version reads {SCHEMA}"):
         load_result(path)
 
 

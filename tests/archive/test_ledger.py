@@ -1,3 +1,5 @@
+import sqlite3
+
 import pytest
 
 from histo.archive.ledger import Entry, Ledger
@@ -35,3 +37,28 @@ def test_a_truncated_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ArchiveError):
         Ledger(path).entries()
+
+
+def test_a_row_is_on_the_disk_when_it_is_recorded_whatever_this_sqlite_is_built_for(tmp_path, monkeypatch):
+    connect = sqlite3.connect
+
+    def careless(*arguments, **options):
+        db = connect(*arguments, **options)
+        db.execute("PRAGMA synchronous=OFF")
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", careless)
+    ledger = Ledger(tmp_path / "l.sqlite")
+    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+
+
+def test_a_damage_that_leaves_every_row_to_be_read_is_named(tmp_path):
+    path = tmp_path / "l.sqlite"
+    ledger = Ledger(path)
+    ledger.record(ROW)
+    ledger.close()
+    raw = bytearray(path.read_bytes())
+    raw[39] = 5  # free pages that the header counts and that there are none of
+    path.write_bytes(raw)
+    with pytest.raises(ArchiveError, match="free"):
+        Ledger(path)

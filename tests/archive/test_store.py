@@ -1,5 +1,5 @@
-import hashlib
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pytest
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
 from histo.archive.local import run_slides
-from histo.archive.store import Store
+from histo.archive.store import Store, _fingerprint
 from histo.errors import ArchiveError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.out_folder import LEDGER
@@ -101,6 +101,14 @@ def test_failed_slides_are_tried_again(slides, tmp_path, colour_model, painted, 
     assert rows(out)["late"]["status"] == results[0].status
 
 
+def test_a_failed_slide_is_tried_again_though_its_content_is_what_it_was(tmp_path, colour_model, run):
+    """A disk or a network may have been the cause."""
+    (tmp_path / "text.svs").write_text("not a slide")
+    for _ in range(2):
+        ((result,), (step,)) = run([tmp_path / "text.svs"], tmp_path / "out", colour_model)
+        assert (result.status, result.sha256 is None, step.kept) == ("failed", False, False)
+
+
 def test_a_slide_that_cannot_be_reached_just_now_keeps_its_result(slides, tmp_path, colour_model, painted, run, rows):
     # Bug: a resumed run put "not_found" in the place of a finished result while a network share was away.
     out, slide = tmp_path / "out", slides / "there.svs"
@@ -118,6 +126,42 @@ def test_a_slide_that_cannot_be_reached_just_now_keeps_its_result(slides, tmp_pa
     assert said == ["slides out of reach: 1; the tables show what was found of them before"]
     (slides / "away").rename(slide)
     assert run([slide], out, colour_model)[1][0].kept
+
+
+def test_a_slide_out_of_reach_that_only_another_model_examined_has_a_row(slides, tmp_path, colour_model, run, rows):
+    out = tmp_path / "out"
+    run([slides / "a.svs"], out, colour_model)
+    (slides / "a.svs").unlink()
+    run([slides / "a.svs"], out, replace(colour_model, digest="another"))
+    assert {name: row["reason_codes"] for name, row in rows(out).items()} == {"a": "not_found"}
+
+
+def test_a_slide_of_several_files_is_computed_again_when_one_of_them_changed(painted, tmp_path, colour_model, run):
+    slide, part = tmp_path / "whole.mrxs", tmp_path / "whole" / "Data0001.dat"
+    part.parent.mkdir()
+    part.write_bytes(b"pixels")
+    shutil.copy(painted, slide)
+    kept = []
+    for content in (b"pixels", b"pixels", b"other"):
+        if part.read_bytes() != content:
+            part.write_bytes(content)
+        _, (step,) = run([slide], tmp_path / "out", colour_model)
+        kept.append(step.kept)
+    assert kept == [False, True, False]
+
+
+def test_a_result_is_on_the_disk_before_it_gets_its_name(colour_model, tmp_path, monkeypatch):
+    store = Store(tmp_path, colour_model, Ledger(tmp_path / LEDGER))
+    temporary, final = store.temporary("a"), store.slides / "a"
+    temporary.mkdir()
+    for name in ("report.html", "result.json"):
+        (temporary / name).write_text("{}")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append((os.readlink(f"/proc/self/fd/{fd}"), final.exists())))
+    store._swap_in(temporary, "a")
+    files = {(str(temporary / name), False) for name in ("report.html", "result.json")}
+    assert set(synced[:-2]) == files
+    assert synced[-2:] == [(str(temporary), False), (str(store.slides), True)]
 
 
 def test_a_crash_of_ours_is_no_slide_out_of_reach(slides, tmp_path, colour_model, painted, run, monkeypatch):
@@ -186,7 +230,7 @@ def test_an_older_result_among_the_rows_does_not_stop_the_run(slides, tmp_path, 
     path.write_text(text.replace(f'"schema": {SCHEMA}', '"schema": 1'))
     ledger = Ledger(out / "ledger.sqlite")
     old = next(e for e in ledger.entries() if e.slide_id == "a")
-    ledger.record(replace(old, result_sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+    ledger.record(replace(old, result_sha256=_fingerprint(path.parent)))
     ledger.close()
     run([slides / "b.svs"], out, colour_model)
     assert set(rows(out)) == {"b", "c"}

@@ -87,6 +87,13 @@ def test_coordinates_count_from_the_scanner_s_bounds_unless_the_file_says_level0
     assert to_polygon(from_bounds).bounds == (800, 1500, 1000, 1800)
 
 
+def test_an_export_of_the_digital_slide_archive_counts_from_level0(read: Read) -> None:
+    drawn = feature()
+    drawn["properties"]["annotation"] = {}
+    (outline,) = read([drawn], PYRAMID)["bone"]
+    assert to_polygon(outline).bounds == (100, 200, 300, 500)
+
+
 # What QuPath writes
 
 

@@ -125,6 +125,23 @@ def test_nuclei_twice_as_wide_make_the_scale_implausible() -> None:
         assert [r.code for r in scale_reasons(found)] == wanted
 
 
+def test_nuclei_are_measured_at_the_same_scale_whatever_the_model_s() -> None:
+    picture = stained(amounts(512, nuclei=250))
+    fine = np.asarray(cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), np.uint8)
+    found, again = measure_nuclei(picture[None], 1.0, GLASS), measure_nuclei(fine[None], 0.5, GLASS)
+    assert found is not None
+    assert again is not None
+    assert again.width_um == pytest.approx(found.width_um, rel=0.05)
+
+
+def test_many_small_nuclei_do_not_hide_the_large_ones() -> None:
+    """The middle is that of their area: two small ones beside each one of twice the width have half of its."""
+    small, large = amounts(512, 4, nuclei=200), amounts(512, 8, seed=1, nuclei=100)
+    found = measure_nuclei(stained(np.stack([small, large])), 1.0, GLASS)
+    assert found is not None
+    assert found.width_um == pytest.approx(8, rel=0.1)
+
+
 def test_a_few_nuclei_say_nothing_about_the_scale() -> None:
     assert measure_nuclei(stained(amounts(256, 12, nuclei=5))[None], 1.0, GLASS) is None
     assert measure_nuclei(stained(amounts(256, 12))[None], 2.0, GLASS) is None
@@ -144,6 +161,9 @@ def test_the_gate_tells_one_fault_at_a_time() -> None:
     soft = np.asarray(cv2.GaussianBlur(good, (0, 0), 2), np.uint8)
     checks, reasons = judge_quality(soft[None], 1.0, GLASS, 5.0, None)
     assert reasons == (), "a soft picture is neither out of focus nor of another scale"
+    assert checks.out_of_focus_share == 0
+    assert measure_nuclei(soft[None], 1.0, GLASS) is not None, "nuclei are found"
+    assert (checks.nucleus_um, checks.nuclei) == (None, 0), "and blurred ones are wide for that reason alone"
     blurred = np.asarray(cv2.GaussianBlur(good, (0, 0), 4), np.uint8)
     checks, reasons = judge_quality(blurred[None], 1.0, GLASS, 5.0, None)
     assert [r.code for r in reasons] == ["out_of_focus"]

@@ -125,6 +125,28 @@ def test_folds_are_even_in_patients_labels_and_sites(folds: int) -> None:
             assert max(found) - min(found) <= 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_of_several_labels_are_dealt_by_their_rarest(seed: int) -> None:
+    """Most of their slides are normal, as are most patients."""
+    records = [record(n, f"p{n // 3}", LABELS[1] if n < 12 and n % 3 == 0 else "normal") for n in range(72)]
+    counts = [Counter(r.label for r in s.validation) for s in k_folds(records, 4, seed)]
+    assert [c[LABELS[1]] for c in counts] == [1, 1, 1, 1]
+
+
+def test_folds_of_another_seed_are_other_folds() -> None:
+    records = [record(n, f"p{n}", LABELS[n % 3]) for n in range(30)]
+    first, again, other = ([{r.slide for r in s.validation} for s in k_folds(records, 3, seed)] for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_three_patients_of_a_label_are_enough_for_three_sides(seed: int) -> None:
+    """Half of three patients would be two to test on, and leave one for two sides."""
+    split = hold_out([record(n, f"p{n}", LABELS[n % 3]) for n in range(9)], 0.2, 0.5, seed)
+    assert all(Counter(r.label for r in side) == dict.fromkeys(LABELS, 1) for side in split.sides().values())
+
+
 def test_every_slide_is_held_out_by_one_fold_and_tested_by_none() -> None:
     records = [record(n, f"p{n // 2}", LABELS[n // 2 % 3], "test" if n < 6 else "train") for n in range(40)]
     splits = k_folds(records, 4, seed=0)
@@ -166,6 +188,10 @@ def test_fixed_test_patients_are_the_test_set_and_no_more_are_drawn() -> None:
         (lambda r: hold_out([*r, record(8, "a", LABELS[1]), record(9, "b", LABELS[1])], 0.2, 0.2, 0), "has 2 patients"),
         (lambda r: refuse_leaks({"train": r, "test": [record(99, "P1")]}), "patient p1 would be in test and train"),
         (lambda r: refuse_leaks({"train": r, "test": [record(1, "new")]}), "slide s1 would be in test and train"),
+        (
+            lambda r: refuse_leaks({"train": r, "test": [SlideRecord("new", Path("a/../1.svs"), "new", "normal")]}),
+            "file 1.svs would be in test and train",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_split_is_one_sentence(make: Callable[[Records], object], message: str) -> None:

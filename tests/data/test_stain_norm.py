@@ -131,6 +131,10 @@ def nuclear_mixing(gains: Gains, found: float) -> np.ndarray:
     return haematoxylin_mixing(gains, haematoxylin_gain(NUCLEAR, found))
 
 
+def test_a_gain_of_haematoxylin_is_trusted_for_a_part():
+    assert haematoxylin_gain(1.2, 1.0) == pytest.approx(1.2**0.75)
+
+
 @given(gains=GAINS, found=st.floats(0.02, 8.0))
 def test_nuclei_come_nearer_to_what_is_wanted_and_the_median_stays(gains, found):
     mixing = nuclear_mixing(gains, found)
@@ -217,6 +221,17 @@ def test_a_slide_at_the_density_wanted_is_left_as_it_is(phantoms):
     _, density = of_slide(path, None, TILE)
     same, _ = of_slide(path, None, TileConfig(tissue_od=density.tissue, nuclear_od=density.nuclei))
     assert same.haematoxylin == pytest.approx(1, abs=0.05)
+
+
+def test_nuclei_under_ink_do_not_move_the_norm(phantoms):
+    with open_slide(phantoms["normal"].slide) as slide:
+        overview, lost = read_overview(slide)
+        tissue = find_tissue(overview, lost)
+        left = tissue.mask & (np.arange(tissue.mask.shape[1]) < tissue.mask.shape[1] // 2)
+        with_ink = stain_norm_of(slide, overview, Tissue(tissue.mask, tissue.mask & ~left), TILE)
+        without = stain_norm_of(slide, overview, Tissue(left, np.zeros_like(left)), TILE)
+    assert with_ink.haematoxylin is not None
+    assert with_ink.used == without.used
 
 
 def test_a_scan_too_coarse_to_show_nuclei_keeps_the_gains_alone(phantoms):

@@ -8,7 +8,7 @@ from histo.data.labels import IGNORED
 from histo.data.sampling import Draw, choose_by_patient
 from histo.data.transforms import build_augmentation
 from histo.errors import SlideFailed, UsageError
-from histo.learning.bags import LABELLED, BagTile, Found, StepTiles, draw_steps, read_bag_tile
+from histo.learning.bags import LABELLED, BagTile, Found, StepTiles, _without_repeats, draw_steps, read_bag_tile
 
 NOTHING = Found({}, {}, {})
 
@@ -57,6 +57,34 @@ def test_strong_tiles_and_false_positives_are_drawn_in_their_share(labelled, sma
     reach = labelled[weak].tiles.spec.kept_cells // 3
     close = [max(abs(t.cell_map_px[0] - 12), abs(t.cell_map_px[1] - 12)) <= reach for t in bag]
     assert np.mean(close) > 0.5
+
+
+def test_missed_lesions_are_shown_in_place_of_lesions_and_mistakes_in_place_of_other_tissue(labelled, small_training):
+    config = small_training("data.tiles_per_epoch=240", "mining={every_epochs: 1, share: 0.5}", "data.lesion_share=1")
+    spot = np.array([[12, 12]])
+    assert labelled[0].record.label == "normal", "no lesion is drawn of it otherwise"
+
+    def of_the_normal(found):
+        return [
+            t for step in draw_steps(labelled, config, 1, found) for t in step if isinstance(t, Draw) and not t.slide
+        ]
+
+    assert of_the_normal(Found({0: spot}, {}, {})) == of_the_normal(NOTHING) == []
+    shown = of_the_normal(Found({}, {0: spot}, {}))
+    assert 90 <= len(shown) <= 150
+    assert all(t.class_index > 0 and _holds(labelled, t, (12, 12)) for t in shown)
+
+
+def test_several_processes_share_the_steps_of_an_epoch(labelled, small_training):
+    """Twelve tiles in steps of six."""
+    config = small_training()
+    assert [len(draw_steps(labelled, config, 0, NOTHING, (0, parts))) for parts in (1, 2)] == [2, 1]
+
+
+def test_none_is_drawn_twice_before_all_were_taken():
+    picks = _without_repeats(np.array([8.0, 1.0, 1.0, 1.0, 1.0]), 12, np.random.default_rng(0))
+    assert set(picks[:5]) == set(picks[5:10]) == set(range(5))
+    assert len(picks) == 12
 
 
 def _holds(slides, draw, cell):

@@ -42,6 +42,24 @@ def test_smoothed_labels_punish_certainty():
     assert cell_loss(*sure, smooth) > cell_loss(*unsure, smooth)
 
 
+def test_a_smoothed_label_gives_its_share_to_all_classes_alike():
+    """A tenth of two classes: 0.05 of what is wanted lies on the other."""
+    found = cell_loss(*one_cell(0.3, 1.0), LossConfig(label_smoothing=0.1)).item()
+    assert found == pytest.approx(-(0.95 * np.log(0.3) + 0.05 * np.log(0.7)), abs=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_bag_costs_the_mean_of_its_questions(smoothing):
+    """One cell, so that pooling is nothing: the third class should be there and is 0.2, the second not and is 0.3."""
+    logits = torch.tensor([0.5, 0.3, 0.2]).log().view(1, 3, 1, 1)
+    said = Presence((2,), (1,))
+    found = bag_loss(logits, torch.ones(1, 1, 1), said, WeakConfig(pool="mean"), LossConfig(label_smoothing=smoothing))
+    right, wrong = 1 - smoothing / 2, smoothing / 2
+    there = -(right * np.log(0.2) + wrong * np.log(0.8))
+    absent = -(right * np.log(0.7) + wrong * np.log(0.3))
+    assert found.item() == pytest.approx((there + absent) / 2, abs=1e-6)
+
+
 def test_class_weights_lift_the_rare_class(small_training):
     config = small_training("loss.balance=1")
     weights = class_weights([900, 90, 0], config)

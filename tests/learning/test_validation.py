@@ -66,16 +66,26 @@ def test_a_perfect_network_has_no_patient_loss_and_a_blind_one_has_chance(labell
     assert blind["patient_loss"] == pytest.approx(-math.log(0.001) * 1.5 / 3, rel=1e-3)
 
 
-def test_a_patient_is_judged_by_the_most_of_his_slides(labelled, classes):
+@pytest.mark.parametrize("presence", [[(0, 0), (1, 0)], [(1, 0), (0, 0)]])
+def test_a_patient_is_judged_by_the_most_of_his_slides(presence, labelled, classes):
     one = replace(labelled[0], record=replace(labelled[2].record, slide="a"))
     other = replace(labelled[0], record=replace(labelled[2].record, slide="b"))
-    assert fed([one, other], classes, [(0, 0), (1, 0)]).measure()["patient_accuracy"] == 1
+    assert fed([one, other], classes, presence).measure()["patient_accuracy"] == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_a_patient_of_several_labels_has_the_one_that_decides_first(order, labelled, classes):
+    presence = [(0, 0), (0, 1), (1, 0)]  # normal, calcinosis, ossification
+    his = [replace(labelled[i], record=replace(labelled[i].record, patient="one")) for i in order]
+    found = fed(his, classes, [presence[i] for i in order]).measure()
+    assert found == {"patient_loss": pytest.approx(0, abs=1e-6), "patient_accuracy": 1}
 
 
 def test_a_rare_label_counts_as_much_as_a_frequent_one(labelled, classes):
     normals = [replace(labelled[0], record=replace(labelled[0].record, patient=f"n{i}")) for i in range(9)]
     found = fed([*normals, labelled[2]], classes, [(0, 0)] * 10).measure()
     assert found["patient_accuracy"] == 0.5
+    assert found["patient_loss"] == pytest.approx(-math.log(0.001) / 2)
 
 
 def test_a_single_bright_cell_is_no_presence(labelled, classes):

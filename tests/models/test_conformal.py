@@ -64,6 +64,10 @@ def test_too_few_patients_certify_less_or_nothing_and_say_so() -> None:
     none, told = fit_conformal({"a": [0.1] * 30, "b": [0.1] * 8})
     assert none is None
     assert told == ("No sets of diagnoses: fewer than 9 calibration patients of b (8).",)
+    least, told = fit_conformal({"a": [0.1] * 30, "b": [0.1] * 9})
+    assert least is not None
+    assert least.level == pytest.approx(9 / 10)
+    assert told == ("Cannot certify 95 % for b: 9 calibration patients allow 90.0 %.",)
     some, told = fit_conformal({"a": [0.1] * 30, "b": [0.1] * 12})
     assert some is not None
     assert some.level == pytest.approx(12 / 13)

@@ -1,6 +1,7 @@
 """Foreign tissue is told by the distance of features; the reference is part of a bundle and pinned by it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,29 @@ def test_the_limit_comes_from_slides_that_taught_nothing_when_there_are_enough()
     assert "learnt from some" in mixed.fitted_on
     assert min(mixed.held_out_distances) < min(reference.held_out_distances)
     assert reference.stain == {"red": (0.2, 0.31), "blue": (0.3, 0.3), "density": (1.5, 1.5)}
+
+
+def test_a_slide_is_held_out_with_all_slides_of_its_patient() -> None:
+    """Beside its near twins it would lie near the middle, and the limit would be no limit for a new patient."""
+    slides, rng = some_slides(15), np.random.default_rng(1)
+    twins = [replace(s, texture=s.texture + rng.normal(0, 1e-3, SIZE)) for s in slides for _ in range(3)]
+    assert fit(twins)[0].limit >= fit(slides)[0].limit
+
+
+@pytest.mark.parametrize(("slides", "rank"), [(18, 18), (19, 19), (20, 20), (38, 38), (39, 38), (40, 39), (60, 58)])
+def test_the_limit_is_the_distance_of_the_conformal_rank(slides: int, rank: int) -> None:
+    """The smallest k of n for which k / (n + 1) is 95 % or more; the last where none is."""
+    assert foreign._limit(np.arange(slides, 0, -1.0)) == rank
+
+
+def test_the_covariance_is_shrunk_towards_a_sphere() -> None:
+    """Four slides, variances 2 and 1/2, a sphere of 5/4: Ledoit and Wolf's share of it is 17/18.
+
+    Of the spread 9/8 are noise: the mean fourth power 17/2 less the squares of the covariance 17/4, by four, 17/16.
+    """
+    cloud = cloud_of(np.array([[2.0, 0], [-2, 0], [0, 1], [0, -1]]))
+    wanted = [17 / 18 * 5 / 4 + 1 / 18 * variance for variance in (1 / 2, 2)]
+    np.testing.assert_allclose(cloud.variance, wanted, rtol=1e-6)
 
 
 def test_a_small_reference_says_that_it_finds_little() -> None:

@@ -249,11 +249,20 @@ def test_ids_are_stable_unique_and_depend_on_the_slide(make_map: MakeMap) -> Non
     assert len(set(ids("a") + ids("b"))) == 6
 
 
-def test_regions_of_equal_size_keep_their_order(make_map: MakeMap) -> None:
+def test_regions_of_equal_size_are_in_the_order_of_their_place(make_map: MakeMap) -> None:
     case = make_map(bone=((5, 40, 12, 12, 0.9), (30, 5, 12, 12, 0.9), (5, 5, 12, 12, 0.9)))
     peaks = [x.peak_level0_px for x in find(case)[0].lesions]
-    assert peaks == [x.peak_level0_px for x in find(case)[0].lesions]
-    assert len(peaks) == 3
+    assert peaks == [(176, 176), (176, 976), (1296, 176)]  # by column, then by row; cells are 32 px wide
+
+
+def test_a_share_of_the_class_is_that_of_the_expected_area() -> None:
+    whole = Lesion("", "", "bone", (), 0.1, 0.5, 0.9, 0.9, (0, 0))
+    weak = replace(whole, probability_mean=0.6)
+    ranked = lesions._ranked([weak, whole], "id")
+    assert [(x.probability_mean, x.contribution) for x in ranked] == [
+        (0.9, pytest.approx(0.6)),
+        (0.6, pytest.approx(0.4)),
+    ]
 
 
 # What is not tissue, not read, or under ink

@@ -15,7 +15,7 @@ from histo.models.conformal import Conformal, LabelBound
 from histo.models.lesions import PRESENT, ClassFindings, Uncounted, account, find_lesions
 from histo.models.reliability import measure_reliability
 from histo.models.slide_scores import ClassCalibration
-from histo.models.verdict import NOT_EXCLUDED, _borderline, decide, review_reasons
+from histo.models.verdict import NOT_EXCLUDED, _borderline, area_reasons, decide, review_reasons
 from histo.results import Areas, ClassRule, Lesion, ModelInfo, SlideMap, Verdict
 
 BONE = ClassRule("bone", (1, 2, 3), 0.02, "heterotopic_ossification")  # 78.1 cells of 16 µm
@@ -129,6 +129,12 @@ def test_more_than_a_tenth_of_the_tissue_under_ink_is_a_reason(
     assert codes(make_map(changes={"excluded": ink})) == expected
 
 
+def test_ink_is_a_share_of_all_tissue_whatever_a_screen_passed_over() -> None:
+    assert area_reasons(Areas(10.0, 1.0, 0.0, 0.9, 8.1), RULE) == ()
+    (reason,) = area_reasons(Areas(10.0, 1.0, 0.0, 1.1, 7.9), RULE)
+    assert reason.code == "ink_over_tissue"
+
+
 def test_ink_is_no_reason_for_unreadable_tissue(make_map: MakeMap) -> None:
     ink = part(0, 0, 5, 80)
     assert codes(make_map(changes={"excluded": ink.astype(np.float32), "valid": ~ink})) == []
@@ -152,11 +158,18 @@ def test_an_area_little_above_the_least_is_a_reason(make_map: MakeMap) -> None:
     assert "borderline_area" not in codes(make_map(bone=((10, 10, 13, 13, 1.0),)))
     # Bug: two of them, each as near to the least as one alone, were summed up and no reason any more.
     assert "borderline_area" in codes(make_map(bone=((10, 10, 10, 10, 1.0), (40, 40, 10, 10, 1.0))))
+    # The largest decides: a small one beside it changes nothing.
+    assert "borderline_area" not in codes(make_map(bone=((10, 10, 13, 13, 1.0), (40, 40, 10, 10, 1.0))))
 
 
 def test_a_region_just_too_small_is_a_reason_and_a_speck_is_not(make_map: MakeMap) -> None:
     assert "borderline_area" in codes(make_map(bone=((10, 10, 8, 8, 1.0),)))
     assert "borderline_area" not in codes(make_map(bone=((10, 10, 4, 4, 1.0),)))
+
+
+@pytest.mark.parametrize(("presence", "reasons"), [(PRESENT - 0.01, 0), (PRESENT, 1)])
+def test_a_region_just_too_small_is_a_reason_where_the_class_is_probably_there(presence: float, reasons: int) -> None:
+    assert len(_borderline((found(BONE, (), 0.015, presence),), decide((), INFO), RULE)) == reasons
 
 
 def test_every_reason_says_what_and_how_much() -> None:

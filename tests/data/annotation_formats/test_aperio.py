@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from histo.data.annotation_formats.drawn import Drawn
-from histo.outlines import area_px2, mend
+from histo.outlines import area_px2, mend, to_polygon
 
 Read = Callable[..., list[Drawn]]
 BIG = [(0, 0), (100, 0), (100, 100), (0, 100)]
@@ -59,13 +59,15 @@ def test_a_hole_in_nothing_is_a_problem(read: Read) -> None:
 
 
 def test_an_ellipse_is_stored_as_the_corners_of_its_box(read: Read) -> None:
-    for corners in (BIG, [(0, 0), (100, 100)]):
+    for corners in ([(10, 20), (110, 20), (110, 80), (10, 80)], [(10, 20), (110, 80)]):
         (drawn,) = read(layer(region(corners, kind=2)))
-        assert area(drawn) == pytest.approx(math.pi * 50 * 50, rel=2e-3)
+        assert area(drawn) == pytest.approx(math.pi * 50 * 30, rel=2e-3)
+        assert to_polygon(drawn.polygons[0]).bounds == pytest.approx((10, 20, 110, 80))
 
 
 def test_a_box_may_be_two_corners(read: Read) -> None:
-    assert area(read(layer(region([(0, 0), (40, 30)], kind=1)))[0]) == 1200
+    (drawn,) = read(layer(region([(10, 20), (50, 90)], kind=1)))
+    assert drawn.polygons == ((((10, 20), (50, 20), (50, 90), (10, 90)),),)
 
 
 @pytest.mark.parametrize(("kind", "word"), [(3, "arrow"), (4, "ruler")])

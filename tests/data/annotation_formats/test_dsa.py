@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from histo.data.annotation_formats.drawn import Drawn
-from histo.outlines import area_px2, mend
+from histo.outlines import area_px2, mend, to_polygon
 
 Read = Callable[..., list[Drawn]]
 SQUARE = [[0, 0, 0], [80, 0, 0], [80, 50, 0], [0, 50, 0]]
@@ -41,17 +41,25 @@ def test_documents_come_alone_or_in_lists(tree: Any, read: Read) -> None:
 
 
 @pytest.mark.parametrize(
-    ("element", "expected"),
+    ("element", "expected", "bounds"),
     [
-        (POLYLINE | {"holes": [HOLE]}, 4000 - 100),
-        ({"type": "rectangle", "center": [50, 60, 0], "width": 20, "height": 10}, 200),
-        ({"type": "ellipse", "center": [50, 60, 0], "width": 20, "height": 10, "rotation": 1}, math.pi * 50),
-        ({"type": "circle", "center": [50, 60], "radius": 10}, math.pi * 100),
+        (POLYLINE | {"holes": [HOLE]}, 4000 - 100, (0, 0, 80, 50)),
+        ({"type": "rectangle", "center": [50, 60, 0], "width": 20, "height": 10}, 200, (40, 55, 60, 65)),
+        (
+            {"type": "ellipse", "center": [50, 60, 0], "width": 20, "height": 10, "rotation": math.pi / 2},
+            math.pi * 50,
+            (45, 50, 55, 70),
+        ),
+        ({"type": "circle", "center": [50, 60], "radius": 10}, math.pi * 100, (40, 50, 60, 70)),
     ],
     ids=["holes", "rectangle", "ellipse", "circle"],
 )
-def test_every_shape_has_its_area(element: dict[str, Any], expected: float, read: Read) -> None:
-    assert area(read(json.dumps(document(element)))[0]) == pytest.approx(expected, rel=2e-3)
+def test_every_shape_has_its_area_and_place(
+    element: dict[str, Any], expected: float, bounds: tuple[float, ...], read: Read
+) -> None:
+    (drawn,) = read(json.dumps(document(element)))
+    assert area(drawn) == pytest.approx(expected, rel=2e-3)
+    assert to_polygon(drawn.polygons[0]).bounds == pytest.approx(bounds)
 
 
 def test_a_rectangle_turns_from_x_towards_y(read: Read) -> None:

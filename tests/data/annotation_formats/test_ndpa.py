@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from histo.data.annotation_formats.drawn import Drawn
 from histo.errors import UsageError
 from histo.geometry import Pyramid, Stage, from_stage
-from histo.outlines import area_px2, mend
+from histo.outlines import area_px2, mend, to_polygon
 
 Read = Callable[..., list[Drawn]]
 STAGE = Stage((2_000_000.0, -1_000_000.0), (250.0, 500.0))
@@ -52,12 +52,13 @@ def test_the_recorded_scale_counts_even_when_the_user_corrects_it(read: Read) ->
     assert one == other
 
 
-def test_a_circle_has_its_area(read: Read) -> None:
+def test_a_circle_has_its_area_and_place(read: Read) -> None:
     x, y = nm(5000, 6000)
     text = ndpa([], "circle", more=f"<x>{x}</x><y>{y}</y><radius>100000</radius>")
     (drawn,) = read(text)
     (outline,) = mend(drawn.polygons[0])
     assert area_px2(outline) == pytest.approx(math.pi * (100_000 / 250) * (100_000 / 500), rel=2e-3)
+    assert to_polygon(outline).bounds == pytest.approx((5000 - 400, 6000 - 200, 5000 + 400, 6000 + 200))
 
 
 @pytest.mark.parametrize(
