@@ -13,6 +13,7 @@ from histo.errors import SlideError, UsageError
 from histo.export.checks import gains_in_words
 from histo.files import whole
 from histo.infer import Inspection, inspect_slide, load_model
+from histo.results import Overview
 
 PICTURES = (".png", ".jpg")
 
@@ -58,6 +59,11 @@ def _verdict(seen: Inspection) -> str:
     return "would be given; whether it needs review is seen when the slide is scored"
 
 
+def _left_out(overview: Overview) -> str:
+    share = 0.0 if overview.scanned is None else 1 - float(overview.scanned.mean())
+    return f"; {share:.0%} of it was left out by the scanner, or filled" if share >= 0.005 else ""
+
+
 def _print(seen: Inspection, tile: TileConfig, has_screen: bool) -> None:
     pyramid, areas = seen.pyramid, seen.areas
     unreadable = f" and {areas.unreadable_mm2:.3f} mm² cannot be read" if areas.unreadable_mm2 else ""
@@ -68,7 +74,7 @@ def _print(seen: Inspection, tile: TileConfig, has_screen: bool) -> None:
         "size": f"{width} x {height} px, {width * pyramid.mpp_x / 1e3:.2f} x {height * pyramid.mpp_y / 1e3:.2f} mm",
         "scale": f"{pyramid.mpp_x:.4g} x {pyramid.mpp_y:.4g} µm per pixel, {pyramid.scale_source}",
         "levels": f"{len(pyramid.downsamples)}, downsamples {levels}",
-        "scanned": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px),
+        "bounds": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px) + _left_out(seen.overview),
         "tissue": f"{areas.tissue_mm2:.3f} mm², of which {areas.excluded_mm2:.3f} mm² under ink{unreadable}",
         "stain": _stain(seen.density, tile),
         "gains": f"optical density is multiplied by {gains_in_words(seen.gains)}",

@@ -79,7 +79,9 @@ class Judge:
         reference, cloud = model.card.reference, model.cloud
         stains = reference.stain if reference else None
         checks, reasons = judge_quality(self.sample.tiles, self.mpp, self.glass, tissue_mm2, stains)
-        checks, reasons = replace(checks, black_share=self.black), reasons + black_reasons(self.black)
+        checks = replace(checks, black_share=self.black)
+        if "no_colour" not in {r.code for r in reasons}:  # black is dark without colour, as all of such a slide is
+            reasons += black_reasons(self.black)
         if reference is None or cloud is None:
             return checks, reasons
         distance = distance_of(cloud, self._gathered)

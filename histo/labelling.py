@@ -166,7 +166,7 @@ def split_manifest(path: Path, to: Path, shares: tuple[float, float], seed: int,
         raise UsageError(f"{to} exists already and is not overwritten, so that test patients stay test patients")
     if not to.parent.is_dir():
         raise UsageError(f"{to.parent} is no folder; make it first, or give another --out")
-    records = read_manifest(path, labels)
+    records = read_manifest(path, labels, lambda line: said("warning", line))
     sides = hold_out(records, *shares, seed).sides()
     side_of = {r.slide: side for side, some in sides.items() for r in some}
     extra = list(dict.fromkeys(name for r in records for name in r.extra))

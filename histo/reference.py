@@ -127,7 +127,7 @@ def refit(
     """
     refuse_to_overwrite(out)
     model = load_bundle(bundle)
-    listed = read_manifest(manifest, model.card.classes.labels)
+    listed = read_manifest(manifest, model.card.classes.labels, say)
     records = [r for r in listed if r.split != "test"]
     say(f"{len(records)} slides to fit on; {len(listed) - len(records)} marked test are left out")
     hashes = [sha256_of(r.path) for r in records]

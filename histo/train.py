@@ -99,8 +99,6 @@ def _open(
     say(f"{len(train)} slides to train on, {len(validation)} to validate on")
     if find_spec("tensorboard") is None:
         say("TensorBoard is not installed (pip install tensorboard); metrics go to metrics.csv only")
-    # Lightning's own lines (devices found, products offered) say nothing about the run.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     opened, held = (open_all(side, config, say) for side in (train, validation))
     return keep_decoded(opened, run, config.data.cache_gb), held
 
@@ -297,6 +295,8 @@ def _trainer(
     c: TrainConfig, device: str, callbacks: list[lightning.Callback], loggers: list[Logger]
 ) -> lightning.Trainer:
     """Return Lightning's trainer. Raises `UsageError` for options in `trainer` that it does not take."""
+    # Lightning's own lines (devices found, products offered) say nothing about the run.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     target = pick_device(device)
     on_gpu = target.type == "cuda"
     ours = {"enable_progress_bar": sys.stdout.isatty(), "log_every_n_steps": 1}

@@ -115,7 +115,7 @@ class CrossValidationConfig(Strict):
         if self.folds == 1:
             raise ValueError("folds must be 0 (none) or at least 2")
         if self.by == "site" and self.folds:
-            raise ValueError("with by: site there are as many folds as sites; leave folds away")
+            raise ValueError("with by: site there are as many folds as sites; set folds to 0")
         return self
 
 

@@ -159,6 +159,19 @@ def test_inspection_tells_what_cannot_be_read(paint_slide, write_tiff, tmp_path,
     assert seen.areas.unreadable_mm2 == pytest.approx(12 * 256**2 * 0.25e-6, rel=0.2)
 
 
+def test_what_is_dark_on_a_slide_without_colour_is_not_called_black(paint_slide, write_tiff, tmp_path, colour_model):
+    """Regression: every dark nucleus of a grey copy was black, and the advice was to scan it again."""
+    picture = paint_slide()
+    picture[400:1200, 300:1200] = 15
+    grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+    codes = [
+        [r.code for r in predict_slide(write_tiff(tmp_path / f"{k}.svs", [rgb]), colour_model).result.reasons]
+        for k, rgb in enumerate((picture, grey))
+    ]
+    assert ["black_over_tissue" in found for found in codes] == [True, False]
+    assert "no_colour" in codes[1]
+
+
 def test_a_level_that_was_padded_is_not_used(paint_slide, write_tiff, tmp_path, colour_model, caplog):
     """Regression: OpenSlide takes it for another reduction, and most tissue was looked for beside itself."""
     picture = paint_slide(2400, 2400)

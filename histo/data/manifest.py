@@ -25,6 +25,9 @@ from histo.timing import Say
 REQUIRED = ("slide", "path", "patient", "label")
 OPTIONAL = ("annotation", "mpp", "split", "site")
 SPLITS = ("train", "validation", "test")
+# Of phantoms, and of studies: no other name for one of ours.
+STUDY = ("group", "kind", "domain", "seed", "mask", "twin_of", "varied", "diameter_um")
+OUTLINES = (".geojson", ".xml", ".ndpa", ".json")
 # What a person has once, so that two values on two lines are a slip.
 ONCE_A_PATIENT = ("sex", "gender", "birth_year", "date_of_birth", "skin_type", "site")
 _NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")  # what a spreadsheet makes of a code
@@ -148,11 +151,15 @@ def _is_file(path: Path) -> bool:
 def _misnamed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Finding]:
     """Find columns of the manifest's own that look like one of histo's under another name: they are not heeded."""
     for k, name in enumerate(columns):
-        if not name or name in REQUIRED + OPTIONAL:
+        if not name or name in REQUIRED + OPTIONAL + STUDY:
             continue
         values = {cells[k].strip() for cells in rows if k < len(cells)} - {""}
         near = get_close_matches(name, OPTIONAL, 1, 0.75) + [c for c in OPTIONAL if name.startswith(c)]
-        meant = "split" if values and values <= set(SPLITS) else near[0] if near else None
+        if values and values <= set(SPLITS):
+            near = ["split"]
+        elif values and all(value.lower().endswith(OUTLINES) for value in values):
+            near = ["annotation"]
+        meant = near[0] if near else None
         if meant is not None and meant not in columns:
             text = f"{name} is taken as a column of your own; if {meant} is meant, call it so"
             yield Finding("warning", "column", "line 1", text)

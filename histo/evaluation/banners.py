@@ -30,6 +30,7 @@ def banners_of(cohort: Cohort, sides: Sequence[Side] | None, training: dict[str,
         *_overlap(cohort, sides),
         *_few(cohort),
         *_scales(cohort),
+        *(Banner("misnamed_column", f"Of the manifest {text}.") for text in cohort.misnamed),
         *_rest(cohort),
     ]
     if not any(side.name == "train" for side in sides or ()):

@@ -75,7 +75,8 @@ class Case:
 class Cohort:
     """All cases of an evaluation with the model that judged them, and what was set aside before.
 
-    `set_aside` counts the manifest's slides of other splits; `foreign` results that no slide of the manifest claims.
+    `set_aside` counts the manifest's slides of other splits; `foreign` results that no slide of the manifest claims;
+    `misnamed` holds sentences on columns that look like histo's under another name.
     """
 
     cases: tuple[Case, ...]
@@ -84,6 +85,7 @@ class Cohort:
     out: Path
     set_aside: Mapping[str, int]
     foreign: int
+    misnamed: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -143,7 +145,7 @@ def read_cohort(out: Path, manifest: Path, split: str | None = None) -> Cohort:
     """
     results = _results(out)
     model = results[0][1].model
-    records = _records(manifest, model.labels)
+    records, misnamed = _records(manifest, model.labels)
     marked = {r.split for r in records}
     wanted = split or ("test" if "test" in marked else None)
     kept = [r for r in records if wanted is None or r.split == wanted]
@@ -156,15 +158,15 @@ def read_cohort(out: Path, manifest: Path, split: str | None = None) -> Cohort:
     # Slides of the other splits were examined for other ends, and are no strangers.
     others = sum(c.result is not None for c in _match([r for r in records if r not in kept], results))
     foreign = len(results) - sum(c.result is not None for c in matched) - others
-    return Cohort(tuple(matched), model, manifest, out, dict(aside), max(0, foreign))
+    return Cohort(tuple(matched), model, manifest, out, dict(aside), max(0, foreign), misnamed)
 
 
-def _records(manifest: Path, labels: Sequence[str]) -> list[SlideRecord]:
+def _records(manifest: Path, labels: Sequence[str]) -> tuple[list[SlideRecord], tuple[str, ...]]:
     rows, findings = inspect_manifest(manifest, labels)
     problems = [str(f) for f in findings if f.severity == "error" and f.message != _NO_PATIENT]
     if problems:
         raise UsageError(f"manifest {manifest} has {len(problems)} problem(s): " + "; ".join(problems))
-    return [record for _, record in rows]
+    return [record for _, record in rows], tuple(f.message for f in findings if f.kind == "column")
 
 
 def _results(out: Path) -> list[tuple[Path, SlideResult]]:

@@ -60,14 +60,14 @@ def held_out_by_folds(
     labels, by_name = config.classes.labels, {s.record.slide: s for s in slides}
     parts = deal_folds(config, [s.record for s in slides], build_network(config))
     rows: list[Held] = []
-    for number, (learn, validate, held) in enumerate(parts, start=1):
+    for number, (name, learn, validate, held) in enumerate(parts, start=1):
         folder = run / "folds" / str(number)
         describe_run(folder, config, {"train": learn, VALIDATION: validate, HELD_OUT: held})
         table = folder / "held_out.csv"
         if not table.exists():
-            say(f"fold {number}/{len(parts)}: {len(learn)} slides to train on, {len(held)} held out")
+            say(f"{number}/{len(parts)}, {name}: {len(learn)} slides to train on, {len(held)} held out")
             bundle = fit(folder, [by_name[r.slide] for r in learn], [by_name[r.slide] for r in validate])
-            write_held_out(table, score_held_out(bundle, held, device, f"fold {number}"), labels)
+            write_held_out(table, score_held_out(bundle, held, device, name), labels)
         rows += read_held_out(table, labels)
     write_held_out(run / "out_of_fold.csv", rows, labels)
     return rows
@@ -120,6 +120,7 @@ def conclude(
         Section("Warnings", [NO_DEVICE], points=warnings, is_warning=True),
         _slides(config, trained, validation),
         _figures(held, labels, how),
+        *_by_fold(out_of_fold),
         Section("Learning", [_how_trained(card.training), card.calibration.in_words], pictures=["learning_curves.png"]),
         _suspicious(doubted, how),
         _shortcuts(found),
@@ -209,6 +210,19 @@ def _figures(rows: Sequence[Held], labels: Sequence[str], how: str) -> Section:
         "independent; several of one patient are not."
     )
     return Section("Held-out verdicts", [text], table=table, pictures=["confusion.png"])
+
+
+def _by_fold(rows: Sequence[Held]) -> list[Section]:
+    """Return a table of what each fold held out: by site it tells whether the model bears one that it has not seen."""
+    if not rows:
+        return []
+    table = [["held out by the model", "slides", "verdict right", "95 % interval (Clopper-Pearson)", "in review"]]
+    for name in dict.fromkeys(r.held_out_by for r in rows):
+        those = [r for r in rows if r.held_out_by == name]
+        right, review = sum(r.right for r in those), sum(r.status == "review" for r in those)
+        low, high = clopper_pearson(right, len(those))
+        table.append([name, str(len(those)), str(right), f"{low:.2f} to {high:.2f}", str(review)])
+    return [Section("By fold", table=table)]
 
 
 def _how_trained(training: Mapping[str, Any]) -> str:

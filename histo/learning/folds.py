@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from histo.config import TrainConfig
 from histo.data.manifest import SlideRecord, split_by_patient
@@ -10,14 +11,21 @@ from histo.data.splits import k_folds, leave_one_site_out
 from histo.errors import UsageError
 from histo.learning.start import Start
 
-Dealt = tuple[list[SlideRecord], list[SlideRecord], list[SlideRecord]]
+
+class Dealt(NamedTuple):
+    """A fold: what it leaves out in words, and the slides to learn from, to validate on and to hold out."""
+
+    name: str
+    learn: list[SlideRecord]
+    validate: list[SlideRecord]
+    held: list[SlideRecord]
 
 
 def deal_folds(config: TrainConfig, records: Sequence[SlideRecord], start: Start) -> list[Dealt]:
-    """Return of every fold the slides to learn from, to validate on and to hold out; nothing without folds.
+    """Return every fold; nothing where the configuration asks for none.
 
     All are dealt before the first is trained: where one fails, it fails at once. Raises `UsageError` where a label has
-    too few patients, or the start knows slides.
+    too few patients, and names the fold, or the start knows slides.
     """
     asked = config.cross_validation
     if not asked.is_wanted:
@@ -27,10 +35,18 @@ def deal_folds(config: TrainConfig, records: Sequence[SlideRecord], start: Start
             f"network.start was trained on {len(known)} of the slides or on patients of these names, which no fold "
             "can hold out; take another start, or leave cross_validation away"
         )
-    dealt = fold_by_site(records) if asked.by == "site" else fold_by_patient(records, asked.folds, config.seed)
-    return [
-        (*split_by_patient(without(records, held), config.data.validation_share, config.seed), held) for held in dealt
-    ]
+    by_site = asked.by == "site"
+    dealt = []
+    for number, held in enumerate(
+        fold_by_site(records) if by_site else fold_by_patient(records, asked.folds, config.seed), start=1
+    ):
+        name = f"without site {held[0].site}" if by_site else f"fold {number}"
+        try:
+            learn, validate = split_by_patient(without(records, held), config.data.validation_share, config.seed)
+        except UsageError as error:
+            raise UsageError(f"cross-validation, {name}: {error}") from error
+        dealt.append(Dealt(name, learn, validate, held))
+    return dealt
 
 
 def fold_by_patient(records: Sequence[SlideRecord], folds: int, seed: int) -> list[list[SlideRecord]]:

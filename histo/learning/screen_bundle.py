@@ -25,7 +25,7 @@ def screen_bundle(bundle: Path, manifest: Path, out: Path, steps: int | None = N
     refuse_to_overwrite(out)
     model = load_bundle(bundle)
     config = config_of(model.card, manifest, steps)
-    records = read_manifest(manifest, config.classes.labels)
+    records = read_manifest(manifest, config.classes.labels, say)
     learn, validate = (
         [open_labelled(r, config) for r in side]
         for side in split_by_patient(records, config.data.validation_share, config.seed)

@@ -197,7 +197,12 @@ def test_a_column_that_is_almost_a_known_one_is_not_overlooked(column: str, writ
 
 @pytest.mark.parametrize(
     ("column", "meant", "value"),
-    [("annotations", "annotation", "a.geojson"), ("mpp_um", "mpp", "0.25"), ("fold", "split", "test")],
+    [
+        ("annotations", "annotation", "a.geojson"),
+        ("mpp_um", "mpp", "0.25"),
+        ("fold", "split", "test"),
+        ("contours", "annotation", "a.geojson"),
+    ],
 )
 def test_a_column_that_looks_like_one_of_ours_is_told(column: str, meant: str, value: str, write: Write) -> None:
     """Regression: slides marked `test` in a column `splits` were trained on without a word."""
@@ -205,6 +210,13 @@ def test_a_column_that_looks_like_one_of_ours_is_told(column: str, meant: str, v
     said: list[str] = []
     read_manifest(path, LABELS, said.append)
     assert any(f"{column} is taken as a column of your own; if {meant} is meant" in line for line in said)
+
+
+def test_columns_of_phantoms_are_no_other_names_of_ours(write: Write) -> None:
+    """Regression: `domain`, which says train for all of them, was taken for a misnamed `split`."""
+    said: list[str] = []
+    read_manifest(write("s1,a.svs,p1,normal,train", header="slide,path,patient,label,domain"), LABELS, said.append)
+    assert not said
 
 
 def test_a_row_of_blanks_is_no_row_and_a_folder_is_told_as_one(write: Write) -> None:

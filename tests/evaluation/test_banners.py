@@ -52,6 +52,12 @@ def test_what_a_fold_held_out_is_no_part_of_it(make_cohort, made, tmp_path):
     assert "tuned_on_test" not in codes(cohort, sides_of(tmp_path / "fold" / "bundle", {}) or [])
 
 
+def test_a_column_that_looks_like_one_of_ours_is_told(make_cohort, made):
+    """Regression: slides marked `test` in a column `splits` were judged with all others without a word."""
+    slides = [made("normal", "normal", extra=(("splits", side),)) for side in ("train", "test")]
+    assert "misnamed_column" in codes(read_cohort(*make_cohort(slides)))
+
+
 def test_results_made_in_several_ways_are_told_with_what_differs(make_cohort, made):
     cohort = read_cohort(*make_cohort([made("normal", "normal"), made("normal", "normal")]))
 

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from histo.data.identities import LEARNT_FROM, STARTED_FROM, identities
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
-from histo.learning.conclusion import _flattered, _known
+from histo.learning.conclusion import _by_fold, _flattered, _known
+from histo.learning.scores import Held
 
 
 def test_the_start_knows_slides_by_file_and_persons_by_name(tmp_path: Path) -> None:
@@ -33,3 +34,17 @@ def test_slides_that_the_start_has_seen_are_told() -> None:
     assert "(s1, s2, s3 …)" in told
     assert len(_flattered([], False)) == 1
     assert _flattered([], True) == []
+
+
+def test_the_report_tells_what_each_site_held_out_came_to() -> None:
+    """Regression: after leaving out each site once the report had no word of sites."""
+    rows = [
+        Held(f"s{k}", "p", "normal", verdict, "review" if k == 1 else "done", "", f"without site {site}", {})
+        for k, (verdict, site) in enumerate((("normal", "A"), ("normal", "A"), ("calcinosis_cutis", "B")))
+    ]
+    (section,) = _by_fold(rows)
+    assert [row[:3] + row[4:] for row in section.table[1:]] == [
+        ["without site A", "2", "2", "1"],
+        ["without site B", "1", "0", "0"],
+    ]
+    assert _by_fold([]) == []

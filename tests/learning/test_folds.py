@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,8 @@ from hypothesis import strategies as st
 
 from histo.data.manifest import SlideRecord
 from histo.errors import UsageError
-from histo.learning.folds import fold_by_patient, fold_by_site, without
+from histo.learning.folds import deal_folds, fold_by_patient, fold_by_site, without
+from histo.training_options import CrossValidationConfig
 
 
 def records(patients, slides_each=1):
@@ -56,3 +58,18 @@ def test_each_site_is_held_out_once_and_test_slides_never():
     assert [{r.slide for r in fold} for fold in fold_by_site(slides)] == [
         {f"s{k}" for k in range(n, n + 4)} for n in (0, 4)
     ]
+
+
+def test_a_fold_that_cannot_be_dealt_is_named():
+    """Regression: the error of one site's fold read as if the whole manifest had too few patients."""
+    slides = [
+        SlideRecord(f"s{k}", Path(f"s{k}.svs"), f"p{k}", label, site=site)
+        for k, (label, site) in enumerate(
+            [("normal", "A"), ("normal", "A"), ("normal", "B"), *[("calcinosis_cutis", s) for s in "AABB"]]
+        )
+    ]
+    config = SimpleNamespace(
+        cross_validation=CrossValidationConfig(by="site"), data=SimpleNamespace(validation_share=0.3), seed=0
+    )
+    with pytest.raises(UsageError, match="cross-validation, without site A: label normal has 1 patient"):
+        deal_folds(config, slides, SimpleNamespace(knows=lambda records: []))
