@@ -27,7 +27,7 @@ from histo.models.engine import Engine, Engines, device_kind, screen_of
 from histo.models.lesions import account, burdens, find_lesions
 from histo.models.placement import locate
 from histo.models.verdict import area_reasons, decide, review_reasons
-from histo.opening import Opened, check_readable, check_tissue, lay, open_for, state_of
+from histo.opening import Opened, check_areas, check_tissue, lay, open_for, state_of
 from histo.results import (
     Areas,
     Overview,
@@ -109,7 +109,7 @@ def inspect_slide(path: str | os.PathLike[str], model: Model, mpp: float | None 
             tiles, _, _ = lay(slide.pyramid, model, overview, tissue)
             count, reason = len(tiles), None
             check_tissue(whole, model, slide.path)
-            check_readable(areas, model, slide.path)
+            check_areas(areas, model, slide.path)
         except SlideError as error:
             count, reason = 0, Reason(error.code, str(error))
         return Inspection(
@@ -254,8 +254,7 @@ def _conclude(
     """Draw the verdict; what already speaks against it stands in `empty.reasons`."""
     rule, info = model.card.rule, model.info
     areas = account(slide_map)
-    check_readable(areas, model, slide.path)
-    check_tissue(areas.scored_mm2 + areas.screened_mm2, model, slide.path, "tissue beside what looks like ink")
+    check_areas(areas, model, slide.path)
     slides, conformal = model.card.calibration.of_slides
     identity, curves = empty.sha256 or empty.slide_id, slides.classes if slides else None
     findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)

@@ -94,14 +94,18 @@ def check_tissue(tissue_mm2: float, model: Model, path: Path, what: str = "tissu
         )
 
 
-def check_readable(areas: Areas, model: Model, path: Path) -> None:
-    """Raise `SlideFailed` where more of the tissue cannot be read than the model's rule bears."""
+def check_areas(areas: Areas, model: Model, path: Path) -> None:
+    """Raise `SlideFailed` where more of the tissue cannot be read than the model's rule bears.
+
+    Raises `SlideRefused` where too little is left to judge by beside ink.
+    """
     if areas.unreadable_mm2 > model.card.rule.max_unreadable_share * areas.tissue_mm2:
         raise SlideFailed(
             "unreadable",
             f"{path}: {areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue cannot be read, too much "
             "for a verdict; copy or scan the slide again",
         )
+    check_tissue(areas.scored_mm2 + areas.screened_mm2, model, path, "tissue beside what looks like ink")
 
 
 def _hashing(path: Path, sha256: str | None, timings: Timings) -> "Future[str]":

@@ -17,9 +17,21 @@ class Strict(BaseModel):
     def _switches_are_no_numbers(cls, values: Any) -> Any:
         """Refuse `true` where a number is meant, which would count as 1."""
         for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
-            if isinstance(values.get(name), bool) and {int, float} & {field.annotation, *get_args(field.annotation)}:
-                raise ValueError(f"{name} must be a number, not {str(values[name]).lower()}")
+            given = values.get(name)
+            kinds = set(_leaves(field.annotation))
+            switches = [v for v in (given if isinstance(given, list | tuple) else [given]) if isinstance(v, bool)]
+            if switches and kinds & {int, float} and bool not in kinds:
+                raise ValueError(f"{name} must be a number, not {str(switches[0]).lower()}")
         return values
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the types that an annotation is put together from."""
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for part in inner:
+        yield from _leaves(part)
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -38,8 +50,8 @@ def explain(error: ValidationError, record: type[BaseModel], overrides: Sequence
             what = _unknown(record, loc)
         elif problem["type"] == "tuple_type":
             what = "must be a list, [in, brackets]"
-        elif problem["type"] == "string_type":
-            what = f"must be text, and {problem['input']!r} is none; put it in quotes"
+        elif problem["type"] == "string_type" and isinstance(problem["input"], int | float):
+            what = f"must be text; quotes that YAML sees make a number one, as in '{key}=\"{problem['input']}\"'"
         set_by = [o for o in overrides if _concerns(o.partition("=")[0], key, what)]
         blame = f" (--set {' '.join(set_by)})" if set_by else ""
         clauses.append(on_one_line(f"`{key or 'the whole'}` {what}{blame}"))

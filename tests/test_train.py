@@ -275,8 +275,9 @@ def test_a_dry_run_deals_the_folds_that_the_run_will_need(small_training, tmp_pa
     """Regression: what `histo train` refused at once passed the dry run."""
     with pytest.raises(UsageError, match="too few for 9 folds"):
         dry_run(small_training("name=tried", "cross_validation.folds=9"), tmp_path, device="cpu")
-    with pytest.raises(UsageError, match="have no site"):
-        dry_run(small_training("name=tried", "cross_validation.by=site"), tmp_path, device="cpu")
+    said = []
+    dry_run(small_training("name=tried", "cross_validation.by=site"), tmp_path, device="cpu", say=said.append)
+    assert [line for line in said if "x 4 trainings" in line]
 
 
 def test_a_dry_run_says_what_is_kept_of_the_calibration(shipped_config, tmp_path):

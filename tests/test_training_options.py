@@ -46,6 +46,8 @@ KINDS = {
     "an unknown key": ("weak.tiles", st.integers(), "`weak.tiles`"),
     "an unknown section": ("attention", st.just({"heads": 4}), "`attention`"),
     "a switch for a number": ("data.lesion_share", st.booleans(), "lesion_share must be a number, not "),
+    "a switch in a list": ("tile.tissue_od", st.just([True, 0.6, 0.4]), "tissue_od must be a number, not true"),
+    "a switch for a number or none": ("tile.nuclear_od", st.booleans(), "nuclear_od must be a number, not "),
     "a mean of 255": ("network", st.just({"start": "random", "mean": [204, 166, 196]}), "`network.mean"),
     "a density in grey levels": ("tile.tissue_od", st.just([20, 30, 40]), "`tile.tissue_od"),
     "a lesion's verdict for normal": (

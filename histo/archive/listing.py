@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from histo.data.slide import SUFFIXES, series_of
-from histo.data.slide_file import begins_as_dicom, sha256_of
+from histo.data.slide_file import is_dicom_slide, sha256_of
 from histo.errors import SlideFailed
 from histo.files import path_text
 from histo.out_folder import LEDGER, RESULTS
@@ -59,25 +59,25 @@ def _slides_in(folder: Path) -> Iterator[Path]:
             entered.add(os.path.realpath(parent))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [link for name in folders if os.path.islink(link := os.path.join(parent, name))]
-            yield from (Path(parent, name) for name in files if _is_slide(name) or _is_bare_dicom(Path(parent, name)))
+            yield from (path for name in files if _is_slide(path := Path(parent, name)))
     yield from closed  # a folder that may not be entered becomes a failed slide, not silence
 
 
-def _is_slide(name: str) -> bool:
-    """Tell by its name whether a file is a slide; a Mac leaves a `._` file beside each one."""
-    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".") and not name.endswith(TRUTH_SUFFIX)
+def _is_slide(path: Path) -> bool:
+    """Tell whether a file is a slide: by its name, or as DICOM without the suffix, as many archives keep it.
 
-
-def _is_bare_dicom(path: Path) -> bool:
-    """Tell whether a file without a suffix is DICOM, as many archives keep it."""
-    return not path.suffix and not path.name.startswith(".") and begins_as_dicom(path)
+    A Mac leaves a `._` file beside each one.
+    """
+    if path.name.startswith(".") or path.name.endswith(TRUTH_SUFFIX):
+        return False
+    return path.suffix.lower() in SUFFIXES or is_dicom_slide(path)
 
 
 def holds_slides(folder: Path) -> Path | None:
     """Return a slide that lies in a folder itself, or None; a heatmap of ours is none."""
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    own = (name for name in names if _is_slide(name) and not name.endswith(".ome.tif"))
-    return next((folder / name for name in own if os.path.isfile(folder / name)), None)
+    inside = sorted(folder.iterdir()) if os.path.isdir(folder) else []
+    own = (path for path in inside if not path.name.endswith(".ome.tif") and _is_slide(path))
+    return next((path for path in own if os.path.isfile(path)), None)
 
 
 def name_slides(slides: Iterable[Path], known: dict[str, str]) -> dict[Path, str]:

@@ -27,7 +27,7 @@ def contradiction(record: SlideRecord, outlined: Collection[str], rules: Rules, 
     """
     implied = rules.label_of(outlined)
     normal, *lesion_labels = rules.labels
-    if implied == record.label:
+    if implied == record.label or record.label not in rules.labels:  # an unknown label is told where it stands
         return None
     if not complete and record.label != normal and implied not in lesion_labels[: lesion_labels.index(record.label)]:
         return None

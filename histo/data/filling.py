@@ -1,9 +1,10 @@
 """Black or white that a converter wrote where the scanner saw nothing: few formats can say so by transparency.
 
 Left as it is, black would be the darkest tissue of the slide, and white the glass against which all density is
-measured. Filling is of one colour to the last bit, reaches the border, and ends along rows and columns of pixels, as
-nothing on a glass does: so it is told from fields that are dark throughout (fluorescence, inverted colours), from
-calcium, and from glass in saturated light. Black is told by bright glass beside it, too.
+measured. Filling is of one colour to the last bit, reaches the border, and ends along rows and columns of pixels: so it
+is told from fields that are dark throughout (fluorescence, inverted colours), from calcium, and from glass in saturated
+light. Black is told by bright glass beside it, too. It must be wide as well: narrow stripes of a line scanner that are
+saturated end straight and cross the tissue.
 """
 
 import cv2
@@ -17,6 +18,7 @@ LEAST_MM2 = 0.05
 GLASS_SHARE = 0.05  # of what is not black, that must be glass
 RIM_CELLS = 2  # around it, where averages and JPEG mix it with what is beside
 STRAIGHT_CELLS, STRAIGHT_SHARE = 24, 0.5  # a stretch of edge is straight from that length on; so much of it must be
+WIDE_CELLS = 25  # side of a square that filling must hold where its edge tells it
 
 
 def find_filling(rgb: NDArray[np.uint8], cell_mm2: float) -> NDArray[np.bool_]:
@@ -24,7 +26,8 @@ def find_filling(rgb: NDArray[np.uint8], cell_mm2: float) -> NDArray[np.bool_]:
     black = (rgb[..., 0] <= BLACK) & (rgb[..., 1] <= BLACK) & (rgb[..., 2] <= BLACK)
     least = darkest(rgb)
     has_glass = int((least >= BRIGHT).sum()) >= max(1, GLASS_SHARE * int((~black).sum()))
-    found = _at_border(black, cell_mm2, straight=not has_glass) | _at_border(least == PURE, cell_mm2, straight=True)
+    found = _at_border(black, cell_mm2, straight=not has_glass)
+    found |= _at_border(least == PURE, cell_mm2, straight=True)
     kernel = np.ones((2 * RIM_CELLS + 1, 2 * RIM_CELLS + 1), np.uint8)
     return np.asarray(cv2.dilate(found.view(np.uint8), kernel), bool)
 
@@ -40,9 +43,16 @@ def _at_border(mask: NDArray[np.bool_], cell_mm2: float, straight: bool) -> NDAr
             # One cell more on every side, so that the region's own edge is seen.
             box = np.s_[max(y - 1, 0) : y + h + 1, max(x - 1, 0) : x + w + 1]
             region = labels[box] == label
-            if not straight or straight_share(region) >= STRAIGHT_SHARE:
+            if not straight or (_is_wide(region) and straight_share(region) >= STRAIGHT_SHARE):
                 found[box] |= region
     return found
+
+
+def _is_wide(region: NDArray[np.bool_]) -> bool:
+    """Tell whether a region (H, W) holds a square of `WIDE_CELLS`."""
+    kernel = np.ones((WIDE_CELLS, WIDE_CELLS), np.uint8)
+    padded = np.pad(region.astype(np.uint8), 1)  # OpenCV takes what lies beyond a picture for part of it
+    return bool(cv2.erode(padded, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0).any())
 
 
 def straight_share(region: NDArray[np.bool_]) -> float:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDING_PX = 2  # by which the size of a reduced level may differ from the exact one
+MOST_FINER_PX = 1024  # side of what is read of the finer level
 PATCH_PX, PLACES = 64, (0.35, 0.5, 0.65, 0.8, 0.95)  # what is compared, and where along either side
 LEAST_SPREAD = 4.0  # standard deviation of grey levels in a patch that shows something
 SAME_PLACE = 0.5  # correlation of a patch with the same place on another level
 
 Size = tuple[int, int]
-# Corner (level-0 px), level and size to a grey picture (h, w), of one colour where it cannot be read.
-Look = Callable[[Size, int, Size], NDArray[np.uint8]]
+# Corner (level-0 px), level and size to a grey picture (h, w); None where it cannot be read.
+Look = Callable[[Size, int, Size], NDArray[np.uint8] | None]
 
 
 def true_levels(sizes: Sequence[Size], blocks: Sequence[Size], look: Look) -> int:
@@ -39,18 +40,22 @@ def _shows_the_same(level: int, sizes: Sequence[Size], look: Look) -> bool:
     """Compare a level with the one before it, at the place where it shows most; True where nothing can be told."""
     (width, height), part = sizes[0], sizes[level]
     down = width / part[0]
-    side = min(PATCH_PX, *part)
+    finer = sizes[level - 1][0] / part[0]
+    side = max(1, min(PATCH_PX, *part, int(MOST_FINER_PX / finer)))
     corners = [
         (round((width - side * down) * right), round((height - side * down) * below))
         for right in PLACES
         for below in PLACES
     ]
-    patches = [look(corner, level, (side, side)) for corner in corners]
-    best = int(np.argmax([float(p.std()) for p in patches]))
-    if float(patches[best].std()) < LEAST_SPREAD:
+    patches = [(p, corner) for corner in corners if (p := look(corner, level, (side, side))) is not None]
+    here, corner = max(patches, key=lambda patch: float(patch[0].std()), default=(None, (0, 0)))
+    if here is None or float(here.std()) < LEAST_SPREAD:
         return True
-    finer = round(side * down * sizes[level - 1][0] / width)
-    there = cv2.resize(look(corners[best], level - 1, (finer, finer)), (side, side), interpolation=cv2.INTER_AREA)
+    there = look(corner, level - 1, (round(side * finer), round(side * finer)))
+    if there is None:
+        return True
+    there = np.asarray(cv2.resize(there, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
     # Levels may lie a pixel or two beside one another.
-    one, other = (cv2.GaussianBlur(p.astype(np.float32), (0, 0), 2).ravel() for p in (patches[best], there))
-    return other.std() == 0 or bool(np.corrcoef(one, other)[0, 1] > SAME_PLACE)
+    one, other = (cv2.GaussianBlur(p.astype(np.float32), (0, 0), 2).ravel() for p in (here, there))
+    # Nothing at all where the other level shows something is another place.
+    return bool(other.std() > 0 and np.corrcoef(one, other)[0, 1] > SAME_PLACE)

@@ -9,8 +9,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -148,18 +147,22 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+# By name and values: what would be a column of ours if it were called so.
+_LOOKS_LIKE: dict[str, Callable[[str, Collection[str]], bool]] = {
+    "split": lambda name, values: set(values) <= set(SPLITS),
+    "annotation": lambda name, values: all(value.lower().endswith(OUTLINES) for value in values),
+    "mpp": lambda name, values: name.startswith("mpp"),
+    "site": lambda name, values: name.startswith("site"),
+}
+
+
 def _misnamed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Finding]:
     """Find columns of the manifest's own that look like one of histo's under another name: they are not heeded."""
     for k, name in enumerate(columns):
         if not name or name in REQUIRED + OPTIONAL + STUDY:
             continue
         values = {cells[k].strip() for cells in rows if k < len(cells)} - {""}
-        near = get_close_matches(name, OPTIONAL, 1, 0.75) + [c for c in OPTIONAL if name.startswith(c)]
-        if values and values <= set(SPLITS):
-            near = ["split"]
-        elif values and all(value.lower().endswith(OUTLINES) for value in values):
-            near = ["annotation"]
-        meant = near[0] if near else None
+        meant = next((ours for ours, fits in _LOOKS_LIKE.items() if values and fits(name, values)), None)
         if meant is not None and meant not in columns:
             text = f"{name} is taken as a column of your own; if {meant} is meant, call it so"
             yield Finding("warning", "column", "line 1", text)

@@ -99,10 +99,9 @@ def _examine(
             findings += [
                 Finding(f.severity, f.kind, f"{place}, {name}, {f.place}", f.message) for f in shorten(found, 3)
             ]
-            if not any(f.severity == "error" for f in found):
-                known = record.label in classes.labels
-                if known and (problem := contradiction(record, {s.name for s in shapes}, classes, complete)):
-                    findings.append(Finding("error", "contradiction", place, problem))
+            sound = not any(f.severity == "error" for f in found)
+            if sound and (problem := contradiction(record, {s.name for s in shapes}, classes, complete)):
+                findings.append(Finding("error", "contradiction", place, problem))
     return findings, fingerprint(overview, tissue)
 
 

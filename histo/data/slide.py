@@ -1,5 +1,6 @@
 """An open whole-slide image: its geometry and bounded, fault-tolerant reads. The only importer of openslide."""
 
+import html
 import itertools
 import logging
 import math
@@ -28,7 +29,7 @@ MAX_READ_PX = 2**25  # 32 Mpx: 128 MiB of RGBA; nothing ever asks the decoder fo
 SUFFIXES = frozenset(
     ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .bif .svslide .czi .dcm".split()  # noqa: SIM905  one line to read
 )
-_OME_MPP = re.compile(r'PhysicalSizeX="([0-9.]+)"(?:[^>]*?PhysicalSizeXUnit="([^"<]{1,8})")?')
+_OME_SIZE, _OME_UNIT = re.compile(r'PhysicalSizeX="([^"<]{1,20})"'), re.compile(r'PhysicalSizeXUnit="([^"<]{1,12})"')
 
 Rgb = NDArray[np.uint8]
 
@@ -143,7 +144,7 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
         properties = {name: value for name in handle.properties if (value := handle.properties.get(name)) is not None}
         downsamples = tuple(float(d) for d in handle.level_downsamples)
         width, height = handle.dimensions
-        true = true_levels(handle.level_dimensions, _blocks(properties, len(downsamples)), _look(handle))
+        true = true_levels(handle.level_dimensions, _blocks(properties, len(downsamples)), _look(path, handle))
     except openslide.OpenSlideError as error:
         raise SlideFailed("unreadable", f"{path} is damaged ({error}); copy or scan it again") from error
     if true < len(downsamples):
@@ -154,7 +155,7 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
             true,
         )
     recorded = _recorded_mpp(properties)
-    mpp_x, mpp_y, source = _scale(path, recorded, mpp, _size_words(width, height, properties), _ome_words(properties))
+    mpp_x, mpp_y, source = _scale(path, recorded, mpp, properties, (width, height))
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
     bounds = _bounds(properties, width, height)
     pyramid = Pyramid((width, height), downsamples[:true], mpp_x, mpp_y, source, bounds, _stage(properties), recorded)
@@ -182,12 +183,14 @@ def _blocks(properties: Mapping[str, str], levels: int) -> list[tuple[int, int]]
     return [(side(level, "width"), side(level, "height")) for level in range(levels)]
 
 
-def _look(handle: openslide.OpenSlide) -> Look:
-    def look(corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _look(path: Path, handle: openslide.OpenSlide) -> Look:
+    def look(corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+        nonlocal handle
         try:
             return np.asarray(handle.read_region(corner, level, size).convert("L"))
         except openslide.OpenSlideError:
-            return np.zeros(size[::-1], np.uint8)
+            handle = _open_handle(path)  # after one failed read a handle fails for ever
+            return None
 
     return look
 
@@ -274,24 +277,30 @@ def _size_words(width: int, height: int, properties: Mapping[str, str]) -> str:
 
 def _ome_words(properties: Mapping[str, str]) -> str:
     """Return what the OME-XML of a file says of its scale: OpenSlide does not read it, and it may be a converter's."""
-    if found := _OME_MPP.search(properties.get("tiff.ImageDescription", "")):
-        return f" (its OME-XML says {float(found[1]):.4g} {found[2] or 'µm'})"
-    return ""
+    text = properties.get("tiff.ImageDescription", "")
+    size, unit = _OME_SIZE.search(text), _OME_UNIT.search(text)
+    # Word for word: it may be a converter's, and is nothing that is computed with.
+    return f" (its OME-XML says {size[1]} {html.unescape(unit[1]) if unit else 'µm'})" if size else ""
 
 
 def _scale(
-    path: Path, recorded: tuple[float, float] | None, mpp: float | None, size: str, stated: str
+    path: Path,
+    recorded: tuple[float, float] | None,
+    mpp: float | None,
+    properties: Mapping[str, str],
+    size_px: tuple[int, int],
 ) -> tuple[float, float, ScaleSource]:
     if mpp is not None:
         return mpp, mpp, "user"
     if recorded is not None and all(map(is_credible_mpp, recorded)):
         return *recorded, "recorded"
-    found = f"records no scale that OpenSlide reads{stated}"
+    found = f"records no scale that OpenSlide reads{_ome_words(properties)}"
     if recorded is not None:
         found = f"records {recorded[0]:.4g} x {recorded[1]:.4g} µm per pixel, which no microscope scan has"
     raise SlideRefused(
         "no_scale",
-        f"{path} ({size}) {found}; give the true µm per pixel with --mpp (--mpp-if-missing in a folder of many)",
+        f"{path} ({_size_words(*size_px, properties)}) {found}; give the true µm per pixel with --mpp "
+        "(--mpp-if-missing in a folder of many)",
     )
 
 

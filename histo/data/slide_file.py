@@ -8,6 +8,7 @@ from pathlib import Path
 
 from histo.errors import SlideFailed
 
+WHOLE_SLIDE = b"1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage, in the file's head
 _NO_SUCH = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
@@ -58,8 +59,14 @@ def begins_as_tiff(path: Path) -> bool:
 
 
 def begins_as_dicom(path: Path) -> bool:
-    """Tell whether a file begins as DICOM does; archives often keep such files without a suffix."""
+    """Tell whether a file begins as DICOM does."""
     return _beginning(path, 132)[128:] == b"DICM"
+
+
+def is_dicom_slide(path: Path) -> bool:
+    """Tell whether a file is a whole-slide image in DICOM, and no list of files or other kind of picture."""
+    head = _beginning(path, 1024)
+    return head[128:132] == b"DICM" and WHOLE_SLIDE in head
 
 
 def _beginning(path: Path, size: int) -> bytes:

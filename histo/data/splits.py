@@ -153,22 +153,24 @@ def leave_one_site_out(records: Records) -> list[Split]:
     for site in sites:
         train = tuple(r for r in free if r.site != site)
         split = Split(f"without {site}", train, tuple(r for r in free if r.site == site), test)
-        _refuse_missing(free, ((f"train without {site}", train),))
+        _refuse_missing(free, ((f"train without {site}", train),), advice="add patients of this label at other sites")
         splits.append(split)
     return splits
 
 
-def _refuse_missing(used: Records, sides: Iterable[tuple[str, Records]], counted: Records = ()) -> None:
-    """Raise `UsageError` naming the label that a side lacks and how many patients have it."""
+def _refuse_missing(
+    used: Records,
+    sides: Iterable[tuple[str, Records]],
+    counted: Records = (),
+    advice: str = "add patients of this label or change the manifest's split column",
+) -> None:
+    """Raise `UsageError` naming the label that a side lacks, how many patients have it, and what to do."""
     for label in sorted({r.label for r in used}):
         count = len({r.patient for r in counted or used if r.label == label})
         for verb, side in sides:
             if label not in {r.label for r in side}:
                 patients = f"{count} patient{'s' * (count != 1)}"
-                raise UsageError(
-                    f"label {label} has {patients} and would have none to {verb} on; add patients of this label or "
-                    "change the manifest's split column"
-                )
+                raise UsageError(f"label {label} has {patients} and would have none to {verb} on; {advice}")
 
 
 def _by_stratum(records: Records) -> dict[str, list[str]]:

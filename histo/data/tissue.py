@@ -16,7 +16,7 @@ from histo.results import Overview
 
 TISSUE_OD = 0.09  # green OD above the glass; thin fat walls reach 0.1 at 8 µm/px
 CHROMA_OD = 0.06
-LEAST_COLOUR = 0.02  # of what is dense; a section that is stained has far more
+LEAST_COLOUR_MM2 = 0.02  # the smallest section that is stained has more
 SAMPLED = 4  # of every so many rows and columns one is looked at for that
 INK_OD = 0.25
 INK_RED_OVER_GREEN = 1.12
@@ -40,7 +40,7 @@ def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     """Find the tissue of an overview; what could not be read (`lost`) counts as tissue, so that it is accounted for."""
     grid = overview.grid
     glass = glass_of(overview)
-    stained, inked = _by_colour(overview.rgb, glass, has_colour(overview.rgb, glass))
+    stained, inked = _by_colour(overview.rgb, glass, has_colour(overview.rgb, glass, grid.cell_mm2))
     radius = max(1, round(CLOSE_UM / max(grid.cell_um)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     mask = cv2.morphologyEx((stained | inked).astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
@@ -50,12 +50,15 @@ def find_tissue(overview: Overview, lost: NDArray[np.bool_]) -> Tissue:
     return Tissue(mask, _without_small(ink, INK_MM2 / grid.cell_mm2) & mask & ~lost)
 
 
-def has_colour(rgb: NDArray[np.uint8], glass: NDArray[np.float64]) -> bool:
-    """Tell whether what is darker than the glass has colour: without any, density alone must tell tissue."""
+def has_colour(rgb: NDArray[np.uint8], glass: NDArray[np.float64], cell_mm2: float) -> bool:
+    """Tell whether anything is stained: on a slide without colour density alone must tell tissue.
+
+    How much else is dark says nothing: beside a small biopsy shadows and dirt may be most of it.
+    """
     od = optical_density(rgb[::SAMPLED, ::SAMPLED], glass)
-    dense = od[..., 1] > TISSUE_OD
     chroma = od[..., 1] - np.minimum(od[..., 0], od[..., 2])
-    return bool((dense & (chroma > CHROMA_OD)).sum() >= LEAST_COLOUR * dense.sum())
+    coloured = int(((od[..., 1] > TISSUE_OD) & (chroma > CHROMA_OD)).sum())
+    return coloured * SAMPLED**2 * cell_mm2 >= LEAST_COLOUR_MM2
 
 
 def _by_colour(

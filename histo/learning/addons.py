@@ -5,6 +5,7 @@ import inspect
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import JsonValue
@@ -97,6 +98,6 @@ def build_add_on(add_on: AddOn, base: type, section: str) -> Any:
     except Exception as error:  # a foreign constructor raises what it likes
         raise UsageError(f"{where}, which does not take {add_on.args}: {' '.join(str(error).split())}") from error
     monitor = getattr(built, "monitor", None)
-    if isinstance(monitor, str) and monitor not in MEASURES:
-        raise UsageError(f"{where} with monitor {monitor}, which nothing measures; known are {', '.join(MEASURES)}")
+    if isinstance(monitor, str) and monitor not in MEASURES and (near := get_close_matches(monitor, MEASURES, 1, 0.65)):
+        raise UsageError(f"{where} with monitor {monitor}, which histo does not measure; did you mean {near[0]}?")
     return built

@@ -89,8 +89,10 @@ def test_a_series_in_two_folders_is_two_slides(dicom, tmp_path_factory):
 def test_dicom_without_a_suffix_is_dicom(dicom, tmp_path_factory):
     """Regression: as archives keep them, named together the two levels of a slide were two slides."""
     bare = tmp_path_factory.mktemp("bare")
-    for number, path in enumerate(sorted(dicom.glob("*.dcm")), start=1):
-        shutil.copy(path, bare / f"IM000{number}")
+    uid = "1.2.826.0.1.9396"
+    shutil.copy(dicom / "level0.dcm", bare / uid)
+    shutil.copy(dicom / "level1.dcm", bare / "IM0002")
     (bare / "README").write_text("no slide")
-    assert list_slides([bare]) == list_slides([bare / "IM0001", bare / "IM0002"]) == [bare / "IM0001"]
-    assert [name for name, _, _ in companions_of(bare / "IM0001")] == ["IM0001", "IM0002"]
+    (bare / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + b"a list of files")
+    assert list_slides([bare]) == list_slides([bare / uid, bare / "IM0002"]) == [bare / uid]
+    assert [name for name, _, _ in companions_of(bare / uid)] == [uid, "IM0002"]

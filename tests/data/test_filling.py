@@ -37,6 +37,14 @@ def test_glass_in_saturated_light_is_no_filling() -> None:
     assert not find_filling(section(255), CELL_MM2).any()
 
 
+def test_a_saturated_stripe_across_the_tissue_is_no_filling() -> None:
+    """Regression: stripes of a line scanner took tissue with them, and moved the colour of the glass."""
+    rgb = section(240)
+    stripe = rgb[:, 180:193].astype(float) * 1.08
+    rgb[:, 180:193] = np.clip(stripe, 0, 255)
+    assert not find_filling(rgb, CELL_MM2).any()
+
+
 def test_a_field_that_is_dark_throughout_is_no_filling() -> None:
     dark = 255 - section(255)
     assert not find_filling(dark, CELL_MM2).any()

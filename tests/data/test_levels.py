@@ -58,6 +58,34 @@ def test_a_padded_level_is_told_by_what_it_shows_where_level_0_is_padded_too() -
     assert true_levels(sizes, [(BLOCK, BLOCK)] * 3, look) == 2
 
 
+def test_a_place_that_is_bare_on_the_finer_level_is_another_place() -> None:
+    """Regression: that was taken for a picture that cannot be told, and the padded level was used."""
+    sizes = [(1536, 1536), (256, 256)]
+
+    def look(corner: Size, level: int, size: Size) -> NDArray[np.uint8]:
+        picture = np.full(size[::-1], 255, np.uint8)
+        if level:
+            picture[::2] = 90
+        return picture
+
+    assert true_levels(sizes, [(BLOCK, BLOCK)] * 2, look) == 1
+
+
+def test_a_patch_of_the_finer_level_stays_small() -> None:
+    asked: list[Size] = []
+
+    def look(corner: Size, level: int, size: Size) -> NDArray[np.uint8]:
+        asked.append(size)
+        return np.random.default_rng(0).integers(0, 255, size[::-1]).astype(np.uint8)
+
+    true_levels([(65536, 65536), (256, 256)], [(BLOCK, BLOCK)] * 2, look)
+    assert max(max(size) for size in asked) <= 1024
+
+
+def test_levels_that_cannot_be_read_are_used() -> None:
+    assert true_levels([(1024, 1024), (512, 512)], [(BLOCK, BLOCK)] * 2, lambda *place: None) == 2
+
+
 def test_levels_of_which_nothing_can_be_seen_are_used() -> None:
     sizes = [(1024, 1024), (512, 512)]
     blank = lambda corner, level, size: np.zeros(size[::-1], np.uint8)  # noqa: E731

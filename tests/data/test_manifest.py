@@ -213,9 +213,11 @@ def test_a_column_that_looks_like_one_of_ours_is_told(column: str, meant: str, v
 
 
 def test_columns_of_phantoms_are_no_other_names_of_ours(write: Write) -> None:
-    """Regression: `domain`, which says train for all of them, was taken for a misnamed `split`."""
+    """Regression: `domain`, which says train for all of them, was taken for a misnamed `split`; so were other words."""
     said: list[str] = []
-    read_manifest(write("s1,a.svs,p1,normal,train", header="slide,path,patient,label,domain"), LABELS, said.append)
+    for cells, columns in (("train", "domain"), ("Lee,left", "annotator,side")):
+        path = write(f"s1,a.svs,p1,normal,{cells}", header=f"slide,path,patient,label,{columns}")
+        read_manifest(path, LABELS, said.append)
     assert not said
 
 

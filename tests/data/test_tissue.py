@@ -225,3 +225,11 @@ def test_tissue_without_colour_is_found_by_its_density() -> None:
     picture = put(glass(), box(40, 40, 100, 150), (190, 150, 170))
     grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
     assert find(grey).mask.sum() == pytest.approx(find(picture).mask.sum(), rel=0.05)
+
+
+def test_grey_beside_a_small_biopsy_is_no_tissue() -> None:
+    """Regression: a slide counted as one without colour where shadow and dirt were most of what is dark."""
+    picture = put(glass(), box(20, 20, 25, 40), DERMIS)
+    alone = find(picture).mask.sum()
+    picture[60:190, 10:250] = 208
+    assert find(picture).mask.sum() == alone
