@@ -66,7 +66,7 @@ def config_of(card: ModelCard, manifest: Path, steps: int | None = None) -> Trai
                 "classes": card.classes.model_dump(),
                 "data": {**data, "manifest": manifest, "loaders": 1},
                 "tile": card.tile.model_dump(),
-                "network": card.network.model_dump(),
+                "network": card.network.model_dump(exclude={"pretrained"}),
                 "augment": told.get("augment", {}),
                 "screen": screen,
             }
