@@ -134,6 +134,7 @@ def evaluate(
     from histo.console import progress
     from histo.evaluate import Options, evaluate, headline
     from histo.labelling import read_aliases
+    from histo.out_folder import EVALUATION
 
     chosen = Options(
         model=model,
@@ -152,7 +153,7 @@ def evaluate(
         found = evaluate(out, file, report, chosen, start("comparing with the truth"))
     for line in headline(found):
         say(line)
-    say(f"Open {(report or out / 'evaluation') / 'report.html'}")
+    say(f"Open {(report or out / EVALUATION) / 'report.html'}")
 
 
 def stress(

@@ -11,7 +11,7 @@ from histo.console import out, progress
 from histo.data.annotation_lint import areas_mm2, lint
 from histo.data.annotations import Vocabulary, read_objects
 from histo.data.findings import Finding, shorten
-from histo.data.manifest import OPTIONAL, REQUIRED, SlideRecord, read_manifest
+from histo.data.manifest import OPTIONAL, OUTLINES, REQUIRED, SlideRecord, read_manifest
 from histo.data.manifest_check import check_manifest
 from histo.data.overview import read_overview
 from histo.data.slide import Slide, open_slide
@@ -24,7 +24,6 @@ from histo.infer import load_model
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 COLUMNS = (*REQUIRED, *OPTIONAL)
-SUFFIXES = (".geojson", ".xml", ".ndpa", ".json", ".mask.tif")  # what may lie beside a slide, best first
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def _annotation_beside(slide: Path, pyramid: Pyramid | None) -> Path | None:
     """Return the first file beside a slide that has its name and reads as an annotation."""
     # Only the frame matters for reading; where no scale is recorded any will do.
     frame = pyramid or open_slide(slide, mpp=1.0).pyramid
-    for suffix in SUFFIXES:
+    for suffix in OUTLINES:
         for name in (slide.stem + suffix, slide.name + suffix):
             candidate = slide.with_name(name)
             try:

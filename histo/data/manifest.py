@@ -26,7 +26,7 @@ OPTIONAL = ("annotation", "mpp", "split", "site")
 SPLITS = ("train", "validation", "test")
 # Of phantoms, and of studies: no other name for one of ours.
 STUDY = ("group", "kind", "domain", "seed", "mask", "twin_of", "varied", "diameter_um")
-OUTLINES = (".geojson", ".xml", ".ndpa", ".json")
+OUTLINES = (".geojson", ".xml", ".ndpa", ".json", ".mask.tif")  # what outlines are kept in; beside a slide, best first
 # What a person has once, so that two values on two lines are a slip.
 ONCE_A_PATIENT = ("sex", "gender", "birth_year", "date_of_birth", "skin_type", "site")
 _NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")  # what a spreadsheet makes of a code
@@ -111,7 +111,7 @@ def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[l
     annotation = folder / cell["annotation"] if cell.get("annotation") else None
     files = [f for f in (slide if cell["path"] else None, annotation) if f is not None]
     problems += [
-        f"{f} is a folder; name the file in it" if _is_folder(f) else f"{f} does not exist"
+        f"{f} is a folder; name the file in it" if os.path.isdir(f) else f"{f} does not exist"
         for f in files
         if not _is_file(f)
     ]
@@ -134,10 +134,6 @@ def _record(row: dict[str, str], folder: Path, labels: Sequence[str]) -> tuple[l
     mpp = mpp if mpp and is_credible_mpp(mpp) else None
     record = SlideRecord(cell["slide"], slide, cell["patient"], cell["label"], annotation, mpp, split, site, extra)
     return problems, record
-
-
-def _is_folder(path: Path) -> bool:
-    return not _is_file(path) and os.path.isdir(path)
 
 
 def _is_file(path: Path) -> bool:
