@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from histo.data.stain_norm import StainNorm
 from histo.data.tile_sample import stacked
 from histo.data.tiles import TileDataset, sample_tiles, stream_batches
+from histo.errors import SlideError
 from histo.evaluation.deletion import SHARES, Deletion
 from histo.geometry import TileGrid
 from histo.models.engine import Engines, scored
@@ -38,25 +39,24 @@ def deletions(
     has another shape.
     """
     model = engines.model
-    opened = open_for(path, model, mpp, sha256="")
-    slide, tiles = opened.slide, opened.tiles
-    if slide is None or tiles is None or opened.error is not None:
-        return None
-    with slide:
-        assert opened.tissue_map is not None
-        assert opened.excluded_map is not None
-        usable = opened.tissue_map > opened.excluded_map
+    with open_for(path, model, mpp, sha256="") as opened:
+        try:
+            laid = opened.laid
+        except SlideError:
+            return None
+        slide, tiles, norm = laid.slide, laid.tiles, laid.stain_norm
+        usable = laid.tissue > laid.excluded
         if heat.shape != usable.shape or not usable.any():
             return None
         data = TileDataset.of(slide, tiles)
-        donors = _donors(data, tiles, np.where(usable, heat, np.inf), opened.stain_norm)
+        donors = _donors(data, tiles, np.where(usable, heat, np.inf), norm)
         if not len(donors):
             return None
         engine = engines.pick(lambda: sample_tiles(slide, tiles))
         least = math.ceil(model.info.classes[number - 1].min_area_mm2 / tiles.map_grid.cell_mm2)
 
         def evidence(cover: Bools) -> float:
-            painted = _Painted(slide, tiles.plan, tiles.positions_level0_px, tiles, opened.stain_norm, cover, donors)
+            painted = _Painted(slide, tiles.plan, tiles.positions_level0_px, tiles, norm, cover, donors)
             stitcher = Stitcher(tiles, len(model.info.class_names))
             for batch, seen in scored(stream_batches(painted, engine.batch_size, _READERS), engine, opened.timings):
                 if seen is not None:

@@ -10,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 import histo
 from histo.data.overview import read_overview
 from histo.data.scale_check import overruled_scale
@@ -23,11 +26,12 @@ from histo.files import path_text
 from histo.geometry import Pyramid
 from histo.judging import Judge
 from histo.models.bundle import SHIPPED, Model, load_bundle
-from histo.models.engine import Engine, Engines, device_kind, screen_of
+from histo.models.engine import Engines, device_kind, screen_of
 from histo.models.lesions import account, burdens, find_lesions
 from histo.models.placement import locate
+from histo.models.stitching import Stitcher
 from histo.models.verdict import area_reasons, decide, review_reasons
-from histo.opening import Opened, check_areas, check_tissue, lay, open_for, state_of
+from histo.opening import Laid, Opened, check_areas, check_tissue, lay, open_for, state_of
 from histo.results import (
     Areas,
     Overview,
@@ -39,7 +43,7 @@ from histo.results import (
     StainGains,
     Status,
 )
-from histo.scoring import score_tiles
+from histo.scoring import Pace, Scored, score_tiles
 from histo.screening import PROCEDURE as SCREENING
 from histo.screening import Screening
 from histo.timing import Progress
@@ -169,76 +173,55 @@ def predict_slide(
     path = Path(path)
     engines = engines or Engines(model, engine, device)
     empty = blank_result(path, model, mpp, slide_id or path_text(path.stem), engines.kind, mode)
-    opened = opened or open_for(path, model, mpp)
-    if opened.slide is not None:
-        empty = replace(empty, pyramid=opened.slide.pyramid)
-    try:
-        if opened.error is not None:
-            raise opened.error
-        return _examine(opened, model, engines, empty, batch_size, readers, progress, mode)
-    except SlideError as error:
-        empty = replace(empty, sha256=opened.sha256)
-        # What is said of a file must not stand under the hash of another.
-        why = (empty.sha256 and _changed(opened)) or error
-        status: Status = "refused" if isinstance(why, SlideRefused) else "failed"
-        return SlidePrediction(replace(empty, status=status, reasons=(Reason(why.code, str(why)),)))
-    finally:
+    with opened or open_for(path, model, mpp) as opened:
         if opened.slide is not None:
-            opened.slide.close()
+            empty = replace(empty, pyramid=opened.slide.pyramid)
+        try:
+            return _examine(opened, engines, empty, Pace(readers, batch_size, progress), mode)
+        except SlideError as error:
+            empty = replace(empty, sha256=opened.sha256)
+            # What is said of a file must not stand under the hash of another.
+            why = (empty.sha256 and _changed(opened)) or error
+            status: Status = "refused" if isinstance(why, SlideRefused) else "failed"
+            return SlidePrediction(replace(empty, status=status, reasons=(Reason(why.code, str(why)),)))
 
 
-def _examine(
-    opened: Opened,
-    model: Model,
-    engines: Engines,
-    empty: SlideResult,
-    batch_size: int | None,
-    readers: int,
-    progress: Progress | None,
-    mode: str,
-) -> SlidePrediction:
-    slide, timings = opened.slide, opened.timings
-    assert slide is not None
-    assert opened.tiles is not None
-    assert opened.tissue_map is not None
-    assert opened.excluded_map is not None
-    assert opened.overview is not None
-    judge = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
-    screening = Screening.of(opened, engines, readers) if mode == "screen" else None
-    scored = score_tiles(
-        opened,
-        screening.windows if screening else opened.tiles,
-        engines,
-        readers,
-        timings,
-        rounds=screening.rounds if screening else None,
-        batch_size=batch_size,
-        take=None if screening else judge.take,
-        progress=progress,
-    )
-    stitcher = scored.stitcher
-    if screening:
+def _examine(opened: Opened, engines: Engines, empty: SlideResult, pace: Pace, mode: str) -> SlidePrediction:
+    laid, model, timings = opened.laid, engines.model, opened.timings
+    judge = Judge.of(laid)
+    if mode == "screen":
+        screening = Screening.of(laid, engines, pace, timings)
+        scored = score_tiles(laid, screening.windows, engines, pace, timings, rounds=screening.rounds)
         with timings.stage("looking for the judge"):
-            judge.read_missing(slide, opened.tiles, scored.engine, opened.stain_norm.apply)
-        opened.tiles = screening.windows.some(screening.shown)
+            judge.read_missing(laid, scored.engine)
+        passed_over, opened.shown = screening.passed_over, screening.windows.some(screening.shown)
+    else:
+        scored = score_tiles(laid, laid.tiles, engines, pace, timings, take=judge.take)
+        passed_over, opened.shown = None, laid.tiles
     with timings.stage("waiting for the hash"):
-        made_by = _made_by(empty.provenance, scored.engine, scored.fast)
-        empty = replace(empty, sha256=opened.sha256, provenance=made_by)
-    if opened.sha256 is None and opened.error is not None:
-        raise opened.error
+        sha256 = opened.hashing.result()
     if changed := _changed(opened):
         raise changed
-    maps = opened.tissue_map, opened.excluded_map
-    # What the network says of bare glass means nothing: no training ever told it what glass is.
-    valid = stitcher.valid & (opened.tissue_map > 0)
-    stitcher.probability[:, ~valid] = 0
-    passed_over = screening.passed_over if screening else None
-    slide_map = SlideMap(stitcher.probability, *maps, valid, opened.tiles.map_grid, passed_over)
+    slide_map = _map_of(scored.stitcher, laid, passed_over)
     with timings.stage("judging"):
         checks, against = judge.conclude(model, account(slide_map).tissue_mm2)
     with timings.stage("concluding"):
-        told = replace(empty, checks=checks, stain_gains=opened.stain_norm.used, reasons=against)
-        return _conclude(slide, model, told, slide_map, opened.overview)
+        told = replace(
+            empty,
+            sha256=sha256,
+            provenance=_made_by(empty.provenance, scored),
+            checks=checks,
+            stain_gains=laid.stain_norm.used,
+            reasons=against,
+        )
+        return _conclude(laid.slide, model, told, slide_map, laid.overview)
+
+
+def _map_of(stitcher: Stitcher, laid: Laid, passed_over: NDArray[np.bool_] | None) -> SlideMap:
+    # What the network says of bare glass means nothing: no training ever told it what glass is.
+    valid = stitcher.valid & (laid.tissue > 0)
+    stitcher.probability[:, ~valid] = 0
+    return SlideMap(stitcher.probability, laid.tissue, laid.excluded, valid, laid.tiles.map_grid, passed_over)
 
 
 def _changed(opened: Opened) -> SlideFailed | None:
@@ -279,9 +262,10 @@ def _versions() -> dict[str, str]:
     return {"histo": histo.__version__, "torch": version("torch"), "numpy": version("numpy"), **Slide.versions}
 
 
-def _made_by(provenance: Provenance, engine: Engine, fast: bool) -> Provenance:
-    reader = f"JPEG blocks by simplejpeg {version('simplejpeg')}, checked against OpenSlide" if fast else "OpenSlide"
-    return replace(provenance, device=engine.device, engine=engine.why, reader=reader)
+def _made_by(provenance: Provenance, scored: Scored) -> Provenance:
+    fast = f"JPEG blocks by simplejpeg {version('simplejpeg')}, checked against OpenSlide"
+    reader = fast if scored.fast else "OpenSlide"
+    return replace(provenance, device=scored.engine.device, engine=scored.engine.why, reader=reader)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Whether a slide may be judged at all: gathers its evidence while its tiles pass, and says what speaks against it."""
 
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from histo.data.blackness import black_reasons, black_share
 from histo.data.glass import glass_of
 from histo.data.quality import judge_quality
-from histo.data.slide import Slide
 from histo.data.tiff_blocks import open_blocks
 from histo.data.tile_sample import THREADS, TileSample, fullest, usable
 from histo.data.tiles import TileBatch, TileDataset, stream_batches
-from histo.geometry import TileGrid, tile_means
+from histo.geometry import tile_means
 from histo.models.bundle import Model
-from histo.models.engine import Engine, Seen, Tiles, check_finite, scored
+from histo.models.engine import Engine, Seen, check_finite, scored
 from histo.models.foreign import Gathered, distance_of, foreign_reasons
-from histo.results import Checks, Overview, Reason
+from histo.opening import Laid
+from histo.results import Checks, Reason
 from histo.timing import Timings
 
 
@@ -34,45 +34,39 @@ class Judge:
     _at_a_glance: bool = False  # whether the texture is that of a few tiles of the sample
 
     @classmethod
-    def of(
-        cls, tiles: TileGrid, tissue: NDArray[np.float32], excluded: NDArray[np.float32], overview: Overview
-    ) -> "Judge":
-        """Prepare for the tiles of a slide with maps (H, W) of its tissue and what of it is under ink."""
-        shares = tile_means(tiles, usable(tissue, excluded))
-        black = black_share(overview, tissue - excluded, tiles.map_grid)
+    def of(cls, laid: Laid) -> "Judge":
+        """Prepare for the tiles of a slide."""
+        shares = tile_means(laid.tiles, usable(laid.tissue, laid.excluded))
+        black = black_share(laid.overview, laid.tissue - laid.excluded, laid.tiles.map_grid)
         counted, full = np.zeros(len(shares)), fullest(shares)
         counted[full] = shares[full]
-        return cls(TileSample.of(shares), counted, glass_of(overview), tiles.spec.mpp, black)
+        return cls(TileSample.of(shares), counted, glass_of(laid.overview), laid.tiles.spec.mpp, black)
 
     def take(self, batch: TileBatch, seen: Seen) -> None:
         """Take a batch as it was read and what the engine saw in it."""
         self.sample.take(batch.indices, batch.rgb)
         self._gathered.take(seen.texture, self.counted[batch.indices])
 
-    def read_missing(self, slide: Slide, tiles: TileGrid, engine: Engine, prepare: Callable[[Tiles], Tiles]) -> None:
-        """Read those of a slide's tiles that are to be judged and did not pass by: a screen shows others, or none.
+    def read_missing(self, laid: Laid, engine: Engine) -> None:
+        """Read those of the slide's tiles that are to be judged and did not pass by: a screen shows others, or none.
 
-        A few of them, from all over the slide, are shown to the engine for their texture, as `prepare` makes them.
-        Raises `SlideFailed` as scoring does.
+        A few of them, from all over the slide, are shown to the engine for their texture. Raises `SlideFailed` as
+        scoring does.
         """
+        slide, tiles = laid.slide, laid.tiles
         numbers = np.array(self.sample.missing, np.int64)
         shown = np.isin(numbers, self.sample.glance)
         # Of a small slide the few may be all that counts, and then nothing is seen otherwise than in full mode.
         self._at_a_glance = bool(np.setdiff1d(np.flatnonzero(self.counted), numbers[shown]).size)
-        fast = open_blocks(slide, tiles.some(numbers))
-        try:
-            data = TileDataset.of(fast or slide, tiles)
+        with open_blocks(slide, tiles.some(numbers)) or nullcontext(slide) as reader:
+            data = TileDataset.of(reader, tiles)
             for batch in stream_batches(data, 1, THREADS, numbers=numbers[~shown]):
                 self.sample.take(batch.indices, batch.rgb)
-            for batch, seen in scored(
-                stream_batches(data, 1, THREADS, numbers=numbers[shown]), engine, Timings(), prepare
-            ):
+            few = stream_batches(data, 1, THREADS, numbers=numbers[shown])
+            for batch, seen in scored(few, engine, Timings(), laid.stain_norm.apply):
                 if seen is not None:
                     check_finite(seen, slide.path)
                     self.take(batch, seen)
-        finally:
-            if fast is not None:
-                fast.close()
 
     def conclude(self, model: Model, tissue_mm2: float) -> tuple[Checks, tuple[Reason, ...]]:
         """Return what was measured and every reason why a pathologist must look first."""

@@ -3,16 +3,17 @@
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from histo.data.overview import read_overview
 from histo.data.scanned import area_mm2, on_map
 from histo.data.slide import Slide, check_mpp, companions_of, open_slide
 from histo.data.slide_file import sha256_of
-from histo.data.stain_norm import AS_THEY_ARE, StainNorm, stain_norm_of
+from histo.data.stain_norm import StainNorm, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideFailed, SlideRefused
 from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for
@@ -22,11 +23,26 @@ from histo.timing import Timings
 from histo.wording import beside
 
 
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """A slide laid out for a network: its tiles, and how their stain is normalised.
+
+    `tissue` and `excluded` (H, W) are what share of every map cell is tissue, and tissue under ink.
+    """
+
+    slide: Slide
+    overview: Overview
+    tiles: TileGrid
+    tissue: NDArray[np.float32]
+    excluded: NDArray[np.float32]
+    stain_norm: StainNorm
+
+
 @dataclass(eq=False)
 class Opened:
-    """A slide opened, its tissue found and its tiles laid; its hash is on the way. Made by `open_for`.
+    """A slide opened and, unless something is wrong with it, laid out; its hash is on the way. Made by `open_for`.
 
-    `error` says why there is nothing to score; what was found out before it happened is kept.
+    `shown` are the tiles that the network saw of it, once it did. Leaving it as a context closes the slide.
     """
 
     path: Path
@@ -34,48 +50,65 @@ class Opened:
     state: object
     timings: Timings
     slide: Slide | None = None
-    overview: Overview | None = None
-    tiles: TileGrid | None = None
-    tissue_map: np.ndarray | None = None
-    excluded_map: np.ndarray | None = None
-    stain_norm: StainNorm = AS_THEY_ARE
-    error: SlideError | None = None
+    shown: TileGrid | None = None
+    found: Laid | SlideError | None = None
 
-    @cached_property
+    @property
+    def laid(self) -> Laid:
+        """The slide laid out. Raises the `SlideError` that says why there is nothing to score."""
+        if isinstance(self.found, Laid):
+            return self.found
+        assert self.found is not None
+        raise self.found
+
+    @property
     def sha256(self) -> str | None:
         """The file's SHA-256, waited for; None when the file cannot be read to its end."""
         try:
             return self.hashing.result()
-        except SlideError as error:
-            self.error = self.error or error
+        except SlideError:
             return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.slide is not None:
+            self.slide.close()
 
 
 def open_for(path: Path, model: Model, mpp: float | None = None, sha256: str | None = None) -> Opened:
     """Do all that comes before the network, from any thread; the file is hashed beside it unless `sha256` is known.
 
-    Raises `UsageError` for an impossible `mpp` only: what is wrong with the slide is kept in `error`.
+    Raises `UsageError` for an impossible `mpp` only: what is wrong with the slide is raised by `Opened.laid`.
     """
     timings = Timings()
     check_mpp(mpp)
     opened = Opened(path, _hashing(path, sha256, timings), state_of(path), timings)
     try:
         with timings.stage("opening"):
-            slide = opened.slide = open_slide(path, mpp)
-        with timings.stage("overview"):
-            opened.overview, lost = read_overview(slide)
-        with timings.stage("tissue"):
-            tissue = find_tissue(opened.overview, lost)
-            opened.tiles, opened.tissue_map, opened.excluded_map = lay(slide.pyramid, model, opened.overview, tissue)
-            check_tissue(area_mm2(tissue.mask, opened.overview, slide.pyramid), model, path)
-        with timings.stage("stain"):
-            opened.stain_norm = stain_norm_of(slide, opened.overview, tissue, model.card.tile)
+            opened.slide = open_slide(path, mpp)
+        opened.found = _lay_out(opened.slide, model, timings)
     except SlideError as error:
-        opened.error = error
+        opened.found = error
     return opened
 
 
-def lay(pyramid: Pyramid, model: Model, overview: Overview, tissue: Tissue) -> tuple[TileGrid, np.ndarray, np.ndarray]:
+def _lay_out(slide: Slide, model: Model, timings: Timings) -> Laid:
+    with timings.stage("overview"):
+        overview, lost = read_overview(slide)
+    with timings.stage("tissue"):
+        tissue = find_tissue(overview, lost)
+        tiles, tissue_map, excluded_map = lay(slide.pyramid, model, overview, tissue)
+        check_tissue(area_mm2(tissue.mask, overview, slide.pyramid), model, slide.path)
+    with timings.stage("stain"):
+        stain_norm = stain_norm_of(slide, overview, tissue, model.card.tile)
+    return Laid(slide, overview, tiles, tissue_map, excluded_map, stain_norm)
+
+
+def lay(
+    pyramid: Pyramid, model: Model, overview: Overview, tissue: Tissue
+) -> tuple[TileGrid, NDArray[np.float32], NDArray[np.float32]]:
     """Return the tiles to read, and what share of every map cell (H, W) is tissue and is excluded."""
     spec = model.card.tile.spec()
     grid, _ = map_grid_for(pyramid, spec)

@@ -17,6 +17,7 @@ from histo.data.stain_check import measure_stain
 from histo.data.synthetic import is_known_patient
 from histo.data.tile_sample import TileSample, fullest, stacked, usable
 from histo.data.tiles import TileDataset
+from histo.errors import SlideError
 from histo.geometry import tile_means
 from histo.models.bundle import Model, load_bundle, refuse_to_overwrite, rewrite
 from histo.models.engine import Engines, Seen
@@ -71,14 +72,13 @@ def fit_reference(
 
 def sample_of(model: Model, engines: Engines, record: SlideRecord) -> Sampled | None:
     """Return what is seen of a slide, as `Judge` would judge it too, or None when it cannot be read."""
-    opened = open_for(Path(record.path), model, record.mpp, sha256="")
-    if opened.slide is None or opened.tiles is None or opened.overview is None or opened.error is not None:
-        return None
-    assert opened.tissue_map is not None
-    assert opened.excluded_map is not None
-    with opened.slide:
-        shares = tile_means(opened.tiles, usable(opened.tissue_map, opened.excluded_map))
-        data = TileDataset.of(opened.slide, opened.tiles)
+    with open_for(Path(record.path), model, record.mpp, sha256="") as opened:
+        try:
+            laid = opened.laid
+        except SlideError:
+            return None
+        shares = tile_means(laid.tiles, usable(laid.tissue, laid.excluded))
+        data = TileDataset.of(laid.slide, laid.tiles)
         full, sample = fullest(shares), TileSample.of(shares)
         spread = full[np.unique(np.linspace(0, len(full) - 1, TILES_A_SLIDE).astype(int))]
         wanted = sorted({*spread.tolist(), *sample.chosen})
@@ -87,9 +87,9 @@ def sample_of(model: Model, engines: Engines, record: SlideRecord) -> Sampled | 
         if not whole:
             return None
         engine = engines.pick(lambda: stacked([tiles[whole[0]]]))
-        found = {i: engine.see(opened.stain_norm.apply(tiles[i][None])) for i in {*whole, *glance}}
+        found = {i: engine.see(laid.stain_norm.apply(tiles[i][None])) for i in {*whole, *glance}}
         judged = sorted(sample.chosen & tiles.keys()) or whole
-        signs = measure_stain(stacked(tiles[i] for i in judged), glass_of(opened.overview))
+        signs = measure_stain(stacked(tiles[i] for i in judged), glass_of(laid.overview))
     stain = {name: value for name in ("red", "blue", "density") if (value := getattr(signs, name)) is not None}
     texture, at_a_glance = (_texture([found[i] for i in numbers], shares[numbers]) for numbers in (whole, glance))
     seen = Seen(*(np.concatenate(parts) for parts in zip(*(found[i] for i in whole), strict=True)))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.geometry import TileGrid, lay_tiles, map_grid_for, rebin
+from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin
 from histo.models.engine import Engines
 from histo.models.screen import LESION, leads_to, strongest
 from histo.models.stitching import Stitcher
-from histo.opening import Opened
-from histo.scoring import score_tiles
+from histo.opening import Laid
+from histo.scoring import Pace, score_tiles
 from histo.timing import Timings
 
 PROCEDURE = 2  # how windows are picked and followed; another number is another setting of a result
@@ -32,19 +32,13 @@ class Screening:
     _picked: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, opened: Opened, engines: Engines, readers: int) -> "Screening":
-        """Let the screen of the engines' model see a slide that was opened for the model.
-
-        Raises `UsageError` for a model without a screen.
-        """
-        tissue, card = opened.tissue_map, engines.model.card.screen
-        assert opened.slide is not None
-        assert opened.tiles is not None
-        assert tissue is not None
-        assert card is not None
-        windows = opened.tiles.split(opened.slide.pyramid, card.parts, tissue)
-        picked = _scores(opened, windows, tissue, engines, readers) >= card.threshold
-        return cls(windows, tissue, engines.model.card.rule.grow, np.zeros(len(windows), bool), picked)
+    def of(cls, laid: Laid, engines: Engines, pace: Pace, timings: Timings) -> "Screening":
+        """Let the screen of the engines' model see a slide that was laid out for the model."""
+        card = engines.model.card.screen
+        assert card is not None  # no other model is asked to screen
+        windows = laid.tiles.split(laid.slide.pyramid, card.parts, laid.tissue)
+        picked = _scores(laid, windows, card.tile.spec(), engines, pace, timings) >= card.threshold
+        return cls(windows, laid.tissue, engines.model.card.rule.grow, np.zeros(len(windows), bool), picked)
 
     def rounds(self, stitcher: Stitcher) -> Iterator[NDArray[np.int64]]:
         """Yield the numbers of the windows to show next; `stitcher` holds what the network made of those before."""
@@ -70,15 +64,12 @@ class Screening:
 
 
 def _scores(
-    opened: Opened, windows: TileGrid, tissue: NDArray[np.float32], engines: Engines, readers: int
+    laid: Laid, windows: TileGrid, spec: TileSpec, engines: Engines, pace: Pace, timings: Timings
 ) -> NDArray[np.float32]:
     """Return what the screen's strongest cell on every window (N,) says, see `models.screen.strongest`."""
-    of_screen, slide, timings = engines.of_screen, opened.slide, Timings()
-    card = engines.model.card.screen
-    assert slide is not None
-    assert card is not None
-    grid, _ = map_grid_for(slide.pyramid, card.tile.spec())
-    coarse = lay_tiles(slide.pyramid, card.tile.spec(), rebin(tissue, windows.map_grid, grid))
-    stitcher = score_tiles(opened, coarse, of_screen, readers, timings).stitcher
-    opened.timings.include(timings, "screen, ")
-    return strongest(stitcher.probability[LESION], stitcher.valid, grid, windows, tissue)
+    pyramid, of_screen = laid.slide.pyramid, Timings()
+    grid, _ = map_grid_for(pyramid, spec)
+    coarse = lay_tiles(pyramid, spec, rebin(laid.tissue, windows.map_grid, grid))
+    stitcher = score_tiles(laid, coarse, engines.of_screen, Pace(pace.readers), of_screen).stitcher
+    timings.include(of_screen, "screen, ")
+    return strongest(stitcher.probability[LESION], stitcher.valid, grid, windows, laid.tissue)

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "phantom*": ("phantom*", *RECORDS),
     "evidence": (*LEAVES, *RECORDS),
     "opening": (*LEAVES, *RECORDS),
-    "judging": (*LEAVES, *RECORDS),
+    "judging": ("opening", *LEAVES, *RECORDS),
     "scoring": ("opening", *LEAVES, *RECORDS),
     "screening": ("opening", "scoring", *LEAVES, *RECORDS),
     "infer": ("evidence", "judging", "opening", "scoring", "screening", *LEAVES, *RECORDS, "__init__"),

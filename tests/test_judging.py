@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from histo.data.records import SlideRecord
+from histo.data.stain_norm import AS_THEY_ARE
 from histo.data.tile_sample import TileSample
 from histo.export.checks import check_rows
 from histo.export.report import write_report
@@ -17,6 +18,7 @@ from histo.geometry import Pyramid, TileSpec, lay_tiles, map_grid_for
 from histo.infer import predict_slide
 from histo.judging import Judge
 from histo.models.bundle import Model, load_bundle
+from histo.opening import Laid
 from histo.reference import fit_reference, put
 from histo.results import Overview, load_result, to_json
 
@@ -68,7 +70,7 @@ def test_a_slide_of_a_few_tiles_has_one_limit_in_both_modes(monkeypatch: pytest.
     for tiles, at_a_glance in ((4, False), (40, True)):
         shares = np.ones(tiles)
         judge = Judge(TileSample.of(shares), shares, np.full(3, 255.0), 1.0, None)
-        judge.read_missing(MagicMock(), MagicMock(), MagicMock(), lambda tiles: tiles)
+        judge.read_missing(MagicMock(), MagicMock())
         assert judge._at_a_glance == at_a_glance
 
 
@@ -84,12 +86,16 @@ def test_ink_changes_neither_what_tells_foreign_tissue_nor_the_share_of_black() 
     overview = Overview(rgb, grid)
     everywhere, nowhere = np.ones(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     tiles = lay_tiles(pyramid, spec, everywhere)
-    inked = Judge.of(tiles, everywhere, right, overview)
-    clean = Judge.of(tiles, left.astype(np.float32), nowhere, overview)
+
+    def judge_of(tissue: NDArray[np.float32], excluded: NDArray[np.float32]) -> Judge:
+        return Judge.of(Laid(MagicMock(), overview, tiles, tissue, excluded, AS_THEY_ARE))
+
+    inked = judge_of(everywhere, right)
+    clean = judge_of(left.astype(np.float32), nowhere)
     assert inked.counted.tolist() == clean.counted.tolist() == ([1.0] * 4 + [0.0] * 2) * 4
     assert inked.sample.chosen == clean.sample.chosen
     assert inked.black == clean.black == 0
-    assert Judge.of(tiles, everywhere, nowhere, overview).black == pytest.approx(1 / 3, abs=0.03)
+    assert judge_of(everywhere, nowhere).black == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_a_reference_fitted_on_slides_tells_another_tissue(

@@ -109,12 +109,12 @@ def test_a_reference_glances_at_the_tiles_that_screen_mode_looks_at(
     image += rng.integers(0, 9, (192, 192, 1), np.uint8).repeat(32, axis=0).repeat(32, axis=1)
     path, model = write_tiff(tmp_path / "large.svs", [image]), load_model(colour_bundle)
     opened = open_for(path, model)
-    judge = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
+    judge = Judge.of(opened.laid)
     assert np.count_nonzero(judge.counted) > TILES_A_SLIDE
     engines = Engines(model, "torch", "cpu")
     engine = engines.pick(lambda: np.zeros((1, model.card.tile.size_px, model.card.tile.size_px, 3), np.uint8))
     with opened.slide:
-        judge.read_missing(opened.slide, opened.tiles, engine, opened.stain_norm.apply)
+        judge.read_missing(opened.laid, engine)
     sampled = sample_of(model, engines, SlideRecord("large", path, "p", "normal"))
     assert sampled is not None
     assert len(sampled.seen.texture) == TILES_A_SLIDE

@@ -120,7 +120,7 @@ def test_tissue_that_the_screen_passes_over_is_judged_all_the_same(write_tiff, t
 def test_the_network_follows_a_lesion_beyond_what_the_screen_picks(painted, screened, monkeypatch):
     """The screen need not see all of a lesion: where the network finds some, it is shown the rest."""
     full = predict_slide(painted, screened)
-    tiles = open_for(painted, screened).tiles
+    tiles = open_for(painted, screened).laid.tiles
     tiles = tiles.split(full.result.pyramid, screened.card.screen.parts, full.slide_map.tissue)
     calcium = full.slide_map.probability[screened.card.classes.names.index("calcification")] >= screened.card.rule.grow
     on_calcium = np.array([calcium[box].any() for box in tiles.kept_boxes()])
@@ -175,7 +175,7 @@ def test_foreign_tissue_is_told_where_the_network_is_shown_nothing(write_tiff, t
 def test_six_tiles_from_all_over_the_slide_are_shown_for_their_texture(write_tiff, tmp_path, screened):
     image = np.full((4096, 2048, 3), (225, 170, 195), np.uint8)
     opened = open_for(write_tiff(tmp_path / "long.svs", [image]), screened)
-    judge = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
+    judge = Judge.of(opened.laid)
     seen = []
 
     class Counting:
@@ -186,18 +186,18 @@ def test_six_tiles_from_all_over_the_slide_are_shown_for_their_texture(write_tif
             number = np.float32(np.nan if len(seen) > 6 else len(seen))
             return Seen(*(np.full((len(tiles), 2), number) for _ in Seen._fields))
 
-    judge.read_missing(opened.slide, opened.tiles, Counting(), lambda tiles: tiles)
+    judge.read_missing(opened.laid, Counting())
     assert len(seen) == 6
     assert len(judge.sample.tiles) > 6
     assert judge._gathered.texture == pytest.approx([3.5, 3.5], abs=0.3)
-    again = Judge.of(opened.tiles, opened.tissue_map, opened.excluded_map, opened.overview)
+    again = Judge.of(opened.laid)
     with pytest.raises(SlideFailed, match="no numbers"):
-        again.read_missing(opened.slide, opened.tiles, Counting(), lambda tiles: tiles)
+        again.read_missing(opened.laid, Counting())
 
 
 def test_a_lesion_is_followed_beyond_what_cannot_be_read(painted, screened):
     """Regression: what was shown and could not be read led nowhere, and what lay behind it was passed over."""
-    windows = open_for(painted, screened).tiles
+    windows = open_for(painted, screened).laid.tiles
     lost = Stitcher(windows, 3)  # a slide of which nothing can be read
     one = np.arange(len(windows)) == len(windows) // 2
     tissue = np.ones(windows.map_grid.shape, np.float32)
@@ -209,7 +209,7 @@ def test_a_lesion_is_followed_beyond_what_cannot_be_read(painted, screened):
 
 def test_a_profile_counts_what_the_network_was_shown(painted, screened):
     opened = open_for(painted, screened)
-    tiles = len(opened.tiles)
+    tiles = len(opened.laid.tiles)
     shown = predict_slide(painted, screened, mode="screen", opened=opened)
-    cells = sum(int(shown.slide_map.valid[box].any()) for box in opened.tiles.kept_boxes())
-    assert len(opened.tiles) == cells < tiles * screened.card.screen.parts**2
+    cells = sum(int(shown.slide_map.valid[box].any()) for box in opened.shown.kept_boxes())
+    assert len(opened.shown) == cells < tiles * screened.card.screen.parts**2

@@ -149,7 +149,7 @@ class _Run:
                         result = kept
                     seconds = time.monotonic() - started
                     if self.options.profile and opened is not None and result.verdict is not None:
-                        self.profile.add(slide.slide_id, opened, self.model, self.engines, seconds)
+                        self.profile.add(slide.slide_id, opened, self.engines, seconds)
                     yield Step(slide.number, len(slides), result, kept is not None, seconds)
             finally:
                 ahead.shutdown(cancel_futures=True)

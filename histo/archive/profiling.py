@@ -3,6 +3,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from histo.data.slide import Slide
 from histo.data.tiff_blocks import open_blocks
 from histo.data.tiles import TileBatch, TileDataset, sample_tiles
 from histo.files import write_text
-from histo.models.bundle import Model
+from histo.geometry import TileGrid
 from histo.models.engine import Engine, Engines, scored, usable_cores
-from histo.opening import Opened, open_for
+from histo.opening import Opened
 from histo.timing import Timings
 
 FLOOR_TILES = 32  # neighbouring tiles on which the floor is measured
@@ -56,13 +57,12 @@ class RunProfile:
         self.path = path
         self.slides: list[SlideProfile] = []
 
-    def add(self, slide_id: str, opened: Opened, model: Model, engines: Engines, wall_s: float) -> None:
+    def add(self, slide_id: str, opened: Opened, engines: Engines, wall_s: float) -> None:
         """Add a slide that was scored; measures the floor on some of its tiles, which takes a second or so."""
-        tiles = opened.tiles
-        if tiles is None or opened.tissue_map is None:
-            return
-        engine = engines.pick(lambda: sample_tiles(_slide(opened), tiles))
-        floor = measure_floor(opened, model, engine) if len(tiles) else Floor(0.0, 0.0)
+        tiles, laid = opened.shown, opened.laid
+        assert tiles is not None
+        engine = engines.pick(lambda: sample_tiles(laid.slide, tiles))
+        floor = measure_floor(laid.slide, tiles, engine) if len(tiles) else Floor(0.0, 0.0)
         network_s, reading_s = floor.network_s * len(tiles), floor.reading_s * len(tiles)
         together = network_s + reading_s if engine.device == "cpu" else max(network_s, reading_s)
         self.slides.append(
@@ -70,7 +70,7 @@ class RunProfile:
                 slide_id,
                 wall_s,
                 len(tiles),
-                float(opened.tissue_map.sum(dtype=np.float64)) * tiles.map_grid.cell_mm2,
+                float(laid.tissue.sum(dtype=np.float64)) * tiles.map_grid.cell_mm2,
                 usable_cores(),
                 engine.why,
                 {name: asdict(stage) for name, stage in opened.timings.stages.items()},
@@ -85,25 +85,17 @@ class RunProfile:
         write_text(self.path, json.dumps({"slides": [asdict(s) for s in self.slides]}, indent=1) + "\n")
 
 
-def measure_floor(opened: Opened, model: Model, engine: Engine) -> Floor:
+def measure_floor(slide: Slide, tiles: TileGrid, engine: Engine) -> Floor:
     """Time the reading alone and then the network alone, on neighbouring tiles of those that the network was shown."""
-    again = open_for(opened.path, model, _mpp(opened), sha256="")
-    slide, tiles = _slide(again), opened.tiles
-    assert tiles is not None
     first = max(0, len(tiles) // 2 - FLOOR_TILES // 2)
     few = np.arange(first, min(first + FLOOR_TILES, len(tiles)))
     part = tiles.some(few)
-    fast = open_blocks(slide, part)
-    try:
-        data = TileDataset.of(fast or slide, part)
+    with slide, open_blocks(slide, part) or nullcontext(slide) as reader:
+        data = TileDataset.of(reader, part)
         started = time.perf_counter()
         with ThreadPoolExecutor(usable_cores()) as pool:
             found = [tile for tile in pool.map(data.__getitem__, range(len(data))) if tile is not None]
         reading_s = (time.perf_counter() - started) / len(data)
-    finally:
-        if fast is not None:
-            fast.close()
-        slide.close()
     if not found:
         return Floor(0.0, reading_s)
     size = engine.batch_size
@@ -138,13 +130,3 @@ def lines_of(profile: SlideProfile) -> list[str]:
         f"{profile.share_of_floor:.0%} of it reached"
     )
     return lines
-
-
-def _slide(opened: Opened) -> Slide:
-    assert opened.slide is not None
-    return opened.slide
-
-
-def _mpp(opened: Opened) -> float | None:
-    pyramid = _slide(opened).pyramid
-    return pyramid.mpp_x if pyramid.scale_source == "user" else None

@@ -186,14 +186,15 @@ def test_with_a_gpu_the_floor_is_the_longer_of_network_and_reading(slides, colou
     from histo.models.engine import Engines
 
     opened = open_for(slides / "a.svs", colour_model)
+    opened.shown = opened.laid.tiles
     engines = Engines(colour_model, "torch", "cpu")
     monkeypatch.setattr(profiling, "measure_floor", lambda *_: profiling.Floor(0.3, 0.2))
     shares = []
     for device in ("cpu", "cuda:0"):
         profile = profiling.RunProfile(slides / "profile.json")
         monkeypatch.setattr(engines.pick(lambda: None), "device", device)
-        profile.add("a", opened, colour_model, engines, wall_s=1.0)
-        shares.append(profile.slides[0].share_of_floor / len(opened.tiles))
+        profile.add("a", opened, engines, wall_s=1.0)
+        shares.append(profile.slides[0].share_of_floor / len(opened.shown))
     assert shares == pytest.approx([0.5, 0.3])
 
 
@@ -226,12 +227,11 @@ def test_fast_and_plain_paths_agree_on_a_phantom(phantoms):
     model = load_bundle(SHIPPED)
     path = phantoms["heterotopic_ossification"].slide
     maps = {name: predict_slide(path, model, engine=name).slide_map for name in ("auto", "torch")}
-    opened = open_for(path, model)
+    laid = open_for(path, model).laid
     with open_slide(path) as slide:
-        assert opened.tiles is not None
-        stitcher = Stitcher(opened.tiles, len(model.card.classes.names))
-        for i, (x, y) in enumerate(opened.tiles.positions_level0_px.tolist()):
-            tile = opened.stain_norm.apply(slide.read_tile((x, y), opened.tiles.plan))
+        stitcher = Stitcher(laid.tiles, len(model.card.classes.names))
+        for i, (x, y) in enumerate(laid.tiles.positions_level0_px.tolist()):
+            tile = laid.stain_norm.apply(slide.read_tile((x, y), laid.tiles.plan))
             stitcher.add(np.array([i]), reference(model, tile[None]).probability)
     for found in maps.values():
         assert (found.valid == (stitcher.valid & (found.tissue > 0))).all()

@@ -338,6 +338,6 @@ def test_augmentation_gets_the_draw_s_seed_and_moves_the_labels(labelled: Labell
 def test_training_and_inference_normalise_a_slide_alike(phantoms, shipped_config):
     record = SlideRecord("one", phantoms["calcinosis_cutis"].slide, "p1", "calcinosis_cutis")
     learnt = open_labelled(record, shipped_config()).stain_norm
-    shown = open_for(record.path, load_bundle(SHIPPED, lazy=True)).stain_norm
+    shown = open_for(record.path, load_bundle(SHIPPED, lazy=True)).laid.stain_norm
     assert learnt.haematoxylin is not None
     assert learnt.used == shown.used
