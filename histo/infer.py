@@ -48,8 +48,10 @@ from histo.screening import PROCEDURE as SCREENING
 from histo.screening import Screening
 from histo.timing import Progress
 
+Settings = dict[str, str | float | int | None]
 Mode = Literal["full", "screen"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+PROCEDURE = 2  # how a slide becomes a result; raised with every change of that, so that no older result is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +89,10 @@ def check_mode(mode: str, model: Model) -> None:
         screen_of(model)
 
 
-def settings_of(mpp: float | None, device: str, mode: str = "full") -> dict[str, str | float | int | None]:
+def settings_of(mpp: float | None, device: str, mode: str = "full") -> Settings:
     """Return the settings that change a result, beside the slide and the model; a GPU computes in half precision."""
-    settings = {"histo": histo.__version__, "mpp": mpp, "mode": mode, "device": device_kind(device)}
+    settings: Settings = {"histo": histo.__version__, "procedure": PROCEDURE}
+    settings |= {"mpp": mpp, "mode": mode, "device": device_kind(device)}
     return settings | ({"screening": SCREENING} if mode == "screen" else {})
 
 

@@ -126,6 +126,14 @@ def test_a_damaged_ledger_is_refused(slides, tmp_path, colour_model, run):
         run([slides / "a.svs"], out, colour_model)
 
 
+def test_a_result_of_an_older_procedure_is_made_again(painted, tmp_path, colour_model, run, monkeypatch):
+    """Regression: results from before a change of how tissue is found were kept as current."""
+    assert not run([painted], tmp_path / "out", colour_model)[1][0].kept
+    monkeypatch.setattr("histo.infer.PROCEDURE", 10**6)
+    assert not run([painted], tmp_path / "out", colour_model)[1][0].kept
+    assert run([painted], tmp_path / "out", colour_model)[1][0].kept
+
+
 def test_a_name_that_is_not_utf8_is_kept(painted, tmp_path, colour_model, run):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff\xfe<img>.svs"))
     shutil.copy(painted, path)
