@@ -15,11 +15,11 @@ from histo.data.slide_file import sha256_of
 from histo.data.synthetic import is_phantom, person_of
 from histo.errors import UsageError
 from histo.infer import load_model, settings_of
-from histo.learning.presence import known_classes
 from histo.models.bundle import Model, load_bundle, refuse_to_overwrite, save_calibrated
 from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
 from histo.models.slide_scores import Reliability
 from histo.out_folder import INDEX, LEDGER, RESULT, RESULTS, model_of_last_run
+from histo.precedence import known_classes
 from histo.results import SlideResult, load_result
 from histo.timing import Progress, Say
 
@@ -140,7 +140,7 @@ def _refuse_known(records: Sequence[SlideRecord], model: Model, other_persons: b
 def _refuse_by_labels(manifest: Path, records: Sequence[SlideRecord], model: Model, sizes: SampleSizes) -> None:
     """Raise `UsageError` before anything is scored when the labels alone show that nothing is gained, or some lost."""
     names = [c.name for c in model.info.classes]
-    present = [known_classes(r.label, model.card.classes) for r in records]
+    present = [known_classes(r.label, model.card.classes.lesions) for r in records]
     told = too_few(names, present, [r.patient for r in records], sizes)
     if len(told) == len(names):
         raise UsageError(f"{manifest} calibrates nothing: {' '.join(told.values())} Add slides of more patients")
@@ -219,4 +219,4 @@ def _scored(record: SlideRecord, found: SlideResult, model: Model, folder: Path)
     evidence = {b.class_name: b.evidence for b in found.burdens if b.evidence is not None}
     if len(evidence) < len(model.info.classes):
         raise UsageError(f"{folder} holds results of an earlier histo without evidence; give another --results")
-    return ScoredSlide(record.patient, record.label, evidence, known_classes(record.label, model.card.classes))
+    return ScoredSlide(record.patient, record.label, evidence, known_classes(record.label, model.card.classes.lesions))

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from histo.errors import UsageError
 from histo.geometry import TileSpec
+from histo.precedence import label_of, labels_of
 from histo.schema import Share, Strict, explain, on_one_line
 from histo.training_options import (
     AddOn,
@@ -64,16 +65,11 @@ class ClassesConfig(Strict):
     @property
     def labels(self) -> tuple[str, ...]:
         """All slide labels, the normal one first."""
-        return (self.normal_label, *dict.fromkeys(c.verdict for c in self.lesions))
+        return labels_of(self.lesions, self.normal_label)
 
     def label_of(self, found: Container[str]) -> str:
-        """Return the slide label for the lesion classes found: the first in order of precedence decides.
-
-        >>> bone = ClassConfig(name="bone", colour=(0, 0, 0), min_area_mm2=1, verdict="ho")
-        >>> ClassesConfig(lesions=(bone,)).label_of({"bone"}), ClassesConfig(lesions=(bone,)).label_of(set())
-        ('ho', 'normal')
-        """
-        return next((c.verdict for c in self.lesions if c.name in found), self.normal_label)
+        """Return the slide label for the lesion classes found: the first in order of precedence decides."""
+        return label_of(found, self.lesions, self.normal_label)
 
 
 class TileConfig(Strict):

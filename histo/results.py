@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from histo.errors import UsageError
 from histo.geometry import MapGrid, Pyramid
 from histo.outlines import Outline
+from histo.precedence import label_of, labels_of
 
 SCHEMA = 4  # 2: evidence of the strongest cells (docs/adr/0008); 3: `foreign_distance`; 4: `exclusions_hold`
 ENOUGH_REFERENCE_SLIDES = 50  # with fewer the limit is so wide that hardly anything is foreign (docs/adr/0011)
@@ -59,12 +60,12 @@ class ModelInfo:
 
     def label_of(self, found: Container[str]) -> str:
         """Return the label that the lesion classes found lead to: the first in order of precedence decides."""
-        return next((c.verdict for c in self.classes if c.name in found), self.normal_label)
+        return label_of(found, self.classes, self.normal_label)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Every label that a verdict of this model can have, the normal one first."""
-        return (self.normal_label, *dict.fromkeys(c.verdict for c in self.classes))
+        return labels_of(self.classes, self.normal_label)
 
 
 @dataclass(frozen=True)

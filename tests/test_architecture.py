@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / "histo"
 
 BASE = (
     "blocks", "processes", "errors", "statistics", "geometry", "outlines", "files", "owning", "schema", "timing",
-    "wording", "out_folder",
+    "wording", "out_folder", "precedence",
 )  # fmt: skip
 RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*")
@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "wording": (),
     "geometry": ("errors",),
     "outlines": ("geometry", "errors"),
+    "precedence": (),
     "results": BASE,
     "schema": (),
     "training_options": BASE,
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "reference": ("opening", *LEAVES, *RECORDS),
     "archive*": ("archive*", "console", "export*", "infer", "opening", *LEAVES, *RECORDS),
     "learning*": ("learning*", "infer", "reference", "screening", "data*", "models*", *RECORDS, "__init__"),
-    "calibrate": ("archive*", "learning.presence", "infer", "reference", "data*", "models*", *RECORDS),
+    "calibrate": ("archive*", "infer", "reference", "data*", "models*", *RECORDS),
     "evaluation*": ("evaluation*", "data*", "export*", *RECORDS),
     "faithfulness": ("evaluation.deletion", "opening", *LEAVES, *RECORDS),
     "evaluate": ("evaluation*", "faithfulness", "reference", "models*", "data*", *RECORDS),

@@ -15,6 +15,7 @@ from histo.data.slide import open_slide
 from histo.errors import SlideError, UsageError
 from histo.evaluation.cases import Case
 from histo.geometry import MapGrid, Pyramid, cover
+from histo.precedence import known_classes
 from histo.results import ModelInfo
 
 Unannotated = Literal["normal", "ignore"]
@@ -106,10 +107,7 @@ def classes_of(
         unsure = set(names[first + 1 :] if partly else ()) | set(held if partly or not shown & set(held) else ())
         sure = shown | set(held if len(held) == 1 else ())
         return {name: True if name in sure else None if name in unsure else False for name in names}
-    if not held:
-        return dict.fromkeys(names, False)
-    known: dict[str, bool | None] = dict.fromkeys(names[:first], False)
-    known |= {name: True if len(held) == 1 else None for name in held}
+    known = known_classes(label, model.classes)
     return {name: known.get(name) for name in names}
 
 

@@ -7,7 +7,6 @@ from histo.config import ClassesConfig, TrainConfig
 from histo.data.identities import CALIBRATED_ON, identities
 from histo.data.sampling import LabelledSlide
 from histo.infer import load_model
-from histo.learning.presence import known_classes
 from histo.learning.scores import Held
 from histo.learning.start import Start
 from histo.learning.validation import CellMeter
@@ -15,6 +14,7 @@ from histo.models.bundle import ModelCard, save_calibrated
 from histo.models.calibration import fit_scaling
 from histo.models.slide_fit import ScoredSlide, fit_slides
 from histo.models.slide_scores import Calibration
+from histo.precedence import known_classes
 
 SOURCE = "out-of-fold predictions of the training's own patients, by models of the folds"
 
@@ -74,7 +74,7 @@ def calibrate_out_of_fold(bundle: Path, rows: Sequence[Held]) -> tuple[str, ...]
     classes, info = model.card.classes, model.info
     names = {c.name for c in info.classes}
     scored = [
-        ScoredSlide(r.patient, r.label, r.evidence, known_classes(r.label, classes))
+        ScoredSlide(r.patient, r.label, r.evidence, known_classes(r.label, classes.lesions))
         for r in rows
         if set(r.evidence) == names
     ]

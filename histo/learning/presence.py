@@ -31,16 +31,6 @@ def presence_of(label: str, classes: ClassesConfig) -> Presence:
     return Presence(leading, tuple(range(1, leading[0])))
 
 
-def known_classes(label: str, classes: ClassesConfig) -> dict[str, bool]:
-    """Return by name which lesion classes are on a slide of this label and which are not; the others are left out.
-
-    Of several classes that lead to the label nothing is known of any one.
-    """
-    said = presence_of(label, classes)
-    known = {classes.names[c]: False for c in said.absent}
-    return known | ({classes.names[said.one_of[0]]: True} if len(said.one_of) == 1 else {})
-
-
 def verdict_of(present: tuple[bool, ...], classes: ClassesConfig) -> str:
     """Return the slide label for the lesion classes found, in order of precedence.
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from histo.config import ClassConfig, ClassesConfig
-from histo.learning.presence import Presence, known_classes, presence_of, verdict_of
+from histo.learning.presence import Presence, presence_of, verdict_of
 
 
 def test_a_diagnosis_says_what_the_verdict_rule_says(classes):
@@ -20,8 +20,6 @@ def test_classes_with_one_verdict_are_asked_for_together():
     )
     classes = ClassesConfig(lesions=(woven, lamellar, calcium))
     assert presence_of("ho", classes) == Presence((1, 2), ())
-    assert known_classes("ho", classes) == {}
-    assert known_classes("cc", classes) == {"woven": False, "lamellar": False, "calcium": True}
     assert presence_of("cc", classes) == Presence((3,), (1, 2))
 
 
@@ -36,8 +34,6 @@ def test_what_is_on_a_slide_never_contradicts_its_verdict(verdicts, data):
     found = presence_of(verdict_of(present, classes), classes)
     assert not found.one_of or any(present[c - 1] for c in found.one_of)
     assert not any(present[c - 1] for c in found.absent)
-    known = known_classes(verdict_of(present, classes), classes)
-    assert all(present[int(name[1:])] == there for name, there in known.items())
 
 
 @pytest.mark.parametrize("label", ["normal", "calcinosis_cutis", "heterotopic_ossification"])
