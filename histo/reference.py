@@ -15,7 +15,7 @@ from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
 from histo.data.stain_check import measure_stain
 from histo.data.synthetic import is_known_patient
-from histo.data.tile_sample import TileSample, fullest, stacked, usable
+from histo.data.tile_sample import TileSample, fullest, spread, stacked, usable
 from histo.data.tiles import TileDataset
 from histo.errors import SlideError
 from histo.geometry import tile_means
@@ -80,10 +80,10 @@ def sample_of(model: Model, engines: Engines, record: SlideRecord) -> Sampled | 
         shares = tile_means(laid.tiles, usable(laid.tissue, laid.excluded))
         data = TileDataset.of(laid.slide, laid.tiles)
         full, sample = fullest(shares), TileSample.of(shares)
-        spread = full[np.unique(np.linspace(0, len(full) - 1, TILES_A_SLIDE).astype(int))]
-        wanted = sorted({*spread.tolist(), *sample.chosen})
+        seen_for_texture = full[spread(len(full), TILES_A_SLIDE)]
+        wanted = sorted({*seen_for_texture.tolist(), *sample.chosen})
         tiles = {i: tile for i in wanted if (tile := data[i]) is not None}
-        whole, glance = ([i for i in numbers.tolist() if i in tiles] for numbers in (spread, sample.glance))
+        whole, glance = ([i for i in numbers.tolist() if i in tiles] for numbers in (seen_for_texture, sample.glance))
         if not whole:
             return None
         engine = engines.pick(lambda: stacked([tiles[whole[0]]]))

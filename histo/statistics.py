@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta, rankdata
 
 CALIBRATION_BINS = 10
+ENOUGH_TO_TELL = 20  # if all are right, the share is proven to be above 0.83; with fewer no figure is worth the name
 
 
 def clopper_pearson(right: float, count: float, level: float = 0.95) -> tuple[float, float]:

@@ -7,10 +7,9 @@ from histo.config import ClassesConfig
 from histo.data.findings import Finding
 from histo.data.likeness import SAME, Fingerprint, near_copies
 from histo.data.manifest import Rows, SlideRecord
-from histo.statistics import clopper_pearson
+from histo.statistics import ENOUGH_TO_TELL, clopper_pearson
 
 LEAST_TO_LEARN = 5
-LEAST_TO_TEST = 20
 
 
 def class_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
@@ -29,7 +28,7 @@ def class_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
             yield Finding(
                 "warning", "class_size", place, f"has {count}, too few to learn from: a model will know these people"
             )
-        if 1 < n < LEAST_TO_TEST:
+        if 1 < n < ENOUGH_TO_TELL:
             yield Finding(
                 "warning",
                 "class_size",

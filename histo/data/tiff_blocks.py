@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from histo.blocks import blocks_under, paste_block, whole_read_px
 from histo.data.slide import Rgb, Slide
+from histo.data.tile_sample import spread
 from histo.errors import SlideFailed
 from histo.geometry import ReadPlan, TileGrid
 
@@ -181,8 +182,7 @@ def open_blocks(slide: Slide, grid: TileGrid) -> TiffBlocks | None:
         return None
     try:
         level = _level(slide, grid.plan.level)
-        few = np.unique(np.linspace(0, len(grid) - 1, CHECKED_TILES).astype(int))[: len(grid)]
-        sample = grid.some(few)
+        sample = grid.some(spread(len(grid), CHECKED_TILES))
         with TiffBlocks(slide, sample, level) as probe:
             _compare(probe, slide, sample)
         return TiffBlocks(slide, grid, level)

@@ -35,7 +35,7 @@ class TileSample:
     def glance(self) -> NDArray[np.int64]:
         """The numbers of a few of the chosen tiles, from the first to the last; all of them where there are fewer."""
         chosen = np.array(sorted(self.chosen), np.int64)
-        return chosen[np.unique(np.linspace(0, len(chosen) - 1, GLANCE).astype(int))] if len(chosen) else chosen
+        return chosen[spread(len(chosen), GLANCE)]
 
     def take(self, indices: NDArray[np.int64], rgb: NDArray[np.uint8]) -> None:
         """Look through a batch: tiles (B, S, S, 3) with their numbers (B,)."""
@@ -52,6 +52,11 @@ class TileSample:
     def tiles(self) -> NDArray[np.uint8]:
         """The tiles kept (N, S, S, 3), in the order of their numbers."""
         return stacked(self._kept[i] for i in sorted(self._kept))
+
+
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` numbers below `count`, from the first to the last in even steps."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
 
 
 def usable(tissue: NDArray[np.float32], excluded: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,8 +8,8 @@ from histo.data.synthetic import is_phantom
 from histo.evaluation.cases import MISSING, STATUSES, Cohort
 from histo.evaluation.training_record import Side
 from histo.geometry import same_mpp
+from histo.statistics import ENOUGH_TO_TELL
 
-FEWEST_POSITIVES = 20
 NAMED = 3  # slides that a sentence names before it breaks off
 
 
@@ -113,9 +113,9 @@ def _few(cohort: Cohort) -> list[Banner]:
                 "is the mean over the other labels alone."
             )
             found.append(Banner("label_missing", text, red=True))
-        elif n < FEWEST_POSITIVES:
+        elif n < ENOUGH_TO_TELL:
             text = (
-                f"Only {n} slide{'s' * (n != 1)} with the label {name} ({FEWEST_POSITIVES} are the least): no figure "
+                f"Only {n} slide{'s' * (n != 1)} with the label {name} ({ENOUGH_TO_TELL} are the least): no figure "
                 "for it is worth more than its interval."
             )
             found.append(Banner("few_positives", text))

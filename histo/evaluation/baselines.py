@@ -21,6 +21,7 @@ from histo.data.overview import read_overview
 from histo.data.records import SlideRecord
 from histo.data.scanned import on_map
 from histo.data.slide import open_slide
+from histo.data.tile_sample import spread
 from histo.data.tissue import find_tissue
 from histo.errors import SlideError, UsageError
 from histo.evaluation.cases import NO_VERDICT, Cohort
@@ -105,7 +106,7 @@ def tiles_of(
             lattice, _ = map_grid_for(slide.pyramid, SPEC)
             tissue = on_map(find_tissue(overview, lost).mask, overview, slide.pyramid, lattice)
             grid = lay_tiles(slide.pyramid, SPEC, np.where(tissue > _TISSUE, tissue, 0))
-            chosen = np.unique(np.linspace(0, max(len(grid) - 1, 0), min(len(grid), MOST_TILES)).astype(int))
+            chosen = spread(len(grid), MOST_TILES)
             outlines = None
             if aliases is not None and (record.annotation or record.label == normal):
                 outlines = (

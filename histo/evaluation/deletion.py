@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.data.records import SlideRecord
+from histo.data.tile_sample import spread
 from histo.evaluation.cases import Cohort
 from histo.evaluation.heatmaps import SCALE, read_heatmap
 from histo.evaluation.intervals import share
@@ -30,7 +31,7 @@ def called(cohort: Cohort, most: int) -> Iterator[tuple[SlideRecord, int, NDArra
     number = {rule.verdict: k for k, rule in reversed([*enumerate(cohort.model.classes, start=1)])}
     found = [(c, c.folder / c.result.files["heatmap"], c.result.pyramid) for c in cohort.cases
              if c.called in number and c.folder and c.result and c.result.pyramid]  # fmt: skip
-    for k in np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).astype(int)).tolist():
+    for k in spread(len(found), most).tolist():
         case, path, pyramid = found[k]
         values = read_heatmap(path, pyramid).values[number[case.called]]
         yield case.as_examined, number[case.called], np.asarray(values, np.float32) / SCALE

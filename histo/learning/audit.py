@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histo.data.manifest import SlideRecord
-from histo.statistics import association, clopper_pearson, separations
+from histo.statistics import ENOUGH_TO_TELL, association, clopper_pearson, separations
 from histo.wording import counted
 
 ROUNDS = 2000
 SUSPICIOUS_AUROC = 0.75
 SUSPICIOUS_P = 0.05
-ENOUGH_PATIENTS = 20  # a class with fewer gets no figure worth the name
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def _few(patients: Mapping[str, int], held: Mapping[str, int]) -> list[str]:
             )
         elif not count:
             told.append(f"No patient with the label {label} was held out: nothing is judged of it.")
-        elif count < ENOUGH_PATIENTS:
+        elif count < ENOUGH_TO_TELL:
             low, _ = clopper_pearson(count, count)
             told.append(
                 f"Only {counted(count, 'patient')} of {patients[label]} with the label {label} "
