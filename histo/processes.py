@@ -1,11 +1,18 @@
-"""How a process behaves: with its memory, and as a worker towards its parent."""
+"""How a process behaves: with its memory, as a worker towards its parent, and as one of several at the same work."""
 
 import ctypes
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 
@@ -33,3 +40,31 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def side_by_side(
+    work: Callable[[T], R],
+    tasks: Iterable[T],
+    workers: int,
+    begin: Callable[..., None] = follow_parent,
+    given: tuple[Any, ...] = (),
+    stop: Callable[[], None] = lambda: None,
+) -> Generator[R, None, None]:
+    """Yield what `work` makes of every task, as it is finished by one of several processes.
+
+    No task waits in a queue, so that Ctrl-C costs no more than those at work; `stop` is called before these are waited
+    for. `begin(*given)` prepares a process. Raises BrokenProcessPool when one is killed.
+    """
+    left = iter(tasks)
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=begin, initargs=given)
+    try:
+        running = {pool.submit(work, task) for task in itertools.islice(left, workers)}
+        while running:
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+            running |= {pool.submit(work, task) for task in itertools.islice(left, len(ended))}
+    finally:
+        stop()
+        pool.shutdown(wait=True, cancel_futures=True)

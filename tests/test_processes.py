@@ -1,7 +1,12 @@
+import os
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 
 import pytest
+
+from histo.processes import side_by_side
 
 # Threads that each hold a block at the same time; prints how many heaps glibc has then.
 SCRIPT = """
@@ -38,3 +43,37 @@ def test_threads_share_one_heap(tmp_path):
 
     assert heaps("many") > 1
     assert heaps("one") == 1
+
+
+def _squared(number: int) -> int:
+    return number * number
+
+
+def _killed(number: int) -> None:
+    os._exit(number)
+
+
+def test_every_task_is_worked_on_once_and_only_as_many_as_there_are_processes_are_taken():
+    taken: list[int] = []
+
+    def tasks():
+        for number in range(5):
+            taken.append(number)
+            yield number
+
+    with closing(side_by_side(_squared, tasks(), 2)) as found:
+        first = next(found)
+        assert taken == [0, 1]
+        assert sorted([first, *found]) == [0, 1, 4, 9, 16]
+
+
+def test_whoever_leaves_early_tells_the_processes_before_waiting_for_them():
+    told: list[str] = []
+    with closing(side_by_side(_squared, range(9), 1, stop=lambda: told.append("stop"))) as found:
+        next(found)
+    assert told == ["stop"]
+
+
+def test_a_process_that_is_killed_is_an_error_and_no_hang():
+    with pytest.raises(BrokenProcessPool):
+        list(side_by_side(_killed, [3], 1))

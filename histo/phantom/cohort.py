@@ -1,13 +1,12 @@
 """Many slides of many patients with a manifest, made in parallel and resumed where they stopped."""
 
 import csv
-import itertools
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from histo.phantom.kinds import label_of, look_alike
 from histo.phantom.recipe import KINDS
 from histo.phantom.slide import is_made, made_otherwise, make_slide, parameters
 from histo.phantom.spec import CohortSpec, Group, spec_from
-from histo.processes import follow_parent
+from histo.processes import side_by_side
 from histo.timing import Progress
 
 HEADER: Final = (
@@ -200,25 +199,15 @@ def _is_edited(manifest: Path, jobs: Sequence[Job]) -> bool:
 
 
 def _make_in_parallel(folder: Path, jobs: list[Job], count: int, tell: Callable[[], None]) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    left = iter(jobs)
-    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=follow_parent)
     try:
-        running = {pool.submit(_make, folder, job) for job in itertools.islice(left, count)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
+        with closing(side_by_side(partial(_make, folder), jobs, count)) as made:
+            for _ in made:
                 tell()
-            # None waits in a queue, so that Ctrl-C costs no more than the slides at work.
-            running |= {pool.submit(_make, folder, job) for job in itertools.islice(left, len(done))}
     except BrokenProcessPool as error:
         raise ArchiveError(
             f"a worker that made slides in {folder} was killed, most likely for want of memory; "
             "run the same command with fewer --workers or smaller slides"
         ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _make(folder: Path, job: Job) -> None:

@@ -1,12 +1,11 @@
 """Making the slides of one source, disturbing them, and asking the model: the work that is shared among processes."""
 
-import itertools
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -22,7 +21,7 @@ from histo.infer import predict_slide
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.outlines import area_px2, paint, to_polygon
-from histo.processes import follow_parent
+from histo.processes import follow_parent, side_by_side
 from histo.results import SlidePrediction
 from histo.stress.disturb import CLEAN, disturb, read_picture, write_picture
 from histo.stress.picture import Picture
@@ -154,39 +153,26 @@ def score_all(tasks: Sequence[Task], work: Work, workers: int, done: Done) -> No
         for task in tasks:
             done(score_task(task, work, engines))
         return
-    spawn = multiprocessing.get_context("spawn")
-    left, stop = iter(tasks), spawn.Event()
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_settle, initargs=(work, stop))
+    stopped = multiprocessing.get_context("spawn").Event()  # so that Ctrl-C costs no more than the views at work
     try:
-        running = {pool.submit(_score, task) for task in itertools.islice(left, workers)}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for count in _results(ended):
-                done(count)
-            running |= {pool.submit(_score, task) for task in itertools.islice(left, len(ended))}
+        with closing(side_by_side(_score, tasks, workers, _settle, (work, stopped), stopped.set)) as scored:
+            for views in scored:
+                done(views)
     except BrokenProcessPool as error:
         raise ArchiveError(
             "a process that scored slides was killed, most likely for want of memory; run the same command with fewer "
             "--workers or a smaller --size"
         ) from error
-    finally:
-        stop.set()  # so that Ctrl-C costs no more than the views at work
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _results(futures: set["Future[int]"]) -> Iterator[int]:
-    for future in futures:
-        yield future.result()
 
 
 _STATE: dict[str, Any] = {}
 
 
-def _settle(work: Work, stop: Event) -> None:
+def _settle(work: Work, stopped: Event) -> None:
     """Give a process its model and engine, leave Ctrl-C to the parent, and end it with its parent."""
     follow_parent()
     cv2.setNumThreads(work.cores)
-    _STATE.update(stopped=stop.is_set, work=work, engines=Engines(work.model, "auto", work.device, work.cores))
+    _STATE.update(stopped=stopped.is_set, work=work, engines=Engines(work.model, "auto", work.device, work.cores))
 
 
 def _score(task: Task) -> int:
