@@ -70,6 +70,9 @@ def calibrate(
     left_out = len(records) - len(used)
     if left_out:
         say(f"{left_out} of {len(records)} slides have no verdict and are left out; {folder / INDEX} says why")
+    against = sum(found.verdict is not None and not found.verdict.exclusions_hold for _, found in used)
+    if against:
+        say(f"a check speaks against {against} of {len(used)} slides, which count for probabilities, but for no set")
     if not used:
         raise UsageError(f"{manifest} calibrates nothing: no slide has a verdict; {folder / INDEX} says why")
     scored = [_scored(record, found, model, folder) for record, found in used]
@@ -141,7 +144,7 @@ def _refuse_by_labels(manifest: Path, records: Sequence[SlideRecord], model: Mod
     """Raise `UsageError` before anything is scored when the labels alone show that nothing is gained, or some lost."""
     names = [c.name for c in model.info.classes]
     present = [known_classes(r.label, model.card.classes.lesions) for r in records]
-    told = too_few(names, present, [r.patient for r in records], sizes)
+    told = too_few(model.info.classes, present, [r.patient for r in records], sizes)
     if len(told) == len(names):
         raise UsageError(f"{manifest} calibrates nothing: {' '.join(told.values())} Add slides of more patients")
     _refuse_loss(manifest, model, set(names) - set(told), told.values())
@@ -219,4 +222,6 @@ def _scored(record: SlideRecord, found: SlideResult, model: Model, folder: Path)
     evidence = {b.class_name: b.evidence for b in found.burdens if b.evidence is not None}
     if len(evidence) < len(model.info.classes):
         raise UsageError(f"{folder} holds results of an earlier histo without evidence; give another --results")
-    return ScoredSlide(record.patient, record.label, evidence, known_classes(record.label, model.card.classes.lesions))
+    assert found.verdict is not None
+    known = known_classes(record.label, model.card.classes.lesions)
+    return ScoredSlide(record.patient, record.label, evidence, known, found.verdict.exclusions_hold)

@@ -8,6 +8,7 @@ import numpy as np
 
 from histo.config import TileConfig
 from histo.console import out
+from histo.data.scanned import left_out
 from histo.data.stain_norm import Density
 from histo.errors import SlideError, UsageError
 from histo.export.checks import gains_in_words
@@ -59,8 +60,8 @@ def _verdict(seen: Inspection) -> str:
     return "would be given; whether it needs review is seen when the slide is scored"
 
 
-def _left_out(overview: Overview) -> str:
-    share = 0.0 if overview.scanned is None else 1 - float(overview.scanned.mean())
+def _left_out(overview: Overview, pyramid: Pyramid) -> str:
+    share = left_out(overview, pyramid)
     return f"; {share:.0%} of it was left out by the scanner, or filled" if share >= 0.005 else ""
 
 
@@ -74,7 +75,8 @@ def _print(seen: Inspection, tile: TileConfig, has_screen: bool) -> None:
         "size": f"{width} x {height} px, {width * pyramid.mpp_x / 1e3:.2f} x {height * pyramid.mpp_y / 1e3:.2f} mm",
         "scale": f"{pyramid.mpp_x:.4g} x {pyramid.mpp_y:.4g} µm per pixel, {pyramid.scale_source}",
         "levels": f"{len(pyramid.downsamples)}, downsamples {levels}",
-        "bounds": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px) + _left_out(seen.overview),
+        "bounds": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px)
+        + _left_out(seen.overview, pyramid),
         "tissue": f"{areas.tissue_mm2:.3f} mm², of which {areas.excluded_mm2:.3f} mm² under ink{unreadable}",
         "stain": _stain(seen.density, tile),
         "gains": f"optical density is multiplied by {gains_in_words(seen.gains)}",

@@ -80,5 +80,7 @@ class Judge:
             return checks, reasons
         distance = distance_of(cloud, self._gathered)
         limit = reference.limit_of(self._at_a_glance)
-        checks = replace(checks, foreign_distance=distance, foreign_limit=limit, reference_slides=reference.slides)
+        checks = replace(
+            checks, foreign_distance=distance, foreign_limit=limit, reference_slides=reference.held_out_slides
+        )
         return checks, reasons + foreign_reasons(distance, reference, self._at_a_glance)

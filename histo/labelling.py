@@ -177,7 +177,7 @@ def split_manifest(path: Path, to: Path, shares: tuple[float, float], seed: int,
             "patient": r.patient,
             "label": r.label,
             "annotation": _relative(r.annotation, to) if r.annotation else "",
-            "mpp": f"{r.mpp:g}" if r.mpp else "",
+            "mpp": str(r.mpp) if r.mpp else "",
             "split": side_of[r.slide],
             "site": r.site or "",
         }

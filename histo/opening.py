@@ -20,7 +20,7 @@ from histo.geometry import Pyramid, TileGrid, lay_tiles, map_grid_for
 from histo.models.bundle import Model
 from histo.results import Areas, Overview
 from histo.timing import Timings
-from histo.wording import beside
+from histo.wording import area_words, beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +135,8 @@ def check_areas(areas: Areas, model: Model, path: Path) -> None:
     if areas.unreadable_mm2 > model.card.rule.max_unreadable_share * areas.tissue_mm2:
         raise SlideFailed(
             "unreadable",
-            f"{path}: {areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue cannot be read, too much "
-            "for a verdict; copy or scan the slide again",
+            f"{path}: {area_words(areas.unreadable_mm2)} of {area_words(areas.tissue_mm2)} mm² of tissue cannot be "
+            "read, too much for a verdict; copy or scan the slide again",
         )
     check_tissue(areas.scored_mm2 + areas.screened_mm2, model, path, "tissue beside what looks like ink")
 

@@ -145,7 +145,7 @@ class Checks:
     gives, `colourless_share` has none, `out_of_focus_share` is blurred. `nucleus_um` is the middle width of `nuclei`
     found, `black_share` of all tissue is dark without colour. `foreign_distance` is how far what the tissue is made of
     lies from the middle of the model's reference slides, on a scale of that model; beyond `foreign_limit` it is
-    foreign. Few `reference_slides` tell little.
+    foreign. `reference_slides` gave that limit, and few tell little.
     """
 
     unexplained_share: float | None = None

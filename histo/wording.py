@@ -1,4 +1,4 @@
-"""Numbers in words: a probability, a number beside the limit that it is compared with, and before what it counts."""
+"""Numbers in words: areas, probabilities, a number beside the limit it is compared with, and before what it counts."""
 
 _MOST_DIGITS = 12
 
@@ -13,6 +13,17 @@ def beside(value: float, limit: float, digits: int) -> str:
         while digits < _MOST_DIGITS and round(value, digits) == round(limit, digits):
             digits += 1
     return f"{value:.{digits}f}"
+
+
+def area_words(value: float) -> str:
+    """Return an area in mm² with three decimals, so that columns line up; what is there never reads as zero.
+
+    >>> area_words(1.23456), area_words(0.0001), area_words(0.0)
+    ('1.235', '< 0.001', '0')
+    """
+    if value != value:
+        return "–"
+    return "0" if value == 0 else "< 0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def counted(number: int, what: str) -> str:

@@ -147,11 +147,11 @@ def test_a_folder_without_slides_is_one_sentence(where: str, message: str, folde
 
 
 def test_a_split_manifest_is_a_manifest_with_sides(tmp_path: Path) -> None:
-    lines = ["slide,path,patient,label,sex,site"]
+    lines = ["slide,path,patient,label,sex,site,mpp"]
     for n in range(30):
         (tmp_path / f"{n}.svs").write_text(f"slide {n}")
         label = ("normal", "calcinosis_cutis", "heterotopic_ossification")[n % 3]
-        lines.append(f"s{n},{n}.svs,p{n},{label},f,A")
+        lines.append(f"s{n},{n}.svs,p{n},{label},f,A,0.2273139")
     (tmp_path / "slides.csv").write_text("\n".join(lines))
     (tmp_path / "c.yaml").write_text(CONFIG)
     (tmp_path / "sub").mkdir()
@@ -161,7 +161,7 @@ def test_a_split_manifest_is_a_manifest_with_sides(tmp_path: Path) -> None:
     assert "6 slides of 6 patients: 2 normal, 2 heterotopic_ossification, 2 calcinosis_cutis" in done.stdout
     records = read_manifest(tmp_path / "sub" / "split.csv", ("normal", "calcinosis_cutis", "heterotopic_ossification"))
     assert Counter(r.split for r in records) == {"train": 18, "validation": 6, "test": 6}
-    assert {r.extra["sex"] for r in records} == {"f"}
+    assert {(r.extra["sex"], r.mpp) for r in records} == {("f", 0.2273139)}
     again = call(*arguments, "--out", tmp_path / "sub" / "split.csv")
     assert "is not overwritten" in str(again.exception)
     call(*arguments, "--out", tmp_path / "other.csv")

@@ -1,6 +1,6 @@
 """What can be said of a set of labelled slides as a whole: too small, unbalanced, told apart by site, near copies."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from histo.config import ClassesConfig
@@ -40,15 +40,16 @@ def class_findings(rows: Rows, classes: ClassesConfig) -> Iterator[Finding]:
 
 def site_findings(rows: Rows) -> Iterator[Finding]:
     """Say which labels come from one site alone, while there are several: the site would tell the label."""
-    sites: dict[str, set[str]] = defaultdict(set)
+    sites: dict[str, Counter[str]] = defaultdict(Counter)
     for _, r in rows:
-        if r.site:
-            sites[r.label].add(r.site)
-    if len(set().union(*sites.values())) < 2:
+        sites[r.label][r.site or ""] += 1
+    if len({site for where in sites.values() for site in where if site}) < 2:
         return
     for label, where in sorted(sites.items()):
-        if len(where) == 1:
-            message = f"comes from site {next(iter(where))} alone; a model may learn the site instead"
+        named = [site for site in where if site]
+        if len(named) == 1:
+            of = f" as far as it is known, of {where[named[0]]} of {where.total()} slides" if where[""] else " alone"
+            message = f"comes from site {named[0]}{of}; a model may learn the site instead"
             yield Finding("warning", "site", f"label {label}", message)
 
 

@@ -155,9 +155,13 @@ _LOOKS_LIKE: dict[str, Callable[[str, Collection[str]], bool]] = {
 def _misnamed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Finding]:
     """Find columns of the manifest's own that look like one of histo's under another name: they are not heeded."""
     for k, name in enumerate(columns):
-        if not name or name in REQUIRED + OPTIONAL + STUDY:
+        if name in REQUIRED + OPTIONAL + STUDY:
             continue
         values = {cells[k].strip() for cells in rows if k < len(cells)} - {""}
+        if not name:
+            if values:
+                yield Finding("warning", "column", "line 1", f"column {k + 1} has no name and is not read; give it one")
+            continue
         meant = next((ours for ours, fits in _LOOKS_LIKE.items() if values and fits(name, values)), None)
         if meant is not None and meant not in columns:
             text = f"{name} is taken as a column of your own; if {meant} is meant, call it so"

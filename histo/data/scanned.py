@@ -20,6 +20,15 @@ def area_mm2(mask: NDArray[np.bool_], overview: Overview, pyramid: Pyramid) -> f
     return cells * overview.grid.cell_mm2
 
 
+def left_out(overview: Overview, pyramid: Pyramid) -> float:
+    """Return what share of a slide the scanner left out, or a converter filled; cells across its border don't count."""
+    if overview.scanned is None:
+        return 0.0
+    rows, columns = _shares(overview.grid, pyramid)
+    inside = overview.scanned[np.ix_(rows == 1, columns == 1)]
+    return 1 - float(inside.mean()) if inside.size else 0.0
+
+
 def _shares(grid: MapGrid, pyramid: Pyramid) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what share of every row (H,) and column (W,) of a lattice was scanned."""
     left, top, width, height = pyramid.bounds_level0_px

@@ -44,20 +44,20 @@ def _urgency(result: SlideResult) -> tuple[int, bool, str]:
 
 
 def _places(results: Sequence[SlideResult]) -> dict[str, str]:
-    """Return of every slide by its id the end of its folder's path that tells it from those of the same name, if any.
+    """Return of every slide by its id where its file lies, as far as its id does not say it.
 
-    Folders are told from where they part on: `a/HE` and `b/HE`, and not twice `HE`.
+    Files of one name are told from where their folders part on: `a/HE/1.svs` and `b/HE/1.svs`, and not twice `HE`.
     """
     by_name: dict[str, list[SlideResult]] = {}
     for result in results:
-        by_name.setdefault(Path(result.path).stem, []).append(result)
+        by_name.setdefault(Path(result.path).stem.casefold(), []).append(result)
     places = {}
     for same in by_name.values():
-        folders = [Path(r.path).absolute().parent for r in same]
-        shared = Path(os.path.commonpath(folders))
-        for result, folder in zip(same, folders, strict=True):
-            told = folder.relative_to(shared).as_posix()
-            places[result.slide_id] = "" if len(same) == 1 else folder.name if told == "." else told
+        files = [Path(r.path).absolute() for r in same]
+        shared = os.path.commonpath([file.parent for file in files])
+        for result, file in zip(same, files, strict=True):
+            says_it = len(same) == 1 and result.slide_id == file.stem
+            places[result.slide_id] = "" if says_it else file.relative_to(shared).as_posix()
     return places
 
 

@@ -1,5 +1,6 @@
 """Text and scale bars on pictures."""
 
+import unicodedata
 from functools import cache
 from importlib.util import find_spec
 from math import floor, log10
@@ -43,6 +44,15 @@ def put_text(
 ) -> None:
     """Draw a text from its top-left corner; with `halo_px` on a white edge, so that it reads on any tissue."""
     draw.text(xy, printable(text), font=font(size_px), fill=colour, stroke_width=halo_px, stroke_fill=PAPER)
+
+
+def is_drawn_as_written(text: str) -> bool:
+    """Tell whether the font has every character of a text, and none is of a script that runs from right to left."""
+    missing = bytes(font(20).getmask("\U0010ffff"))
+    return all(
+        c.isascii() or (unicodedata.bidirectional(c) not in ("R", "AL") and bytes(font(20).getmask(c)) != missing)
+        for c in printable(text)
+    )
 
 
 def shortened(text: str, size_px: int, room_px: int) -> str:

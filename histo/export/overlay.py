@@ -23,7 +23,7 @@ from histo.export.layers import (
     unscored_masks,
 )
 from histo.export.legend import render_legend
-from histo.export.lettering import GREY, PAPER, put_scale_bar, put_text, shortened, text_width
+from histo.export.lettering import GREY, PAPER, is_drawn_as_written, put_scale_bar, put_text, shortened, text_width
 from histo.export.words import marks, model_words, pretty, printable
 from histo.files import whole
 from histo.geometry import MapGrid
@@ -161,7 +161,9 @@ def _header(draw: ImageDraw.ImageDraw, result: SlideResult, width: int) -> None:
     put_text(draw, (_MARGIN, 22), shortened(title_words(result), 38, room), 38)
     model = f"Model {model_words(result.model)}"
     put_text(draw, (width - _MARGIN - text_width(model, 24), 79), model, 24, GREY)
-    slide = shortened(f"Slide {result.slide_id}", 24, room - text_width(model, 24) - 40)
+    # Where letters are missing or back to front, the sheet says by the file's content whose it is.
+    told = "" if is_drawn_as_written(result.slide_id) or not result.sha256 else f"SHA-256 {result.sha256[:16]}… · "
+    slide = shortened(f"Slide {told}{result.slide_id}", 24, room - text_width(model, 24) - 40)
     put_text(draw, (_MARGIN, 79), slide, 24, GREY)
 
 

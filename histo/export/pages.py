@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from histo.export.words import (
-    area_words,
     length_words,
     pretty,
     printable,
@@ -23,7 +22,7 @@ from histo.export.words import (
     share_words,
 )
 from histo.results import SlideResult
-from histo.wording import counted, probability_words
+from histo.wording import area_words, counted, probability_words
 
 _JPEG_QUALITY = 88
 

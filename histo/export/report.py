@@ -31,8 +31,10 @@ _WIDE = 0.6  # flatter pictures stand one above the other, so that both fit on t
 def write_report(prediction: SlidePrediction, path: Path) -> None:
     """Write the report; slides without a verdict get one too, with the reason and what to do."""
     result = prediction.result
-    lesions = by_rank(result.lesions)
-    names = marks(result.lesions)
+    marked, names = foremost(result.lesions), marks(result.lesions)
+    ids = {one.lesion_id for one in marked}
+    unmarked = [one for one in by_rank(result.lesions) if one.lesion_id not in ids]
+    listed = by_rank([*marked, *unmarked[: MOST_LESIONS - len(marked)]])  # whatever the picture marks has its row
     page = render(
         "report.html.j2",
         result=result,
@@ -41,9 +43,9 @@ def write_report(prediction: SlidePrediction, path: Path) -> None:
         figure=_figure(prediction),
         fields=[_field(f, result, names) for f in prediction.evidence],
         checks=check_rows(result),
-        lesions=lesions[:MOST_LESIONS],
-        more_lesions=max(0, len(lesions) - MOST_LESIONS),
-        marks={one.lesion_id: names[one.lesion_id] for one in foremost(lesions)},
+        lesions=listed,
+        more_lesions=len(result.lesions) - len(listed),
+        marks={one.lesion_id: names[one.lesion_id] for one in marked},
     )
     write_text(path, page)
 
@@ -92,7 +94,7 @@ def _why_not(field: EvidenceField, model: ModelInfo) -> str:
     if field.why_not != "small":
         return "too weak to be a finding" if field.why_not else ""
     least = next(c.min_area_mm2 for c in model.classes if c.name == field.class_name)
-    area = f"{beside(field.area_mm2, least, 3)} mm²" if field.area_mm2 and field.area_mm2 >= SPECK_MM2 else "a speck"
+    area = f"{beside(field.area_mm2, least, 4)} mm²" if field.area_mm2 and field.area_mm2 >= SPECK_MM2 else "a speck"
     return f"{area}, and the smallest finding is {least:g} mm²"
 
 

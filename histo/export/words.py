@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from string import ascii_uppercase
 
 from histo.results import Lesion, ModelInfo
 
@@ -27,17 +28,6 @@ def pretty(name: str) -> str:
     """
     words = printable(name).replace("_", " ").strip()
     return words[:1].upper() + words[1:]
-
-
-def area_words(value: float) -> str:
-    """Return an area in mm² with three decimals, so that columns line up; what is there never reads as zero.
-
-    >>> area_words(1.23456), area_words(0.0001), area_words(0.0)
-    ('1.235', '< 0.001', '0')
-    """
-    if value != value:
-        return "–"
-    return "0" if value == 0 else "< 0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def share_words(part: float, whole: float) -> str:
@@ -102,10 +92,18 @@ def marks(lesions: Iterable[Lesion]) -> Mapping[str, str]:
 
 
 def _prefixes(names: list[str]) -> dict[str, str]:
-    """Return for each name the shortest beginning that tells it from the others."""
-    shown = {name: pretty(name) for name in names}
-    lengths = range(1, max((len(s) for s in shown.values()), default=0) + 1)
-    return {
-        name: next((s[:n] for n in lengths if sum(o.startswith(s[:n]) for o in shown.values()) == 1), s)
-        for name, s in shown.items()
-    }
+    """Return for each name the shortest beginning of its letters that tells it from the others, or all of them.
+
+    Digits follow it, so it has none: where names differ in nothing else (`bone`, `bone2`), all get letters of the
+    alphabet.
+    """
+    letters = {name: "".join(filter(str.isalpha, pretty(name))) for name in names}
+    found = {name: _own_beginning(of, list(letters.values())) for name, of in letters.items()}
+    if len({*found.values()} - {""}) == len(names):
+        return found
+    return {name: ascii_uppercase[k % 26] * (k // 26 + 1) for k, name in enumerate(names)}
+
+
+def _own_beginning(word: str, words: list[str]) -> str:
+    beginnings = (word[:n] for n in range(1, len(word) + 1))
+    return next((b for b in beginnings if sum(other.startswith(b) for other in words) == 1), word)

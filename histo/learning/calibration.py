@@ -74,7 +74,7 @@ def calibrate_out_of_fold(bundle: Path, rows: Sequence[Held]) -> tuple[str, ...]
     classes, info = model.card.classes, model.info
     names = {c.name for c in info.classes}
     scored = [
-        ScoredSlide(r.patient, r.label, r.evidence, known_classes(r.label, classes.lesions))
+        ScoredSlide(r.patient, r.label, r.evidence, known_classes(r.label, classes.lesions), r.exclusions_hold)
         for r in rows
         if set(r.evidence) == names
     ]

@@ -143,12 +143,12 @@ def _note(bundle: Path, rows: Sequence[Held]) -> None:
 
 
 def _few_reference(reference: Reference | None) -> list[str]:
-    if reference is not None and reference.slides >= ENOUGH_REFERENCE_SLIDES:
+    if reference is not None and reference.held_out_slides >= ENOUGH_REFERENCE_SLIDES:
         return []
-    slides = "no slides" if reference is None else counted(reference.slides, "slide")
+    slides = "no slides" if reference is None else counted(reference.held_out_slides, "slide")
     return [
-        f"Foreign tissue is told by {slides}, and {ENOUGH_REFERENCE_SLIDES} are the least that tell much: what another "
-        "model sends to review as foreign may be done with this one. Give it more slides with histo reference."
+        f"The limit of foreign tissue is set by {slides}, and {ENOUGH_REFERENCE_SLIDES} are the least that tell much: "
+        "what another model sends to review may be done with this one. Give it more slides with histo reference."
     ]
 
 

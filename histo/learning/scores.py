@@ -10,6 +10,7 @@ from histo.files import write_table
 from histo.infer import load_model, predict_slide
 
 COLUMNS = ("slide", "patient", "label", "verdict", "status", "reasons", "held_out_by")
+HOLDS = "exclusions_hold"
 EVIDENCE = "evidence_"
 
 
@@ -26,6 +27,7 @@ class Held:
     held_out_by: str
     probability: dict[str, float]
     evidence: dict[str, float] = field(default_factory=dict)
+    exclusions_hold: bool = True
 
     @property
     def right(self) -> bool:
@@ -43,8 +45,9 @@ def score_held_out(bundle: Path, records: Sequence[SlideRecord], device: str, he
         probability = dict(result.verdict.probability) if result.verdict else dict.fromkeys(model.info.labels, 0.0)
         reasons = ";".join(x.code for x in result.reasons)
         evidence = {b.class_name: b.evidence for b in result.burdens if b.evidence is not None}
+        holds = result.verdict is None or result.verdict.exclusions_hold
         rows.append(
-            Held(r.slide, r.patient, r.label, found, result.status, reasons, held_out_by, probability, evidence)
+            Held(r.slide, r.patient, r.label, found, result.status, reasons, held_out_by, probability, evidence, holds)
         )
     return rows
 
@@ -52,10 +55,16 @@ def score_held_out(bundle: Path, records: Sequence[SlideRecord], device: str, he
 def write_held_out(path: Path, rows: Sequence[Held], labels: Sequence[str]) -> None:
     """Write a row a slide with the probability of every label and the evidence of every class."""
     classes = list(dict.fromkeys(name for r in rows for name in r.evidence))
-    header = [*COLUMNS, *(f"probability_{label}" for label in labels), *(f"{EVIDENCE}{name}" for name in classes)]
+    header = [
+        *COLUMNS,
+        HOLDS,
+        *(f"probability_{label}" for label in labels),
+        *(f"{EVIDENCE}{name}" for name in classes),
+    ]
     cells = [
         [
             *(str(getattr(r, c)) for c in COLUMNS),
+            "yes" if r.exclusions_hold else "no",
             *(f"{r.probability[label]:.6f}" for label in labels),
             *(f"{r.evidence[name]:.6f}" if name in r.evidence else "" for name in classes),
         ]
@@ -72,6 +81,7 @@ def read_held_out(path: Path, labels: Sequence[str]) -> list[Held]:
                 **{c: row[c] for c in COLUMNS},
                 probability={label: float(row[f"probability_{label}"]) for label in labels},
                 evidence={c.removeprefix(EVIDENCE): float(v) for c, v in row.items() if c.startswith(EVIDENCE) and v},
+                exclusions_hold=row[HOLDS] == "yes",
             )
             for row in csv.DictReader(file)
         ]

@@ -177,7 +177,7 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     of_learnt = "" if is_fresh else ", though the network learnt from some"
     too_few = (
         ""
-        if len(slides) >= ENOUGH_REFERENCE_SLIDES
+        if len(distances) >= ENOUGH_REFERENCE_SLIDES
         else f" Fewer than {ENOUGH_REFERENCE_SLIDES}: hardly any slide will be foreign."
     )
     reference = Reference(
@@ -214,10 +214,13 @@ def foreign_reasons(distance: float | None, reference: Reference, at_a_glance: b
     limit = reference.limit_of(at_a_glance)
     if distance is None or distance <= limit:
         return ()
+    slides = reference.held_out_slides
+    kept = min(1 - FALSE_ALARMS, slides / (slides + 1))
     text = (
         f"The tissue as a whole, its stain or its scan is unlike that of the model's {reference.slides} reference "
-        f"slides: it lies {beside(distance / limit, 1, 2)} times as far from their middle as the limit, which 19 of 20 "
-        "slides like them should keep. Probabilities and excluded diagnoses do not hold for such a slide."
+        f"slides: it lies {beside(distance / limit, 1, 2)} times as far from their middle as the limit, which "
+        f"{100 * kept:.3g} % of slides like them should keep. Probabilities and excluded diagnoses do not hold for "
+        "such a slide."
     )
     return (Reason(FOREIGN, text),)
 

@@ -14,6 +14,7 @@ from histo.models.conformal import FEWEST, Conformal, fit_conformal
 from histo.models.reliability import measure_reliability
 from histo.models.slide_scores import EVIDENCE, ClassCalibration, Method, SlideCalibration
 from histo.models.verdict import label_probability
+from histo.precedence import Rule
 from histo.results import ClassRule
 from histo.statistics import inverse_counts
 
@@ -41,13 +42,15 @@ SIZES = SampleSizes()
 class ScoredSlide:
     """A held-out slide: whose it is, its label, the evidence of every class by name, and which classes are known.
 
-    `present` lacks a class of which the label says nothing.
+    `present` lacks a class of which the label says nothing. Where a check speaks against the slide, `exclusions_hold`
+    is False: sets of diagnoses are promised for the others, and so are fitted on them.
     """
 
     patient: str
     label: str
     evidence: Mapping[str, float]
     present: Mapping[str, bool]
+    exclusions_hold: bool = True
 
 
 def fit_slides(
@@ -69,7 +72,7 @@ def fit_slides(
         known = np.array([rule.name in s.present for s in slides], bool)
         present = np.array([s.present.get(rule.name, False) for s in slides], bool)
         patients = [s.patient for s in slides]
-        why = _why_not(rule.name, present, known, patients, sizes)
+        why = _why_not(rule, rules, present, known, patients, sizes)
         if why is None:
             used = [p for p, k in zip(patients, known, strict=True) if k]
             fitted, held = fit_class(evidence[known], present[known], used, sizes)
@@ -95,13 +98,14 @@ def fit_slides(
 
 
 def too_few(
-    names: Sequence[str], present: Sequence[Mapping[str, bool]], patients: Sequence[str], sizes: SampleSizes = SIZES
+    rules: Sequence[Rule], present: Sequence[Mapping[str, bool]], patients: Sequence[str], sizes: SampleSizes = SIZES
 ) -> dict[str, str]:
     """Return which of the classes cannot be fitted on slides of `patients`, whatever their evidence, and why not."""
     found = {}
-    for name in names:
-        known = np.array([name in p for p in present], bool)
-        found[name] = _why_not(name, np.array([p.get(name, False) for p in present], bool), known, patients, sizes)
+    for rule in rules:
+        known = np.array([rule.name in p for p in present], bool)
+        there = np.array([p.get(rule.name, False) for p in present], bool)
+        found[rule.name] = _why_not(rule, rules, there, known, patients, sizes)
     return {name: why for name, why in found.items() if why is not None}
 
 
@@ -168,16 +172,20 @@ def apply(curve: tuple[float, float, float], evidence: Floats) -> Floats:
     return np.asarray(expit(a * -np.logaddexp(0, -evidence) + b * np.logaddexp(0, evidence) + c))
 
 
-def _why_not(name: str, present: Bools, known: Bools, patients: Sequence[str], sizes: SampleSizes) -> str | None:
+def _why_not(
+    rule: Rule, rules: Sequence[Rule], present: Bools, known: Bools, patients: Sequence[str], sizes: SampleSizes
+) -> str | None:
     sides = [
         len({p for p, chosen in zip(patients, side, strict=True) if chosen})
         for side in (present & known, ~present & known)
     ]
     if min(sides) >= sizes.platt:
         return None
+    alike = " or ".join(r.name for r in rules if r.verdict == rule.verdict)
+    shared = f" The label {rule.verdict} does not say whether it is {alike}." if alike != rule.name else ""
     return (
-        f"{name} is not calibrated: {sides[0]} patients with and {sides[1]} without it, and {sizes.platt} of each are "
-        "the fewest that make sense."
+        f"{rule.name} is not calibrated: {sides[0]} patients with and {sides[1]} without it, and {sizes.platt} of each "
+        f"are the fewest that make sense.{shared}"
     )
 
 
@@ -194,6 +202,8 @@ def _scores(
     """Return by label 1 less its probability, the highest of each patient: its slides are no independent draws."""
     worst: dict[str, dict[str, float]] = {name: {} for name in (normal_label, *(r.verdict for r in rules))}
     for number, slide in enumerate(slides):
+        if not slide.exclusions_hold:
+            continue
         probability = label_probability([crossed[r.name][number] for r in rules], rules, normal_label)
         score = 1 - probability[slide.label]
         worst[slide.label][slide.patient] = max(score, worst[slide.label].get(slide.patient, -math.inf))

@@ -6,7 +6,7 @@ from histo.config import RuleConfig
 from histo.models.conformal import Conformal
 from histo.models.lesions import PRESENT, ClassFindings
 from histo.results import Areas, ClassRule, ModelInfo, Reason, Verdict
-from histo.wording import beside
+from histo.wording import area_words, beside
 
 NOT_EXCLUDED = 0.05  # without conformal bounds a label less probable than this counts as excluded
 
@@ -61,11 +61,13 @@ def area_reasons(areas: Areas, config: RuleConfig) -> tuple[Reason, ...]:
     """Return the reasons for review that the tissue accounting gives, whatever is found."""
     reasons = []
     if areas.unreadable_mm2 > 0:
-        text = f"{areas.unreadable_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue could not be read."
+        text = f"{area_words(areas.unreadable_mm2)} of {area_words(areas.tissue_mm2)} mm² of tissue could not be read."
         reasons.append(Reason("unreadable_tissue", text))
     if areas.excluded_mm2 > config.max_excluded_share * areas.tissue_mm2:
         most = f"more than {100 * config.max_excluded_share:.3g} %"
-        text = f"{areas.excluded_mm2:.3f} of {areas.tissue_mm2:.3f} mm² of tissue lies under ink, {most}."
+        text = (
+            f"{area_words(areas.excluded_mm2)} of {area_words(areas.tissue_mm2)} mm² of tissue lies under ink, {most}."
+        )
         reasons.append(Reason("ink_over_tissue", text))
     seen = areas.scored_mm2 + areas.screened_mm2
     if seen < config.enough_tissue_mm2:

@@ -229,6 +229,15 @@ def test_a_row_of_blanks_is_no_row_and_a_folder_is_told_as_one(write: Write) -> 
     assert "folder is a folder; name the file in it" in problems
 
 
+def test_a_column_without_a_name_is_told_when_it_holds_something(write: Write) -> None:
+    """Regression: its cells vanished from `histo manifest split` without a word."""
+    told: list[str] = []
+    read_manifest(write("s1,a.svs,p1,normal,x", header="slide,path,patient,label,"), LABELS, told.append)
+    assert "column 5 has no name and is not read" in told[0]
+    read_manifest(write("s1,a.svs,p1,normal,", header="slide,path,patient,label,"), LABELS, told.append)
+    assert len(told) == 1
+
+
 def test_other_columns_are_the_user_s_own(write: Write) -> None:
     assert read_manifest(write("s1,a.svs,p1,normal,x", header="slide,path,patient,label,stain"), LABELS)
 

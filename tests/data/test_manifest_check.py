@@ -174,6 +174,16 @@ def test_a_label_from_one_site_alone_is_a_warning(cohort: Cohort, classes: Class
     assert not any("normal" in s for s in said)
 
 
+def test_a_site_that_few_slides_of_a_label_name_is_not_said_to_be_that_of_all(
+    cohort: Cohort, classes: ClassesConfig
+) -> None:
+    """Regression: a label came from site A alone where one of its slides named it and the others none."""
+    cohort.slide("s4.svs", cohort.pictures[2][::-1])
+    rows = [*cohort.rows, "s4,s4.svs,p4,calcinosis_cutis,,,,,f"]
+    (said,) = [str(f) for f in cohort.check(classes, rows) if f.kind == "site" and "calcinosis" in str(f)]
+    assert "comes from site A as far as it is known, of 1 of 2 slides; a model may" in said
+
+
 def test_aliases_are_used(cohort: Cohort, classes: ClassesConfig) -> None:
     cohort.outline("s3.geojson", ("Osteoma", (450, 350, 520, 420)))
     assert any("unknown class 'Osteoma'" in e for e in errors(cohort.check(classes)))

@@ -43,14 +43,14 @@ def test_what_the_stain_was_multiplied_by_is_said(result, gains, words):
     ("checks", "words"),
     [
         (Checks(), "cannot be judged: this model's card holds no reference slides"),
-        (Checks(foreign_limit=1.2, reference_slides=60), "could not be measured; 60 reference slides"),
+        (Checks(foreign_limit=1.2, reference_slides=60), "could not be measured; limit from 60 slides"),
         (
             Checks(foreign_limit=1.2, foreign_distance=0.6, reference_slides=60),
-            "50 % of the limit, review above it; 60 reference slides",
+            "50 % of the limit, review above it; limit from 60 slides",
         ),
         (
             Checks(foreign_limit=1.2, foreign_distance=0.6, reference_slides=49),
-            "50 % of the limit, review above it; 49 reference slides, too few to find much",
+            "50 % of the limit, review above it; limit from 49 slides, too few to find much",
         ),
     ],
 )

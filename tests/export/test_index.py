@@ -68,7 +68,7 @@ def test_slides_of_the_same_name_are_told_apart_by_their_folder(make, tmp_path):
     several = [replace(result, path=f"/archive/{year}/a.svs", slide_id=f"a-{year}") for year in (2023, 2024)]
     write_index([*several, replace(result, path="/archive/b.svs", provenance=screened)], tmp_path / "index.html", "x")
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert text.count('<div class="why">2023</div>') == text.count('<div class="why">2024</div>') == 1
+    assert text.count('<div class="why">2023/a.svs</div>') == text.count('<div class="why">2024/a.svs</div>') == 1
     assert text.count("screen mode") == 1
     assert '<div class="why">archive</div>' not in text
 
@@ -80,6 +80,16 @@ def test_folders_of_the_same_name_are_told_apart_by_where_they_part(make, tmp_pa
     text = _page(several, tmp_path).text
     assert "a/HE" in text
     assert "b/HE" in text
+
+
+def test_slides_whose_ids_collide_are_told_apart_by_their_files(make, tmp_path):
+    """Regression: names that differ by case, blank or suffix alone had the same folder beside their ids, or nothing."""
+    result = make().result
+    files = {"s7": "s7.svs", "s7-1": "S7.svs", "s1": "s1.svs", "s1-2": "s1.tif", "12_34": "12 34.svs", "b": "b.svs"}
+    several = [replace(result, path=f"/archive/HE/{file}", slide_id=slide_id) for slide_id, file in files.items()]
+    text = _page(several, tmp_path).text
+    assert all(file in text for file in files.values() if file != "b.svs")
+    assert "b.svs" not in text
 
 
 def test_the_thumbnail_is_shown_where_there_is_one(make, tmp_path):

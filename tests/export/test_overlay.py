@@ -8,7 +8,7 @@ from PIL import Image
 
 from histo.export.layers import MOST_MARKS, SCREENED, canvas_grid, dot, foremost, put_marks, unscored_masks
 from histo.export.legend import swatches
-from histo.export.lettering import PAPER, text_width
+from histo.export.lettering import PAPER, is_drawn_as_written, text_width
 from histo.export.overlay import LONGEST_PX, render_overlay, render_sheet, write_overlay
 from histo.geometry import MapGrid
 from histo.outlines import paint
@@ -188,3 +188,9 @@ def test_a_slide_without_a_picture_has_no_overlay(make, tmp_path):
     with pytest.raises(ValueError, match="no overview to draw on"):
         write_overlay(make(status="refused"), tmp_path / "o.png")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "drawn"), [("H&E Größe µ", True), ("切片 1", False), ("שקופית", False)])
+def test_a_name_that_the_font_cannot_write_is_found_out(name, drawn):
+    """Regression: Hebrew names stood back to front and Chinese ones were boxes, and nothing else said whose it was."""
+    assert is_drawn_as_written(name) == drawn

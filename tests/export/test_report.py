@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from histo.export.layers import MOST_MARKS
 from histo.export.report import MOST_LESIONS, write_report
 from histo.results import RESEARCH_USE, Reason
 
@@ -123,15 +124,33 @@ def test_the_longest_lesions_are_listed_and_the_others_counted(prediction, tmp_p
     lesion = prediction.result.lesions[0]
     many = tuple(replace(lesion, lesion_id=str(i), name=f"bone {i}", area_mm2=i / 1000) for i in range(1, 61))
     text = _page(replace(prediction, result=replace(prediction.result, lesions=many), evidence=()), tmp_path).text
-    assert "Bone 60" in text
-    assert "Bone 10\n" not in text
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "</span>Bone 60</td>" in html
+    assert "</span>Bone 10</td>" not in html
     assert f"{60 - MOST_LESIONS} more findings are not listed" in text
+
+
+def test_every_lesion_that_the_picture_marks_has_its_row(prediction, tmp_path):
+    """Regression: the picture marked C1 to C20 of many lesions, and the table listed the larger share, bone, alone."""
+    lesion = prediction.result.lesions[0]
+    kinds = [("bone", 55, 0.9), ("calcification", 300, 0.1)]
+    many = tuple(
+        replace(lesion, lesion_id=f"{c}{i}", name=f"{c} {i}", class_name=c, area_mm2=1 / i, contribution=share / i)
+        for c, count, share in kinds
+        for i in range(1, count + 1)
+    )
+    text = _page(replace(prediction, result=replace(prediction.result, lesions=many), evidence=()), tmp_path).text
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for number in range(1, MOST_MARKS // 2 + 1):
+        assert f"</span>Calcification {number}</td>" in html
+        assert f"</span>Bone {number}</td>" in html
+    assert f"{355 - MOST_LESIONS} more findings are not listed" in text
 
 
 @pytest.mark.parametrize(
     ("why", "area_mm2", "said"),
     [
-        ("small", 0.011, "0.011 mm², and the smallest finding is 0.02 mm²"),
+        ("small", 0.011, "0.0110 mm², and the smallest finding is 0.02 mm²"),
         ("small", 0, "a speck, and the smallest finding is 0.02 mm²"),
         ("weak", 0.3, "too weak to be a finding"),
     ],

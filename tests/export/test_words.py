@@ -1,7 +1,7 @@
 from dataclasses import replace
 
-from histo.export.words import area_words, length_words, marks, share_of_one, short_digest
-from histo.wording import probability_words
+from histo.export.words import length_words, marks, share_of_one, short_digest
+from histo.wording import area_words, probability_words
 
 
 def test_marks_use_the_number_of_the_lesions_name(prediction):
@@ -16,6 +16,14 @@ def test_marks_are_unique_where_names_and_classes_look_alike(prediction):
     found = marks(lesions)
     assert len(set(found.values())) == 4
     assert found["2"] == "Br7"
+
+
+def test_marks_differ_where_class_names_differ_in_a_digit_or_blank_alone(prediction):
+    """Regression: bone 21 and bone2 1 were both `Bone21`, and calcification_2's first was `Calcification 1`."""
+    lesion = prediction.result.lesions[0]
+    names = [("bone", "bone 21"), ("bone2", "bone2 1"), ("bone_2", "bone_2 1")]
+    lesions = [replace(lesion, lesion_id=str(i), class_name=c, name=n) for i, (c, n) in enumerate(names)]
+    assert list(marks(lesions).values()) == ["A21", "B1", "C1"]
 
 
 def test_nothing_is_certain_and_nothing_that_is_there_reads_as_zero():

@@ -167,6 +167,16 @@ def test_a_small_reference_says_that_it_finds_little() -> None:
     assert "hardly any" not in fit(some_slides(50))[0].fitted_on
 
 
+def test_a_limit_of_few_slides_promises_less_however_many_were_learnt_from() -> None:
+    """Regression: three held-out slides beside a hundred learnt ones passed for a hundred, and for 19 of 20."""
+    reference, _ = fit(some_slides(103, learnt=100))
+    assert "hardly any" in reference.fitted_on
+    (reason,) = foreign_reasons(2 * reference.limit, reference)
+    assert "which 75 % of slides like them should keep" in reason.message
+    many, _ = fit(some_slides(60))
+    assert "which 95 % of slides" in foreign_reasons(2 * many.limit, many)[0].message
+
+
 def test_slides_that_are_all_alike_are_a_reference() -> None:
     alike = [SlideTexture(f"p{k}", np.ones(SIZE), {}) for k in range(4)]
     assert fit(alike)[0].limit > 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from histo.models.reliability import bins_of, measure_reliability, slope_and_intercept
-from histo.models.slide_fit import SIZES, ScoredSlide, fit_class, fit_curve, fit_slides
+from histo.models.slide_fit import SIZES, ScoredSlide, fit_class, fit_curve, fit_slides, too_few
 from histo.models.verdict import label_probability
 from histo.results import ClassRule
 from histo.statistics import calibration_errors
@@ -141,6 +141,16 @@ def test_sets_cover_new_slides_of_every_label(seed: int) -> None:
         assert np.mean(hits) > 0.88, label
 
 
+def test_sets_are_fitted_on_the_slides_that_they_are_promised_for() -> None:
+    """Regression: slides that a check speaks against, of which no diagnosis is excluded, set the bounds as well."""
+    rows = table(120, 8)
+    clear = [replace(s, patient=f"clear {s.patient}", exclusions_hold=False) for s in rows]
+    slides, conformal = fit_slides([*rows, *clear], RULES, "normal", "Test.")
+    assert conformal is not None
+    assert sum(bound.patients for bound in conformal.labels.values()) == 120
+    assert slides.patients == 240
+
+
 def test_a_patient_counts_once_with_his_worst_slide() -> None:
     one = table(120, 8)
     twice = [*one, *one]
@@ -158,9 +168,18 @@ def test_too_few_patients_are_refused_with_the_numbers_and_the_rest_is_fitted() 
     assert set(slides.classes) == {"calcification"}
     assert conformal is None
     assert slides.refused[0].startswith("bone is not calibrated: 9 patients with and ")
+    assert "does not say whether" not in slides.refused[0]
     assert slides.refused[1] == "No sets of diagnoses: they need every class calibrated."
     lower, _ = fit_slides(few, RULES, "normal", "Test.", replace(SIZES, platt=5))
     assert set(lower.classes) == {"bone", "calcification"}
+
+
+def test_of_two_classes_with_one_label_the_cause_is_told() -> None:
+    rules = (replace(BONE, name="woven"), replace(BONE, name="lamellar"), CALCIUM)
+    present = [{"calcification": True, "woven": False, "lamellar": False}] * 12
+    told = too_few(rules, present, [f"p{k}" for k in range(12)])
+    assert "The label heterotopic_ossification does not say whether it is woven or lamellar." in told["woven"]
+    assert "does not say" not in told["calcification"]
 
 
 def test_evidence_that_says_the_contrary_is_refused() -> None:
