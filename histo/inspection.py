@@ -14,7 +14,6 @@ from histo.errors import SlideError, UsageError
 from histo.export.checks import gains_in_words
 from histo.files import whole
 from histo.infer import Inspection, inspect_slide, load_model
-from histo.results import Overview
 
 PICTURES = (".png", ".jpg")
 
@@ -60,8 +59,8 @@ def _verdict(seen: Inspection) -> str:
     return "would be given; whether it needs review is seen when the slide is scored"
 
 
-def _left_out(overview: Overview, pyramid: Pyramid) -> str:
-    share = left_out(overview, pyramid)
+def _left_out(seen: Inspection) -> str:
+    share = left_out(seen.overview, seen.pyramid)
     return f"; {share:.0%} of it was left out by the scanner, or filled" if share >= 0.005 else ""
 
 
