@@ -74,8 +74,7 @@ def _print(seen: Inspection, tile: TileConfig, has_screen: bool) -> None:
         "size": f"{width} x {height} px, {width * pyramid.mpp_x / 1e3:.2f} x {height * pyramid.mpp_y / 1e3:.2f} mm",
         "scale": f"{pyramid.mpp_x:.4g} x {pyramid.mpp_y:.4g} µm per pixel, {pyramid.scale_source}",
         "levels": f"{len(pyramid.downsamples)}, downsamples {levels}",
-        "bounds": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px)
-        + _left_out(seen.overview, pyramid),
+        "bounds": "x {} y {} width {} height {} px".format(*pyramid.bounds_level0_px) + _left_out(seen),
         "tissue": f"{areas.tissue_mm2:.3f} mm², of which {areas.excluded_mm2:.3f} mm² under ink{unreadable}",
         "stain": _stain(seen.density, tile),
         "gains": f"optical density is multiplied by {gains_in_words(seen.gains)}",
