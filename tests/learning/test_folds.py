@@ -96,7 +96,9 @@ def test_every_fold_learns_from_validates_on_and_holds_out_other_patients():
 
 def test_what_is_left_beside_a_fold_is_free_of_the_manifest_s_splits():
     """A fold deals anew: a slide to validate on may be one to learn from there."""
-    slides = [replace(r, split=split) for r, split in zip(records(["normal"] * 3), ("train", "validation", None))]
+    slides = [
+        replace(r, split=split) for r, split in zip(records(["normal"] * 3), ("train", "validation", None), strict=True)
+    ]
     assert [(r.slide, r.split) for r in without(slides, slides[2:])] == [("s0-0", None), ("s1-0", None)]
 
 

@@ -112,7 +112,7 @@ def test_only_what_the_network_finds_is_at_stake_and_a_deposit_stands_on_all_its
         return stake_of(slide, config.classes, found)
 
     every = at_stake(np.ones(slide.tissue.shape, bool))
-    rows, columns = np.nonzero(slide.cells == config.classes.names.index("calcification"))
+    _, columns = np.nonzero(slide.cells == config.classes.names.index("calcification"))
     left = np.ones(slide.tissue.shape, bool)
     left[:, (columns.min() + columns.max()) // 2 :] = False
     part, none = at_stake(left), at_stake(~np.ones(slide.tissue.shape, bool))
