@@ -36,11 +36,11 @@ def test_filling_beside_any_glass_is_found(glass: int, colour: int) -> None:
 @pytest.mark.parametrize("colour", [0, 255])
 @pytest.mark.parametrize("turns", range(4))
 def test_a_strip_of_filling_along_any_border_is_found_with_a_rim_of_two_cells(turns: int, colour: int) -> None:
-    rgb = np.rot90(section(240), turns).copy()
-    rgb[:, :30] = colour
-    back = np.rot90(find_filling(np.rot90(rgb, turns).copy(), CELL_MM2), -turns)
-    assert back[:, :32].all()
-    assert not back[:, 32:].any()
+    rgb, wanted = section(240), np.zeros((200, 240), bool)
+    rgb[60:150, :30] = colour
+    wanted[58:152, :32] = True
+    found = find_filling(np.rot90(rgb, turns).copy(), CELL_MM2)
+    np.testing.assert_array_equal(np.rot90(found, -turns), wanted)
 
 
 def test_a_speck_of_black_at_the_border_is_no_filling() -> None:
