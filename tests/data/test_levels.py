@@ -137,3 +137,14 @@ def test_the_one_place_that_shows_something_is_compared_on_a_slide_of_any_shape(
     # 1024 - 4 * 64 and 4096 - 4 * 64, times the places.
     assert {x for x, _ in corners} == {269, 384, 499, 614, 730}
     assert {y for _, y in corners} == {1344, 1920, 2496, 3072, 3648}
+
+
+def test_every_level_is_compared_with_the_one_before_it_over_the_same_field() -> None:
+    asked: set[tuple[int, Size]] = set()
+
+    def look(corner: Size, level: int, size: Size) -> NDArray[np.uint8]:
+        asked.add((level, size))
+        return np.tile(np.linspace(0, 250, size[0]), (size[1], 1)).astype(np.uint8)
+
+    assert true_levels([(3072, 3072), (1536, 1536), (512, 512)], [(BLOCK, BLOCK)] * 3, look) == 3
+    assert asked == {(1, (64, 64)), (0, (128, 128)), (2, (64, 64)), (1, (192, 192))}
