@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
 from histo.data.records import SlideRecord
 from histo.errors import SlideFailed, UsageError
+from histo.geometry import Pyramid, TileGrid, TileSpec, lay_tiles
 from histo.infer import load_model, predict_slide
 from histo.judging import Judge
 from histo.models.bundle import Model, load_bundle
-from histo.models.engine import Seen
+from histo.models.engine import Engines, Seen
 from histo.models.stitching import Stitcher
 from histo.opening import open_for
 from histo.reference import fit_reference, put
@@ -205,6 +207,53 @@ def test_a_lesion_is_followed_beyond_what_cannot_be_read(painted, screened):
     first, second = next(rounds), next(rounds)
     assert len(first) == 1
     assert len(second) > 2
+
+
+@pytest.fixture
+def nine() -> tuple[TileGrid, NDArray[np.float32]]:
+    """Three by three windows of two by two cells, and their tissue."""
+    pyramid = Pyramid((96, 96), (1.0,), 1.0, 1.0, "recorded", (0, 0, 96, 96))
+    tissue = np.ones((6, 6), np.float32)
+    return lay_tiles(pyramid, TileSpec(64, 1.0, 16, 16), tissue), tissue
+
+
+def screening_of(windows: TileGrid, tissue: NDArray[np.float32], picked: int) -> Screening:
+    return Screening(windows, tissue, 0.5, np.zeros(len(windows), bool), np.arange(len(windows)) == picked)
+
+
+@pytest.mark.parametrize(("probability", "led_to"), [(0.5, [2, 4, 5]), (0.499, [])])
+def test_a_lesion_that_just_grows_is_followed_and_normal_tissue_never(nine, probability, led_to):
+    windows, tissue = nine
+    stitcher = Stitcher(windows, 3)
+    stitcher.valid[:] = True
+    stitcher.probability[0] = 1
+    stitcher.probability[2, 1, 3] = probability  # the lower right cell of the second window
+    rounds = screening_of(windows, tissue, 1).rounds(stitcher)
+    assert next(rounds).tolist() == [1]
+    follow = [n for numbers in rounds for n in numbers.tolist()]
+    assert sorted(follow) == led_to
+
+
+def test_glass_is_not_passed_over(nine):
+    windows, tissue = nine
+    tissue[:, 3:] = 0
+    screening = screening_of(windows, tissue, 0)
+    screening.shown[0] = True
+    wanted = np.zeros((6, 6), bool)
+    wanted[:, :3] = True
+    wanted[:2, :2] = False
+    np.testing.assert_array_equal(screening.passed_over, wanted)
+
+
+def test_a_window_on_the_threshold_itself_is_shown(painted, screened, monkeypatch):
+    threshold = screened.card.screen.threshold
+    monkeypatch.setattr(
+        "histo.screening._scores",
+        lambda opened, windows, *rest: np.where(np.arange(len(windows)) < 3, threshold, threshold - 1e-6),
+    )
+    opened = open_for(painted, screened)
+    screening = Screening.of(opened, Engines(screened, "torch", "cpu"), 1)
+    assert next(screening.rounds(Stitcher(screening.windows, 3))).tolist() == [0, 1, 2]
 
 
 def test_a_profile_counts_what_the_network_was_shown(painted, screened):

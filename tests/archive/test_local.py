@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import random
 import shutil
@@ -223,6 +224,14 @@ def test_the_folder_of_the_slides_is_no_place_for_results(slides, colour_model, 
     assert sorted(p.name for p in slides.iterdir()) == ["a.svs", "b.svs", "c.svs"]
 
 
+def test_slides_in_a_folder_whose_name_begins_like_that_of_results_are_none(tmp_path, colour_model, run):
+    path = tmp_path / "out" / "slides-2026" / "text.svs"
+    path.parent.mkdir(parents=True)
+    path.write_text("not a slide")
+    (result,), _ = run([path], tmp_path / "out", colour_model)
+    assert (result.slide_id, result.reasons[0].code) == ("text", "unsupported")
+
+
 def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour_model, write_tiff, paint_slide, run):
     own = write_tiff(tmp_path / "own.svs", [paint_slide()])
     bare = write_tiff(tmp_path / "bare.svs", [paint_slide()], description="Aperio made for a test |AppMag = 20")
@@ -233,6 +242,7 @@ def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour
     results, steps = run([own, bare, given], tmp_path / "out", colour_model, mpp_if_missing=0.4)
     assert [s.kept for s in steps] == [True, False, False]  # the last one's scale had been overruled
     assert results[2].pyramid.scale_source == "recorded"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["mpp_if_missing"] == 0.4
     assert (results[1].pyramid.scale_source, results[1].pyramid.mpp_x) == ("user", 0.4)
     assert results[1].provenance.settings["mpp"] == 0.4
     assert all(s.kept for s in run([own, bare], tmp_path / "out", colour_model, mpp_if_missing=0.4)[1])

@@ -213,7 +213,18 @@ def test_workers_use_one_gpu_each_and_say_that_it_was_there(monkeypatch):
     monkeypatch.setattr(workers, "device_kind", lambda device: "cuda")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert [workers._gpu_of("auto", place) for place in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert workers._gpu_of("cuda", 3) == "cuda:1"
     assert workers._gpu_of("cuda:1", 0) is None
+    assert workers._gpu_of("cpu", 1) is None
+
+
+@pytest.mark.parametrize(("usable", "each"), [(2, 1), (3, 1), (8, 2), (9, 3)])
+def test_workers_share_the_cores_and_each_has_one_at_least(usable, each, colour_model, monkeypatch):
+    given = []
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda *_, initargs, **options: given.append(initargs))
+    monkeypatch.setattr(workers, "usable_cores", lambda: usable)
+    workers.Workers(colour_model, RunOptions(workers=3))._pool(0)
+    assert given[0][2] == each
 
 
 def test_fast_and_plain_paths_agree_on_a_phantom(phantoms):

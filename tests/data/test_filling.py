@@ -33,6 +33,41 @@ def test_filling_beside_any_glass_is_found(glass: int, colour: int) -> None:
     assert not found[104:296, 204:436].any()
 
 
+@pytest.mark.parametrize("colour", [0, 255])
+@pytest.mark.parametrize("turns", range(4))
+def test_a_strip_of_filling_along_any_border_is_found_with_a_rim_of_two_cells(turns: int, colour: int) -> None:
+    rgb, wanted = section(240), np.zeros((200, 240), bool)
+    rgb[60:150, :30] = colour
+    wanted[58:152, :32] = True
+    found = find_filling(np.rot90(rgb, turns).copy(), CELL_MM2)
+    np.testing.assert_array_equal(np.rot90(found, -turns), wanted)
+
+
+def test_a_speck_of_black_at_the_border_is_no_filling() -> None:
+    rgb = section(240)
+    rgb[:27, :28] = 0  # 0.048 mm²
+    assert not find_filling(rgb, CELL_MM2).any()
+    rgb[:28, :28] = 0  # 0.0502 mm²
+    assert find_filling(rgb, CELL_MM2)[:28, :28].all()
+
+
+def test_a_deep_colour_is_not_black() -> None:
+    rgb = section(240)
+    rgb[:, :40] = (0, 60, 160)
+    assert not find_filling(rgb, CELL_MM2).any()
+
+
+def test_a_small_round_scan_on_a_black_canvas_is_told_by_its_own_glass() -> None:
+    rows, columns = np.indices((400, 400))
+    far = np.hypot(rows - 200, columns - 200)
+    rgb = np.zeros((400, 400, 3), np.uint8)
+    rgb[far < 40] = 240
+    rgb[far < 20] = (200, 120, 160)
+    found = find_filling(rgb, CELL_MM2)
+    assert found[far > 42].all()
+    assert not found[far < 36].any()
+
+
 def test_glass_in_saturated_light_is_no_filling() -> None:
     assert not find_filling(section(255), CELL_MM2).any()
 
@@ -65,3 +100,9 @@ def test_how_much_of_an_edge_is_straight() -> None:
     rows, columns = np.indices(box.shape)
     assert straight_share(np.hypot(rows - 50, columns - 50) < 40) < 0.3
     assert straight_share(np.ones((5, 5), bool)) == 0
+
+
+def test_an_edge_is_straight_from_24_cells_on() -> None:
+    box = np.zeros((60, 70), bool)
+    box[10:33, 20:44] = True
+    assert straight_share(box) == straight_share(box.T) == 2 * 24 / (2 * 24 + 2 * 23)

@@ -2,6 +2,7 @@
 
 from unicodedata import normalize
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,12 @@ def test_spelling_makes_no_other_patient() -> None:
         assert hashed_patient(name) == hashed_patient("Mueller Hans") != hashed_patient("MuellerHans")
 
 
+@pytest.mark.parametrize("name", ["Groß", "ΐδα"])
+def test_capitals_make_no_other_patient_in_any_script(name: str) -> None:
+    """Some letters are two in capitals, and some accents join their letter in one case alone."""
+    assert told_apart(name.upper()) == told_apart(name)
+
+
 def test_lists_under_several_keys_are_read_as_one_and_none_is_no_empty_one() -> None:
     training = {STARTED_FROM: identities(["aa"], ["p01"]), LEARNT_FROM: identities(["aa", "bb"], []), "seed": 1}
     known = Known.by(training, STARTED_FROM, LEARNT_FROM)
@@ -34,6 +41,14 @@ def test_lists_under_several_keys_are_read_as_one_and_none_is_no_empty_one() -> 
     assert Known.by({LEARNT_FROM: identities([], [])}, LEARNT_FROM).is_listed
     assert not Known.by(training, "reference_of").is_listed
     assert Known.by(training, "reference_of").for_card() == {}
+    null = Known.by({LEARNT_FROM: {"slides_sha256": None}}, LEARNT_FROM)
+    assert null.for_card() == identities([], [])
+
+
+def test_a_card_lists_what_is_known_in_one_order() -> None:
+    kept = identities(map(str, range(12)), map(str, range(12)))
+    assert Known.by({LEARNT_FROM: kept}, LEARNT_FROM).for_card() == kept
+    assert all(names == sorted(names) for names in kept.values())
 
 
 def test_nothing_is_kept_twice_or_by_name() -> None:

@@ -91,3 +91,60 @@ def test_levels_of_which_nothing_can_be_seen_are_used() -> None:
     blank = lambda corner, level, size: np.zeros(size[::-1], np.uint8)  # noqa: E731
     assert true_levels(sizes, [(256, 256)] * 2, blank) == 2
     assert true_levels(sizes, [(0, 0)] * 2, blank) == 2
+
+
+UNSEEN: Look = lambda corner, level, size: None  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("sizes_read_px", "count"),
+    [
+        ([(1535, 1535), (768, 768)], 2),  # half of it, rounded up
+        ([(1532, 1532), (768, 768)], 2),  # two pixels more than half
+        ([(1530, 1530), (768, 768)], 1),  # three
+        ([(1536, 1500), (768, 768)], 1),  # padded on one side
+        ([(1536, 1500), (768, 750)], 2),
+    ],
+)
+def test_a_level_is_padded_where_it_is_three_pixels_too_large_on_either_side(
+    sizes_read_px: list[Size], count: int
+) -> None:
+    turned = [(height, width) for width, height in sizes_read_px]
+    for sizes in (sizes_read_px, turned):
+        assert true_levels(sizes, [(BLOCK, BLOCK)] * 2, UNSEEN) == count
+
+
+def test_pictures_are_compared_only_where_neither_side_tells() -> None:
+    def look(corner: Size, level: int, size: Size) -> NDArray[np.uint8]:
+        raise AssertionError("looked")
+
+    assert true_levels([(1536, 1500), (768, 750)], [(BLOCK, BLOCK)] * 2, look) == 2
+
+
+def test_the_one_place_that_shows_something_is_compared_on_a_slide_of_any_shape() -> None:
+    """It lies far down and to the left, in the coarser level alone: that one was padded."""
+    sizes = [(1024, 4096), (256, 1024)]
+    corners: list[Size] = []
+
+    def look(corner: Size, level: int, size: Size) -> NDArray[np.uint8]:
+        picture = np.full(size[::-1], 240, np.uint8)
+        if level:
+            corners.append(corner)
+            picture[::2] = 90 if corner == (269, 3648) else 240
+        return picture
+
+    assert true_levels(sizes, [(BLOCK, BLOCK)] * 2, look) == 1
+    # 1024 - 4 * 64 and 4096 - 4 * 64, times the places.
+    assert {x for x, _ in corners} == {269, 384, 499, 614, 730}
+    assert {y for _, y in corners} == {1344, 1920, 2496, 3072, 3648}
+
+
+def test_every_level_is_compared_with_the_one_before_it_over_the_same_field() -> None:
+    asked: set[tuple[int, Size]] = set()
+
+    def look(corner: Size, level: int, size: Size) -> NDArray[np.uint8]:
+        asked.add((level, size))
+        return np.tile(np.linspace(0, 250, size[0]), (size[1], 1)).astype(np.uint8)
+
+    assert true_levels([(3072, 3072), (1536, 1536), (512, 512)], [(BLOCK, BLOCK)] * 3, look) == 3
+    assert asked == {(1, (64, 64)), (0, (128, 128)), (2, (64, 64)), (1, (192, 192))}

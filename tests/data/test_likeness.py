@@ -88,3 +88,29 @@ def test_flat_tissue_is_like_nothing() -> None:
     flat = np.full((80, 80, 3), 200, np.uint8)
     grid = MapGrid((0.0, 0.0), (16.0, 16.0), (80, 80), (8.0, 8.0))
     assert fingerprint(Overview(flat, grid), np.ones((80, 80), bool)) is None
+
+
+@pytest.mark.parametrize("line", [0, -1])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_fingerprint_is_cut_to_the_tissue_to_its_last_row_and_column(line: int, axis: int) -> None:
+    """All detail of this slide lies in one outermost line of its tissue."""
+    rgb, tissue = np.full((90, 110, 3), 244, np.uint8), np.zeros((90, 110), bool)
+    tissue[10:60, 30:75] = True
+    rgb[tissue] = 200
+    edge = [np.arange(10, 60), np.arange(30, 75)]
+    edge[axis] = edge[axis][[line]]
+    rgb[np.ix_(*edge)] = 60
+    grid = MapGrid((0.0, 0.0), (16.0, 16.0), (90, 110), (8.0, 8.0))
+    found = fingerprint(Overview(rgb, grid), tissue)
+    assert found is not None
+    assert int(np.abs(found.picture).sum(axis=1 - axis).argmax()) == (0 if line == 0 else 95)
+
+
+def test_pairs_are_told_by_their_place_among_all_slides_from_the_least_likeness_on(
+    paint_block: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = print_of(paint_block(0))
+    monkeypatch.setattr("histo.data.likeness.likeness", lambda first, second: ALIKE)
+    assert near_copies([None, one, None, one]) == [(1, 3, ALIKE)]
+    monkeypatch.setattr("histo.data.likeness.likeness", lambda first, second: ALIKE - 0.01)
+    assert near_copies([None, one, None, one]) == []

@@ -1,6 +1,7 @@
 """The deep check: every slide and annotation is opened, every problem told at once with its line, and nothing more."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ class Cohort:
             "s3,s3.svs,p3,heterotopic_ossification,s3.geojson,,,B,m",
         ]
 
-    def slide(self, name: str, picture: Rgb, description: str = DESCRIPTION) -> None:
-        self._write(self.folder / name, [picture], description=description)
+    def slide(self, name: str, picture: Rgb, description: str = DESCRIPTION, **options: Any) -> None:
+        self._write(self.folder / name, [picture], description=description, **options)
 
     def outline(self, name: str, *boxes: tuple[str, tuple[int, int, int, int]]) -> None:
         features = []
@@ -153,10 +154,44 @@ def test_a_lesion_with_a_diagnosis_alone_is_a_note(cohort: Cohort, classes: Clas
 
 def test_a_scale_that_contradicts_the_file_s_is_a_warning(cohort: Cohort, classes: ClassesConfig) -> None:
     rows = [cohort.rows[0].replace("normal,,,", "normal,,2.0,"), *cohort.rows[1:]]
-    (found,) = [f for f in cohort.check(classes, rows) if f.kind == "scale"]
-    assert (found.severity, found.place) == ("warning", "line 2")
+    found, *whole = cohort.check(classes, rows)
+    assert (found.kind, found.severity, found.place) == ("scale", "warning", "line 2")
+    assert whole
+    assert not any(f.place.startswith("line") for f in whole), "what is about the whole comes last"
     assert "mpp is 2, and" in found.message
     assert "records 4;" in found.message
+
+
+def test_a_scale_that_agrees_with_the_file_s_is_not_told(cohort: Cohort, classes: ClassesConfig) -> None:
+    rows = [cohort.rows[0].replace("normal,,,", "normal,,4.1,"), *cohort.rows[1:]]
+    assert not [f for f in cohort.check(classes, rows) if f.kind == "scale"]
+
+
+def test_a_slide_without_a_scale_has_that_of_the_manifest(cohort: Cohort, classes: ClassesConfig) -> None:
+    cohort.slide("s0.svs", cohort.pictures[0], "Aperio made for a test")
+    rows = [cohort.rows[0].replace("normal,,,", "normal,,4,"), *cohort.rows[1:]]
+    found = cohort.check(classes, rows)
+    assert errors(found) == []
+    assert not [f for f in found if f.kind == "scale"]
+
+
+def test_a_slide_that_cannot_be_read_in_places_is_a_warning_with_its_share(
+    cohort: Cohort, classes: ClassesConfig
+) -> None:
+    cohort.slide("s0.svs", cohort.pictures[0], faults={5: b"\xff\xd8garbage"})
+    (found,) = [f for f in cohort.check(classes) if f.kind == "damaged"]
+    assert (found.severity, found.place) == ("warning", "line 2")
+    (share,) = re.findall(r"cannot be read in places \(([\d.]+)% of its overview\)", found.message)
+    assert 8.1 < float(share) < 25, "one block of 256 px of 1000 by 800, and what is read in one piece with it"
+
+
+def test_what_only_the_check_of_outlines_notes_is_not_told(cohort: Cohort, classes: ClassesConfig) -> None:
+    path = cohort.folder / "s2.geojson"
+    drawn = json.loads(path.read_text())
+    hole = [[470, 370], [490, 370], [490, 390], [470, 390], [470, 370]]
+    drawn["features"][0]["geometry"]["coordinates"].append(hole)
+    path.write_text(json.dumps(drawn))
+    assert {f.kind for f in cohort.check(classes)} <= {"class_size", "site"}
 
 
 def test_two_values_for_one_person_are_a_warning(cohort: Cohort, classes: ClassesConfig) -> None:
@@ -186,7 +221,8 @@ def test_a_site_that_few_slides_of_a_label_name_is_not_said_to_be_that_of_all(
 
 def test_aliases_are_used(cohort: Cohort, classes: ClassesConfig) -> None:
     cohort.outline("s3.geojson", ("Osteoma", (450, 350, 520, 420)))
-    assert any("unknown class 'Osteoma'" in e for e in errors(cohort.check(classes)))
+    (only,) = errors(cohort.check(classes))  # whether it contradicts the label is not known then
+    assert "unknown class 'Osteoma'" in only
     assert errors(cohort.check(classes, aliases={"osteoma": "bone"})) == []
 
 

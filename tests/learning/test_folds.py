@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,3 +74,37 @@ def test_a_fold_that_cannot_be_dealt_is_named():
     )
     with pytest.raises(UsageError, match="cross-validation, without site A: label normal has 1 patient"):
         deal_folds(config, slides, SimpleNamespace(knows=lambda records: []))
+
+
+def by_patient(folds, seed=0):
+    """Return what `deal_folds` needs of a configuration."""
+    return SimpleNamespace(
+        cross_validation=CrossValidationConfig(folds=folds), data=SimpleNamespace(validation_share=0.3), seed=seed
+    )
+
+
+def test_every_fold_learns_from_validates_on_and_holds_out_other_patients():
+    slides = records(["normal"] * 5 + ["calcinosis_cutis"] * 5, 2)
+    dealt = deal_folds(by_patient(3), slides, SimpleNamespace(knows=lambda records: []))
+    assert [fold.name for fold in dealt] == ["fold 1", "fold 2", "fold 3"]
+    for fold in dealt:
+        parts = [{r.patient for r in part} for part in fold[1:]]
+        assert all(parts)
+        assert sum(map(len, parts)) == len(set().union(*parts)) == 10
+        assert len(fold.learn) + len(fold.validate) + len(fold.held) == 20
+
+
+def test_what_is_left_beside_a_fold_is_free_of_the_manifest_s_splits():
+    """A fold deals anew: a slide to validate on may be one to learn from there."""
+    slides = [
+        replace(r, split=split) for r, split in zip(records(["normal"] * 3), ("train", "validation", None), strict=True)
+    ]
+    assert [(r.slide, r.split) for r in without(slides, slides[2:])] == [("s0-0", None), ("s1-0", None)]
+
+
+def test_a_start_that_knows_the_slides_is_refused_before_anything_is_dealt():
+    slides = records(["normal"] * 4)
+    start = SimpleNamespace(knows=lambda records: list(records)[:2])
+    with pytest.raises(UsageError, match="trained on 2 of the slides"):
+        deal_folds(by_patient(2), slides, start)
+    assert deal_folds(by_patient(0), slides, start) == []

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from histo.data.sampling import DrawnTiles, draw_epoch, open_labelled, with_tiles
 from histo.errors import UsageError
-from histo.geometry import TileSpec
+from histo.geometry import MapGrid, TileSpec
 from histo.infer import predict_slide
 from histo.learning import screen_threshold
 from histo.learning.objective import one_cycle
 from histo.learning.screen_bundle import config_of, screen_bundle
-from histo.learning.screen_threshold import Stake, choose_threshold, measure, stake_of
+from histo.learning.screen_threshold import Stake, choose_threshold, finer, measure, stake_of
 from histo.learning.screen_tiles import ScreenTiles
 from histo.learning.screening import add_screen, parts_of, screen_loss, start_from
 from histo.models.bundle import SHIPPED, load_bundle
@@ -99,6 +99,39 @@ def test_outlines_stand_on_the_tiles_that_they_lie_on(labelled, small_training, 
     assert len(stake.deposits) == 1
     assert set(np.flatnonzero(stake.lesion_mm2 > 0.002)) <= set(stake.deposits[0].tolist())
     assert stake.tissue_mm2.sum() == pytest.approx(slide.tissue.sum() * slide.tiles.map_grid.cell_mm2, rel=1e-4)
+
+
+def test_only_what_the_network_finds_is_at_stake_and_a_deposit_stands_on_all_its_tiles(
+    labelled, small_training, monkeypatch
+):
+    monkeypatch.setattr(screen_threshold, "DEPOSIT_UM", 190.0)
+    config = small_training()
+    slide = with_tiles(labelled[4], config.tile.spec(), config.classes.names)
+
+    def at_stake(found):
+        return stake_of(slide, config.classes, found)
+
+    every = at_stake(np.ones(slide.tissue.shape, bool))
+    _, columns = np.nonzero(slide.cells == config.classes.names.index("calcification"))
+    left = np.ones(slide.tissue.shape, bool)
+    left[:, (columns.min() + columns.max()) // 2 :] = False
+    part, none = at_stake(left), at_stake(~np.ones(slide.tissue.shape, bool))
+    assert 0.3 < part.lesion_mm2.sum() / every.lesion_mm2.sum() < 0.7
+    assert part.deposits[0].tolist() == every.deposits[0].tolist()
+    assert len(every.deposits[0]) > 1
+    assert (none.lesion_mm2.sum(), dict(none.deposits)) == (0, {})
+    np.testing.assert_array_equal(none.tissue_mm2, every.tissue_mm2)
+
+
+def test_a_finer_lattice_has_the_same_corner_and_sides():
+    assert finer(MapGrid((1.0, 2.0), (8.0, 4.0), (3, 5), (16.0, 12.0))) == MapGrid(
+        (1.0, 2.0), (2.0, 1.0), (12, 20), (4.0, 3.0)
+    )
+
+
+def test_a_threshold_lies_a_step_below_the_score_that_must_be_shown():
+    stake = Stake("s", "p", np.array([0.2, 0.2]), np.zeros(2), {0: np.array([0, 1])})
+    assert choose_threshold([stake], [np.array([0.25, 0.5])], 0.0) == pytest.approx(0.499, abs=1e-9)
 
 
 def test_a_slide_laid_anew_is_the_slide_opened_so(labelled, small_training):

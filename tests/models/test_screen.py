@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from histo.errors import ModelError
 from histo.geometry import Pyramid, TileSpec, lay_tiles, map_grid_for
 from histo.models.bundle import CARD, SCREEN, WEIGHTS, Model, load_bundle, save_bundle
-from histo.models.screen import followed, leads_to, strongest
+from histo.models.screen import Missed, followed, leads_to, strongest
 
 FINE, COARSE = TileSpec(64, 1.0, 16, 16), TileSpec(64, 4.0, 8, 8)
 
@@ -26,7 +26,7 @@ def test_a_tile_has_the_strongest_cell_on_its_tissue(width, height, seed, mpp):
     pyramid = Pyramid((width, height), (1.0, 2.0, 4.0, 8.0), mpp, mpp, "recorded", (0, 0, width, height))
     grid, _ = map_grid_for(pyramid, FINE)
     coarse, _ = map_grid_for(pyramid, COARSE)
-    tissue = (rng.random(grid.shape) < 0.5).astype(np.float32)
+    tissue = (rng.random(grid.shape) < 0.5).astype(np.float32) * np.float32(0.1)  # a trace of tissue is tissue
     tiles = lay_tiles(pyramid, FINE, tissue)
     lesion, seen = rng.random(coarse.shape).astype(np.float32), rng.random(coarse.shape) < 0.9
     found = strongest(lesion, seen, coarse, tiles, tissue)
@@ -47,6 +47,8 @@ def test_a_screen_comes_back_as_a_model_of_two_classes(screened_bundle: Path, co
     assert model.screen is not None
     assert model.screen.card.classes.names == ("normal", "any_lesion")
     assert model.screen.card.tile.mpp == 4
+    assert model.card.screen is not None
+    assert model.card.screen.parts == 1, "cards made before windows were divided don't speak of parts"
     assert model.screen.network.head.out_channels == 2
     assert model.screen.digest not in (model.digest, colour_model.digest)
     assert model.info.screen == "Fitted on nothing: a test."
@@ -99,7 +101,7 @@ def test_a_tile_is_shown_where_its_score_or_a_lesion_leads_to_it(width, height, 
     rng = np.random.default_rng(seed)
     pyramid = Pyramid((width, height), (1.0, 2.0), 1.0, 1.0, "recorded", (0, 0, width, height))
     grid, _ = map_grid_for(pyramid, FINE)
-    tissue = (rng.random(grid.shape) < 0.8).astype(np.float32)
+    tissue = (rng.random(grid.shape) < 0.8).astype(np.float32) * np.float32(0.1)
     tiles = lay_tiles(pyramid, FINE, tissue)
     found = rng.random(grid.shape) > rarity
     scores = rng.random(len(tiles)).astype(np.float32)
@@ -111,3 +113,29 @@ def test_a_tile_is_shown_where_its_score_or_a_lesion_leads_to_it(width, height, 
             seen[box] = True
         fresh = leads_to(found & seen, tiles, tissue) & ~shown
     np.testing.assert_array_equal(followed(scores, found, tiles, tissue) >= np.float32(threshold), shown)
+
+
+def test_a_lesion_leads_to_the_tiles_within_a_cell_of_it() -> None:
+    pyramid = Pyramid((960, 640), (1.0,), 1.0, 1.0, "recorded", (0, 0, 960, 640))
+    grid, _ = map_grid_for(pyramid, FINE)
+    tissue = np.ones(grid.shape, np.float32)
+    tiles = lay_tiles(pyramid, FINE, tissue)
+    kept = FINE.kept_cells
+    assert kept == 2
+
+    def led_to(row: int, column: int) -> set[tuple[int, int]]:
+        found = np.zeros(grid.shape, bool)
+        found[row, column] = True
+        return {(int(r) // kept, int(c) // kept) for r, c in tiles.cells_map_px[leads_to(found, tiles, tissue)]}
+
+    assert led_to(8, 13) == {(3, 6), (3, 7), (4, 6), (4, 7)}  # the upper right of a tile's four cells
+    assert led_to(0, 0) == {(0, 0)}
+
+
+def test_no_more_deposits_are_missed_than_there_are(screened_bundle: Path) -> None:
+    card = load_bundle(screened_bundle).card.screen
+    assert card is not None
+    said = card.missed.model_dump() | {"deposits": 8}
+    assert Missed(**said | {"deposits_missed": 8}).deposits_missed == 8
+    with pytest.raises(ValueError, match=r"deposits_missed \(9\) is above deposits \(8\)"):
+        Missed(**said | {"deposits_missed": 9})
