@@ -5,7 +5,7 @@ import pytest
 
 from histo.models.engine import Engines
 from histo.opening import open_for
-from histo.scoring import score_tiles
+from histo.scoring import Pace, score_tiles
 from histo.timing import Timings
 
 
@@ -13,18 +13,18 @@ from histo.timing import Timings
 def score(colour_model):
     """Return what scores tiles of a slide and gives what came of it, the sizes of its batches, and its progress."""
 
-    def work(path, tiles_of=lambda opened: opened.tiles, **options):
-        opened = open_for(path, colour_model)
+    def work(path, tiles_of=lambda laid: laid.tiles, rounds=None, batch_size=None):
+        laid = open_for(path, colour_model).laid
         engines, sizes, told = Engines(colour_model, "torch", "cpu"), [], []
+        pace = Pace(1, batch_size, lambda done, total: told.append((done, total)))
         scored = score_tiles(
-            opened,
-            tiles_of(opened),
+            laid,
+            tiles_of(laid),
             engines,
-            1,
+            pace,
             Timings(),
+            rounds=rounds,
             take=lambda batch, seen: sizes.append(len(batch.indices)),
-            progress=lambda done, total: told.append((done, total)),
-            **options,
         )
         return scored, sizes, told
 
@@ -48,8 +48,8 @@ def test_tiles_that_cannot_be_read_are_done_too(paint_slide, write_tiff, tmp_pat
 
 
 def test_of_smaller_tiles_as_many_are_shown_at_once_as_have_the_same_pixels(painted, score):
-    def windows(opened):
-        return opened.tiles.split(opened.slide.pyramid, 2, opened.tissue_map)
+    def windows(laid):
+        return laid.tiles.split(laid.slide.pyramid, 2, laid.tissue)
 
     whole, sizes, _ = score(painted)
     assert max(sizes) == whole.engine.batch_size

@@ -20,7 +20,9 @@ from histo.models.engine import Engines, Seen
 from histo.models.stitching import Stitcher
 from histo.opening import open_for
 from histo.reference import fit_reference, put
+from histo.scoring import Pace
 from histo.screening import Screening
+from histo.timing import Timings
 
 
 @pytest.fixture(params=[1, 2])
@@ -249,10 +251,10 @@ def test_a_window_on_the_threshold_itself_is_shown(painted, screened, monkeypatc
     threshold = screened.card.screen.threshold
     monkeypatch.setattr(
         "histo.screening._scores",
-        lambda opened, windows, *rest: np.where(np.arange(len(windows)) < 3, threshold, threshold - 1e-6),
+        lambda laid, windows, *rest: np.where(np.arange(len(windows)) < 3, threshold, threshold - 1e-6),
     )
-    opened = open_for(painted, screened)
-    screening = Screening.of(opened, Engines(screened, "torch", "cpu"), 1)
+    laid = open_for(painted, screened).laid
+    screening = Screening.of(laid, Engines(screened, "torch", "cpu"), Pace(1), Timings())
     assert next(screening.rounds(Stitcher(screening.windows, 3))).tolist() == [0, 1, 2]
 
 
