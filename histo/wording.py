@@ -3,6 +3,27 @@
 _MOST_DIGITS = 12
 
 
+def printable(text: str) -> str:
+    """Return the text in one line that every viewer, font and XML parser takes.
+
+    What cannot be printed (broken file names, control and direction characters) becomes a replacement mark.
+
+    >>> printable("a\\tb\\udc80")
+    'a b\\ufffd'
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def pretty(name: str) -> str:
+    """Return a label or class name as a pathologist would write it.
+
+    >>> pretty("calcinosis_cutis")
+    'Calcinosis cutis'
+    """
+    words = printable(name).replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
 def beside(value: float, limit: float, digits: int) -> str:
     """Return a number with `digits` decimals, or with as many as tell it from the limit that it is compared with.
 
@@ -33,6 +54,15 @@ def counted(number: int, what: str) -> str:
     ('1 slide', '0 patients')
     """
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def percent_beside(share: float, limit: float) -> str:
+    """Return a share in percent, told from the limit that it is compared with.
+
+    >>> percent_beside(0.73, 0.5), percent_beside(0.104, 0.1)
+    ('73 %', '10.4 %')
+    """
+    return f"{beside(100 * share, 100 * limit, 0)} %"
 
 
 def probability_words(value: float) -> str:

@@ -1,6 +1,7 @@
 """A slide that may not be judged is sent to review with the reason, end to end."""
 
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -56,7 +57,7 @@ def test_a_spoilt_slide_is_in_review_with_the_reason_in_its_report(
     (tmp_path / "result.json").write_text(to_json(result))
     assert load_result(tmp_path / "result.json").checks == result.checks
     write_report(prediction, tmp_path / "report.html")
-    text = (tmp_path / "report.html").read_text()
+    text = unescape((tmp_path / "report.html").read_text())
     assert "cannot be judged: this model" in text
     assert all(r.message.split(":")[0].split("(")[0] in text for r in result.reasons)
 

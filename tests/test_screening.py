@@ -105,7 +105,7 @@ def test_a_run_in_another_mode_computes_anew_and_says_its_mode(painted, screened
     header, row = (line.split(",") for line in (out / "slides.csv").read_text().splitlines()[:2])
     assert row[header.index("mode")] == "screen"
     assert float(row[header.index("screened_mm2")]) > 0
-    assert "Screened, not scored" in (out / "slides" / "a" / "report.html").read_text(encoding="utf-8")
+    assert "Coarse look only (screened)" in (out / "slides" / "a" / "report.html").read_text(encoding="utf-8")
     assert "Fitted on nothing: a test." in (out / "slides" / "a" / "report.html").read_text(encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from histo.data.glass import glass_of
 from histo.data.tissue import STRIP_PX, optical_density
 from histo.geometry import MapGrid
 from histo.results import Overview, Reason
+from histo.wording import percent_beside
 
 DARK_OD = 1.0  # in every channel
 NO_COLOUR = 0.06  # range of the channels' shares of the density: dark calcium is mostly bluer
@@ -37,8 +38,8 @@ def black_reasons(share: float | None) -> tuple[Reason, ...]:
     if share is None or share <= MOST_BLACK:
         return ()
     text = (
-        f"{share:.0%} of the tissue is black, more than {MOST_BLACK:.0%}: ink, folds and dirt cannot be told from very "
-        "dark calcium there; look at the slide, and where it is not clean scan it again."
+        f"{percent_beside(share, MOST_BLACK)} of the tissue is black (limit {100 * MOST_BLACK:.0f} %): ink, folds, "
+        "dirt and very dark calcium look alike there; check the slide, and clean and scan it again if it is dirty."
     )
     return (Reason("black_over_tissue", text),)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from histo.data.tile_sample import THREADS
 from histo.results import Reason
+from histo.wording import percent_beside
 
 SCALES_UM = (0.7, 1.4, 2.8, 5.6)  # standard deviations of the blurs between which the bands lie
 # Of white noise, the energy in the fine band (0.7 to 1.4 px) by that in the finest (below 0.7 px).
@@ -57,7 +58,8 @@ def focus_reasons(focus: Focus | None, tissue_mm2: float) -> tuple[Reason, ...]:
     if focus is None or focus.blurred < MOST_BLURRED:
         return ()
     share = focus.blurred
-    text = f"About {share:.0%} of the tissue ({share * tissue_mm2:.2f} mm²) is out of focus; scan the slide again."
+    blurred = f"About {percent_beside(share, MOST_BLURRED)} of the tissue ({share * tissue_mm2:.2f} mm²)"
+    text = f"{blurred} is out of focus; scan the slide again."
     return (Reason("out_of_focus", text),)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from histo.data.tile_sample import THREADS
 from histo.geometry import Pyramid, is_credible_mpp, same_mpp
 from histo.results import Reason
+from histo.wording import beside
 
 LARGEST_UM = 9.0
 LEAST_NUCLEI = 40
@@ -58,8 +59,8 @@ def scale_reasons(nuclei: Nuclei | None) -> tuple[Reason, ...]:
     if nuclei is None or nuclei.width_um <= LARGEST_UM:
         return ()
     text = (
-        f"Nuclei are {nuclei.width_um:.1f} µm wide ({nuclei.count} measured) and {LARGEST_UM:g} µm is the most "
-        "that is usual: check the scale, which may be twice the true one, and give the right one with --mpp."
+        f"Nuclei are {beside(nuclei.width_um, LARGEST_UM, 1)} µm wide ({nuclei.count} measured), and {LARGEST_UM:g} µm "
+        "is the most that is usual: check the scale, it may be twice the true one, and give the right one with --mpp."
     )
     return (Reason("implausible_scale", text),)
 

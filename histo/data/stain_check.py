@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from histo.data.tissue import is_ink, optical_density
 from histo.results import Reason
+from histo.wording import percent_beside
 
 REDUCED_PX = 64  # side to which a tile is averaged: single pixels have the noise of the camera and of JPEG
 LEAST_OD = 0.45  # sum of the three densities from which a colour can be told
@@ -78,18 +79,18 @@ def measure_stain(tiles: NDArray[np.uint8], glass: NDArray[np.float64]) -> Stain
 def stain_reasons(signs: StainSigns, reference: Mapping[str, tuple[float, float]] | None) -> tuple[Reason, ...]:
     """Return why the stain forbids a verdict without review; `reference` holds the ranges of the model's slides."""
     if signs.black > MOST_BLACK:
-        text = f"{signs.black:.0%} of the tissue is black: this is no H&E slide in transmitted light."
+        share = percent_beside(signs.black, MOST_BLACK)
+        text = f"{share} of the tissue is black: this is no H&E slide in transmitted light."
         return (Reason("not_h_and_e", text),)
     if signs.grey is None or signs.unexplained is None:
         return ()
     if signs.grey > MOST_GREY:
-        text = f"{signs.grey:.0%} of what is stained has no colour: H&E cannot be told from other stains in grey."
+        share = percent_beside(signs.grey, MOST_GREY)
+        text = f"{share} of what is stained has no colour: H&E cannot be told from other stains in grey."
         return (Reason("no_colour", text),)
     if signs.unexplained > MOST_UNEXPLAINED:
-        text = (
-            f"{signs.unexplained:.0%} of what is stained has a colour that haematoxylin and eosin do not give; the "
-            "model knows nothing else."
-        )
+        share = percent_beside(signs.unexplained, MOST_UNEXPLAINED)
+        text = f"{share} of what is stained has a colour that no H&E stain gives; the model knows nothing else."
         return (Reason("not_h_and_e", text),)
     return _unusual(signs, reference or {})
 

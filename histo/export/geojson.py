@@ -8,10 +8,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from histo.export.words import printable
 from histo.files import write_text
 from histo.outlines import to_polygon
 from histo.results import Lesion, SlideResult
+from histo.wording import printable
 
 DECIMALS = 2  # QuPath's own precision
 

@@ -9,10 +9,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from histo.export.words import printable
 from histo.files import whole
 from histo.geometry import MapGrid
 from histo.results import RESEARCH_USE, ModelInfo, SlideMap
+from histo.wording import printable
 
 TILE_PX = 256
 SCORED = "scored"

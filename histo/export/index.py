@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from histo.export.pages import css_colour, href, render, script_hash, verdict_colour
-from histo.export.words import model_words
+from histo.export.words import label_words, model_words
 from histo.files import write_text
 from histo.out_folder import RESULTS
 from histo.results import RESEARCH_USE, SlideResult, Status
@@ -29,7 +29,9 @@ def write_index(results: Sequence[SlideResult], path: Path, title: str) -> None:
         rows=[_row(r, path.parent, places[r.slide_id]) for r in sorted(results, key=_urgency)],
         classes=classes,
         counts=[(status, Counter(r.status for r in results)[status]) for status in ORDER],
-        verdicts=Counter(r.verdict.label for r in results if r.verdict and r.status == "done").most_common(),
+        verdicts=Counter(
+            label_words(r.verdict.label, r.model) for r in results if r.verdict and r.status == "done"
+        ).most_common(),
         models=sorted({model_words(r.model) for r in results}),
         research_use=next((r.research_use for r in results), RESEARCH_USE),
         script=script,

@@ -9,11 +9,13 @@ from PIL import Image, ImageDraw
 from histo.export.colour import Colour, colour_bar
 from histo.export.layers import EXCLUDED, SCREENED, UNREADABLE, dot, hatch
 from histo.export.lettering import GREY, PAPER, WARNING, put_scale_bar, put_text, shortened, text_width
-from histo.export.words import pretty
 from histo.results import SlidePrediction
+from histo.wording import pretty
 
 BAR_PX = 200, 18
-SCALE_NOTE = "Colour is the calibrated probability, on one scale for every slide; below 0.1 only tissue shows."
+SCALE_NOTE = (
+    "Colour: probability of a map cell, not of a finding; one scale for all slides; below 0.1 only tissue shows."
+)
 _SIZE, _SMALL = 24, 20
 _ROW = 92
 _NOTES = 76
@@ -44,7 +46,7 @@ def swatches(prediction: SlidePrediction) -> list[Swatch]:
         return []
     unreadable = [Swatch("Could not be read", UNREADABLE)] if areas.unreadable_mm2 > 0 else []
     excluded = [Swatch("Left out (ink)", EXCLUDED, crossed=True)] if areas.excluded_mm2 > 0 else []
-    screened = [Swatch("Screened, not scored", SCREENED, dotted=True)] if areas.screened_mm2 > 0 else []
+    screened = [Swatch("Coarse look only (screened)", SCREENED, dotted=True)] if areas.screened_mm2 > 0 else []
     return unreadable + excluded + screened
 
 

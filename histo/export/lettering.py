@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from histo.export.colour import Colour
-from histo.export.words import printable
+from histo.wording import printable
 
 INK: Colour = (28, 32, 38)
 GREY: Colour = (96, 104, 114)

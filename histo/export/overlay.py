@@ -24,11 +24,11 @@ from histo.export.layers import (
 )
 from histo.export.legend import render_legend
 from histo.export.lettering import GREY, PAPER, is_drawn_as_written, put_scale_bar, put_text, shortened, text_width
-from histo.export.words import marks, model_words, pretty, printable
+from histo.export.words import label_words, marks, model_words
 from histo.files import whole
 from histo.geometry import MapGrid
 from histo.results import Overview, SlidePrediction, SlideResult
-from histo.wording import probability_words
+from histo.wording import pretty, printable, probability_words
 
 LONGEST_PX = 2000
 THUMBNAIL_PX = 264, 200
@@ -150,7 +150,7 @@ def title_words(result: SlideResult) -> str:
     """Return the verdict, or the status where there is none to rely on."""
     if result.status in ("refused", "failed") or result.verdict is None:
         return f"{pretty(result.status)}: no verdict"
-    label = pretty(result.verdict.label)
+    label = label_words(result.verdict.label, result.model)
     also = "".join(f", also {pretty(name).lower()}" for name in result.verdict.also)
     sure = probability_words(result.verdict.probability.get(result.verdict.label, float("nan")))
     return f"{'Review. Model suggests: ' if result.status == 'review' else ''}{label}{also} ({sure})"

@@ -14,15 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from histo.export.words import (
-    length_words,
-    pretty,
-    printable,
-    share_of_one,
-    share_words,
-)
+from histo.export.words import label_words, length_words, share_of_one, share_words
 from histo.results import SlideResult
-from histo.wording import area_words, counted, probability_words
+from histo.wording import area_words, counted, pretty, printable, probability_words
 
 _JPEG_QUALITY = 88
 
@@ -40,6 +34,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "pretty": pretty,
+        "label": label_words,
         "probability": probability_words,
         "area": area_words,
         "length_mm": length_words,

@@ -5,29 +5,9 @@ from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
 
 from histo.results import Lesion, ModelInfo
+from histo.wording import pretty, printable
 
 SHORT_DIGEST = 12
-
-
-def printable(text: str) -> str:
-    """Return the text in one line that every viewer, font and XML parser takes.
-
-    What cannot be printed (broken file names, control and direction characters) becomes a replacement mark.
-
-    >>> printable("a\\tb\\udc80")
-    'a b\\ufffd'
-    """
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
-
-
-def pretty(name: str) -> str:
-    """Return a label or class name as a pathologist would write it.
-
-    >>> pretty("calcinosis_cutis")
-    'Calcinosis cutis'
-    """
-    words = printable(name).replace("_", " ").strip()
-    return words[:1].upper() + words[1:]
 
 
 def share_words(part: float, whole: float) -> str:
@@ -70,6 +50,16 @@ def short_digest(digest: str) -> str:
 def model_words(model: ModelInfo) -> str:
     """Return the model's name and short digest."""
     return f"{printable(model.name)} · {short_digest(model.digest)}"
+
+
+def label_words(label: str, model: ModelInfo) -> str:
+    """Return a slide label as a pathologist would read it: without a finding it is no more than that.
+
+    A carcinoma without bone and calcium is not normal.
+    """
+    if label != model.normal_label:
+        return pretty(label)
+    return f"No {' or '.join(pretty(c.name).lower() for c in model.classes)} found"
 
 
 def marks(lesions: Iterable[Lesion]) -> Mapping[str, str]:

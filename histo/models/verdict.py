@@ -91,7 +91,7 @@ def _certainty(verdict: Verdict, config: RuleConfig) -> list[Reason]:
         return otherwise
     level = f"{100 * verdict.level:.3g} %"
     if not verdict.not_excluded:
-        text = f"No diagnosis is as probable as it is on {level} of the calibration slides that have it."
+        text = f"Every diagnosis is less probable than on {level} of the calibration slides with it."
         return [Reason("no_diagnosis", text)]
     if len(verdict.not_excluded) > 1:
         text = f"At {level} certainty more than one diagnosis remains: {', '.join(map(_said, verdict.not_excluded))}."

@@ -40,5 +40,5 @@ def test_a_tenth_passes_and_more_goes_to_review() -> None:
     assert black_reasons(share((20, 20, 20), rows=9)) == ()
     (reason,) = black_reasons(share((20, 20, 20), rows=12))
     assert reason.code == "black_over_tissue"
-    assert reason.message.startswith("12% of the tissue is black")
+    assert reason.message.startswith("12 % of the tissue is black (limit 10 %)")
     assert black_reasons(black_share(Overview(np.full((9, 9, 3), 243, np.uint8), GRID), np.zeros((9, 9)), GRID)) == ()

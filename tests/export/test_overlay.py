@@ -111,7 +111,7 @@ def test_screened_tissue_is_dotted_not_hatched_and_stands_in_the_legend(predicti
     areas = replace(prediction.result.areas, unreadable_mm2=0.0, screened_mm2=prediction.result.areas.unreadable_mm2)
     screened = replace(prediction.slide_map, screened=~prediction.slide_map.valid)
     seen = replace(prediction, slide_map=screened, result=replace(prediction.result, lesions=(), areas=areas))
-    assert [s.label for s in swatches(seen)] == ["Left out (ink)", "Screened, not scored"]
+    assert [s.label for s in swatches(seen)] == ["Left out (ink)", "Coarse look only (screened)"]
     canvas = canvas_grid(prediction.overview.grid, ROOM)
     lost, _, passed_over = unscored_masks(screened, canvas)
     assert not lost.any()

@@ -54,7 +54,7 @@ def test_the_report_says_what_a_pathologist_asks(prediction, tmp_path):
         result.model.digest,
         result.sha256,
         result.provenance.settings_digest,
-        "recorded by the scanner",
+        "recorded in the file",
         f"{result.areas.tissue_mm2:.3f}",
         f"{result.areas.unreadable_mm2:.3f}",
         f"{result.burdens[0].area_mm2:.3f}",
@@ -160,7 +160,7 @@ def test_a_field_that_does_not_count_says_why(why, area_mm2, said, make, tmp_pat
     field = replace(prediction.evidence[0], lesion_id=None, why_not=why, area_mm2=area_mm2, class_name="bone")
     text = _page(replace(prediction, evidence=(*prediction.evidence, field)), tmp_path).text
     assert f"Bone, not counted: {said}" in text
-    assert "Of every class the strongest field that does not count is shown too." in text
+    assert "The strongest uncounted field of each class is shown too" in text
 
 
 def test_no_lesions_and_no_evidence_are_said(make, tmp_path):
@@ -179,12 +179,10 @@ def test_the_set_of_diagnoses_is_said_with_its_level_and_may_be_empty(make, tmp_
     prediction = make()
     verdict = prediction.result.verdict
     said = {
-        (verdict.label,): "No other diagnosis remains open at 95 % certainty.",
-        (): "No diagnosis fits as it should.",
-        (
-            "normal",
-        ): "At least 95 % of the calibration's slides of that diagnosis are more probable. Not excluded: normal.",
-        (verdict.label, "normal"): "Not excluded: normal.",
+        (verdict.label,): "No other diagnosis is in the 95 % set.",
+        (): "No diagnosis reaches the probability that 95 % of the calibration's slides with it have.",
+        ("normal",): "slides with this diagnosis scored higher. In the 95 % set: no bone or calcification found.",
+        (verdict.label, "normal"): "Also in the 95 % set: no bone or calcification found.",
     }
     for left, words in said.items():
         result = replace(prediction.result, verdict=replace(verdict, not_excluded=left, level=0.95))
@@ -200,11 +198,11 @@ def test_nothing_is_excluded_where_the_tissue_is_foreign(make, tmp_path):
     result = replace(result, verdict=verdict, status="review", reasons=(strange,))
     write_report(replace(make(), result=result), tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert html.count("<td>no</td>") == len(result.model.labels)
-    assert "<td>yes</td>" not in html
+    assert html.count("<td>yes</td>") == len(result.model.labels)
+    assert "<td>no</td>" not in html
     text = " ".join(html.split())
-    assert "No diagnosis is excluded: on such a slide exclusions do not hold." in text
-    assert "remains open" not in text
+    assert "No set of diagnoses: it would not hold for such a slide." in text
+    assert " % set" not in text
 
 
 def test_lesions_of_results_from_before_contributions_are_shown_too(make, tmp_path):

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from histo.export.words import length_words, marks, share_of_one, short_digest
+from histo.export.words import label_words, length_words, marks, share_of_one, short_digest
 from histo.wording import area_words, probability_words
 
 
@@ -40,3 +40,10 @@ def test_digests_are_shortened_without_their_kind():
 def test_what_is_not_known_of_a_lesion_is_a_dash_and_what_is_there_never_reads_as_zero():
     assert (length_words(None), length_words(0.0), length_words(0.003)) == ("–", "0", "< 0.01")
     assert (share_of_one(None), share_of_one(0.0001)) == ("–", "< 0.1 %")
+
+
+def test_a_slide_without_a_finding_is_not_called_normal(prediction):
+    """A carcinoma without bone and calcium was headed "Normal" in thirty pixels."""
+    model = prediction.result.model
+    assert label_words(model.normal_label, model) == "No bone or calcification found"
+    assert label_words("calcinosis_cutis", model) == "Calcinosis cutis"
