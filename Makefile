@@ -16,7 +16,7 @@ help:
 	@echo "demo    examine three phantom slides with the shipped model; SLIDE=path [MPP=0.5] adds a real one"
 	@echo "test    run the tests; test-slow runs those that take minutes"
 	@echo "lint    ruff and mypy, as CI does; format rewrites the files"
-	@echo "model   make the shipped model again: phantoms, training, calibration (two hours on two cores)"
+	@echo "model   train the shipped model further and replace it: phantoms, training, calibration (two hours on two cores)"
 	@echo "bench   measure: whether phantoms are hard enough, agreement with their truth, memory and speed"
 
 setup: $(READY)

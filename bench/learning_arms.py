@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import openslide
 
-from histo.data.manifest import SlideRecord, read_manifest
+from histo.data.manifest import read_manifest
+from histo.data.records import SlideRecord
 from histo.errors import UsageError
 from histo.files import whole, write_table
 from histo.phantom import CohortSpec, make_from_spec

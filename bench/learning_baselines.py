@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from phantom_gate import Tiles, judges, measure
 from sklearn.linear_model import LogisticRegression
 
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 
 STRONGEST, FOLDS = 3, 5
 LESIONS = (1, 2)  # calcification and bone, as numbered by the gate

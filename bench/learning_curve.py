@@ -29,7 +29,7 @@ from learning_summary import summarise
 from phantom_gate import balanced, interval
 
 from histo.config import TrainConfig, load_config
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 from histo.files import write_table, write_text
 from histo.infer import load_model
 from histo.learning.run_folder import resolved

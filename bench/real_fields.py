@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from histo.data.glass import glass_among
 from histo.data.stain_norm import stain_norm_for
@@ -28,6 +27,7 @@ from histo.data.tissue import TISSUE_OD
 from histo.infer import load_model
 from histo.models.bundle import Model
 from histo.models.engine_torch import TorchEngine
+from histo.statistics import auroc
 
 TRUE_LABEL = {"bone": "bone", "calcification": "calcification"}
 TILE_UM = 112
@@ -46,12 +46,6 @@ class Field:
     label: str
     mean: NDArray[np.float64]
     called: NDArray[np.int64]
-
-
-def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Area under the ROC curve by ranks."""
-    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
-    return float((ranks.sum() - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
 
 
 def read_field(path: Path, mpp: float, model_mpp: float, view: View) -> np.ndarray:
@@ -85,7 +79,7 @@ def score_fields(patches: Path, model: Model, mpp: float, view: View) -> list[Fi
     fields = []
     for label, rgb in _shown(patches, model, mpp, view):
         tissue = cv2.resize(rgb, None, fx=1 / stride, fy=1 / stride, interpolation=cv2.INTER_AREA).min(axis=2) < GLASS
-        probability = engine.score(rgb[None])[0]
+        probability = engine.see(rgb[None]).probability[0]
         tissue |= not tissue.any()
         tiles = [
             probability[:, r : r + side, c : c + side][:, tissue[r : r + side, c : c + side]].mean(axis=1)
@@ -123,10 +117,7 @@ def called_share(fields: list[Field], label: str, classes: tuple[int, ...]) -> t
 
 def field_auroc(fields: list[Field], label: str, class_index: int) -> float:
     """Return the AUROC of the mean probability of a class: fields of `label` against all others."""
-    scores = {
-        own: np.array([f.mean[class_index] for f in fields if (f.label == label) is own]) for own in (True, False)
-    }
-    return auroc(scores[True], scores[False])
+    return auroc(np.array([f.mean[class_index] for f in fields]), np.array([f.label == label for f in fields]))
 
 
 def main() -> None:

@@ -143,7 +143,7 @@ def largest_difference(tiles: dict[tuple[int, int], list[float]], slide: Path, m
         plan = plan_read(opened.pyramid, model.card.tile.mpp, model.card.tile.size_px)
         rgb = np.stack([opened.read_tile(place, plan) for place in some])
     engine = Engines(model, "auto", "cpu").pick(lambda: rgb[:3])
-    ours = np.concatenate([engine.score(rgb[i : i + 5]) for i in range(0, len(rgb), 5)]).mean(axis=(2, 3))
+    ours = np.concatenate([engine.see(rgb[i : i + 5]).probability for i in range(0, len(rgb), 5)]).mean(axis=(2, 3))
     return float(np.abs(ours - np.array(list(some.values()))).max())
 
 

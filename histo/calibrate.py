@@ -10,7 +10,8 @@ from histo.archive.ledger import Ledger
 from histo.archive.listing import absolute
 from histo.archive.local import Step, run_slides
 from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, Known, identities
-from histo.data.manifest import SlideRecord, read_manifest
+from histo.data.manifest import read_manifest
+from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
 from histo.data.synthetic import is_phantom, person_of
 from histo.errors import UsageError
@@ -61,7 +62,7 @@ def calibrate(
     checked = _refuse_known(records, model, options.other_persons)
     say(checked)
     _refuse_by_labels(manifest, records, model, options.sizes)
-    folder = options.results or out.with_name(f"{out.name}_results")
+    folder = options.results or out.absolute().with_name(f"{out.absolute().name}_results")
     _refuse_other_model(folder, model)
     if options.results:
         _refuse_other_settings(folder, records, model, options.run)

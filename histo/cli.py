@@ -85,7 +85,17 @@ def infer(
     from histo.archive.command import infer_slides
     from histo.archive.examine import RunOptions
 
-    options = RunOptions(mpp, device, batch_size, readers, engine, workers, profile, mode, mpp_if_missing)
+    options = RunOptions(
+        mpp=mpp,
+        mpp_if_missing=mpp_if_missing,
+        device=device,
+        engine=engine,
+        batch_size=batch_size,
+        readers=readers,
+        workers=workers,
+        profile=profile,
+        mode=mode,
+    )
     raise typer.Exit(infer_slides(paths, out, model, options, say_step))
 
 
@@ -116,7 +126,16 @@ def phantom(
     from histo.console import progress
     from histo.phantom.command import Options, make_phantoms
 
-    wanted = Options(slides, kind, seed, domain, size, mpp, tuple(settings or ()), no_lesions)
+    wanted = Options(
+        slides=slides,
+        kind=kind,
+        seed=seed,
+        domain=domain,
+        size=size,
+        mpp=mpp,
+        set=tuple(settings or ()),
+        no_lesions=no_lesions,
+    )
     with progress("slides") as start:
         bar = start("making phantoms")
         ending = make_phantoms(folder, wanted, spec, workers, bar, None if console.is_terminal else say)

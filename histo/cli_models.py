@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from histo.cli_options import Aliases, Device, EngineName, Out, Overrides, say, say_step
+from histo.cli_options import Aliases, Device, EngineName, Out, Overrides, folder, say, say_step
 
-OtherPersons = Annotated[bool, typer.Option("--other-persons", help="Patients named as in training are other persons.")]
+OtherPersons = Annotated[bool, typer.Option("--other-persons", help="Patient codes seen in training are others.")]
 
 
 def train(
     config: Annotated[Path, typer.Argument(help="A training configuration, such as configs/phantom.yaml.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for runs.")] = Path("runs"),
+    out: Annotated[Path, folder("Folder for runs.")] = Path("runs"),
     overrides: Overrides = None,
     device: Device = "auto",
     only_try: Annotated[
@@ -39,7 +39,7 @@ def train(
 def screen(
     bundle: Annotated[Path, typer.Argument(help="A model bundle.")],
     manifest: Annotated[Path, typer.Argument(help="Labelled slides, such as those that the model was trained on.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle with its screen.")],
+    out: Annotated[Path, folder("Folder for the bundle with its screen.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; those of the card if not given.")] = None,
 ) -> None:
     """Give a model a screen for `histo infer --mode screen`, and say what it misses on validation slides."""
@@ -52,11 +52,11 @@ def screen(
 def reference(
     bundle: Annotated[Path, typer.Argument(help="A model bundle.")],
     manifest: Annotated[Path, typer.Argument(help="Slides of the kind that the model is used on, 50 or more.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle with its new reference.")],
+    out: Annotated[Path, folder("Folder for the bundle with its new reference.")],
     device: Device = "auto",
     other_persons: OtherPersons = False,
 ) -> None:
-    """Fit on slides of your own what a model tells foreign tissue by; write a new bundle."""
+    """Refit a model's reference of foreign tissue on your own slides; write a new bundle."""
     from histo.reference import refit
 
     refit(bundle, manifest, out, device, other_persons, say)
@@ -65,8 +65,8 @@ def reference(
 
 def calibrate(
     bundle: Annotated[Path, typer.Argument(help="The model to calibrate.")],
-    slides: Annotated[Path, typer.Argument(help="A manifest of labelled slides that it was not trained on.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the calibrated model.")],
+    manifest: Annotated[Path, typer.Argument(help="Labelled slides that it was not trained on.")],
+    out: Annotated[Path, folder("Folder for the calibrated model.")],
     results: Annotated[
         Path | None, typer.Option("--results", help="Folder of an earlier infer --out; OUT_results if not given.")
     ] = None,
@@ -83,7 +83,7 @@ def calibrate(
 
     options = CalibrateOptions(results, RunOptions(device=device, engine=engine, workers=workers), other_persons)
     with progress("tiles") as start:
-        run(bundle, slides, out, options, say, say_step, start)
+        run(bundle, manifest, out, options, say, say_step, start)
     say(f"The calibrated model is in {out}; use it with: histo infer SLIDE --model {out} --out OUT")
 
 
@@ -99,7 +99,7 @@ Familiar = Annotated[
 ]
 Faithful = Annotated[
     int,
-    typer.Option("--faithful", min=0, help="Look at so many slides again, the heatmap's strongest parts painted over."),
+    typer.Option("--faithful", min=0, help="Score so many slides again with the heatmap's strongest parts hidden."),
 ]
 
 
@@ -182,7 +182,18 @@ def stress(
     from histo.console import progress
     from histo.stress.command import Options, run_stress
 
-    wanted = Options(slides, size, needle_size, tests, seed, workers, device, quick, learning, note)
+    wanted = Options(
+        slides=slides,
+        size_px=size,
+        needle_size_px=needle_size,
+        tests=tests,
+        seed=seed,
+        workers=workers,
+        device=device,
+        quick=quick,
+        learning=learning,
+        note=note,
+    )
     with progress("slides") as start:
         run_stress(bundle, out, wanted, start("stress"), say)
 

@@ -1,9 +1,10 @@
 """Options that several commands share, and how they speak."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from typer.models import OptionInfo
 
 if TYPE_CHECKING:
     from histo.archive.local import Step
@@ -18,7 +19,14 @@ def _path(text: str) -> Path:
 
 Slides = Annotated[list[Path], typer.Argument(parser=_path, metavar="PATH...", help="Slides, or folders of slides.")]
 OneSlide = Annotated[Path, typer.Argument(parser=_path, metavar="SLIDE", help="A slide.")]
-Out = Annotated[Path, typer.Option("--out", "-o", parser=_path, metavar="FOLDER", help="Folder for the results.")]
+
+
+def folder(help_text: str) -> OptionInfo:
+    """Return the option --out of a command, which is no empty text."""
+    return cast(OptionInfo, typer.Option("--out", "-o", parser=_path, metavar="FOLDER", help=help_text))
+
+
+Out = Annotated[Path, folder("Folder for the results.")]
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]

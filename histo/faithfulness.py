@@ -17,7 +17,7 @@ from histo.data.tiles import TileDataset, sample_tiles, stream_batches
 from histo.errors import SlideError
 from histo.evaluation.deletion import SHARES, Deletion
 from histo.geometry import TileGrid
-from histo.models.engine import Engines, scored
+from histo.models.engine import Engines, score_batches
 from histo.models.pooling import pooled
 from histo.models.stitching import Stitcher
 from histo.opening import open_for
@@ -58,7 +58,8 @@ def deletions(
         def evidence(cover: Bools) -> float:
             painted = _Painted(slide, tiles.plan, tiles.positions_level0_px, tiles, norm, cover, donors)
             stitcher = Stitcher(tiles, len(model.info.class_names))
-            for batch, seen in scored(stream_batches(painted, engine.batch_size, _READERS), engine, opened.timings):
+            batches = stream_batches(painted, engine.batch_size, _READERS)
+            for batch, seen in score_batches(batches, engine, opened.timings):
                 if seen is not None:
                     stitcher.add(batch.indices, seen.probability)
             return pooled(stitcher.probability[number][usable & stitcher.valid], least)

@@ -17,7 +17,7 @@ import histo
 from histo.data.overview import read_overview
 from histo.data.scale_check import overruled_scale
 from histo.data.scanned import area_mm2
-from histo.data.slide import Slide, check_mpp, open_slide
+from histo.data.slide import Slide, open_slide
 from histo.data.stain_norm import Density, density_of, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideFailed, SlideRefused, UsageError
@@ -167,16 +167,18 @@ def predict_slide(
     """Examine one slide; a slide that cannot get a verdict gives a result that says so (`refused`, `failed`).
 
     `mpp` (µm per level-0 pixel) overrides the recorded scale. `progress(done, all)` counts tiles. `batch_size` is
-    the engine's own unless given. A run over many slides gives its `engines` and the slide `opened` ahead of time.
-    In `mode` screen the network is shown only what the model's screen does not pass over; the rest of the tissue is
-    `screened`. Raises `UsageError` for an impossible `mpp`, `device`, `engine` or `mode` only.
+    the engine's own unless given. A run over many slides gives its `engines`, instead of `engine` and `device`, and
+    the slide `opened` ahead of time, instead of `mpp`. In `mode` screen the network is shown only what the model's
+    screen does not pass over; the rest of the tissue is `screened`.
+    Raises `UsageError` for an impossible `mpp`, `device`, `engine` or `mode` only, and for what is given twice.
     """
-    check_mpp(mpp)
+    if (engines and (engine, device) != ("auto", "auto")) or (opened and mpp is not None):
+        raise UsageError("engines have their engine and device, and an opened slide its scale; leave out the others")
     check_mode(mode, model)
     path = Path(path)
     engines = engines or Engines(model, engine, device)
-    empty = blank_result(path, model, mpp, slide_id or path_text(path.stem), engines.kind, mode)
     with opened or open_for(path, model, mpp) as opened:
+        empty = blank_result(path, model, opened.mpp, slide_id or path_text(path.stem), engines.kind, mode)
         if opened.slide is not None:
             empty = replace(empty, pyramid=opened.slide.pyramid)
         try:
@@ -206,8 +208,9 @@ def _examine(opened: Opened, engines: Engines, empty: SlideResult, pace: Pace, m
     if changed := _changed(opened):
         raise changed
     slide_map = _map_of(scored.stitcher, laid, passed_over)
+    areas = account(slide_map)
     with timings.stage("judging"):
-        checks, against = judge.conclude(model, account(slide_map).tissue_mm2)
+        checks, against = judge.conclude(model, areas.tissue_mm2)
     with timings.stage("concluding"):
         told = replace(
             empty,
@@ -217,7 +220,7 @@ def _examine(opened: Opened, engines: Engines, empty: SlideResult, pace: Pace, m
             stain_gains=laid.stain_norm.used,
             reasons=against,
         )
-        return _conclude(laid.slide, model, told, slide_map, laid.overview)
+        return _conclude(laid, model, told, slide_map, areas)
 
 
 def _map_of(stitcher: Stitcher, laid: Laid, passed_over: NDArray[np.bool_] | None) -> SlideMap:
@@ -234,23 +237,21 @@ def _changed(opened: Opened) -> SlideFailed | None:
     return SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
 
 
-def _conclude(
-    slide: Slide, model: Model, empty: SlideResult, slide_map: SlideMap, overview: Overview | None
-) -> SlidePrediction:
-    """Draw the verdict; what already speaks against it stands in `empty.reasons`."""
-    rule, info = model.card.rule, model.info
-    areas = account(slide_map)
+def _conclude(laid: Laid, model: Model, told: SlideResult, slide_map: SlideMap, areas: Areas) -> SlidePrediction:
+    """Draw the verdict; what already speaks against it stands in the reasons of what is `told` of the slide."""
+    slide, rule, info = laid.slide, model.card.rule, model.info
     check_areas(areas, model, slide.path)
+    assert told.sha256 is not None
     slides, conformal = model.card.calibration.of_slides
-    identity, curves = empty.sha256 or empty.slide_id, slides.classes if slides else None
-    findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)
+    curves = slides.classes if slides else None
+    findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, told.sha256, curves)
     findings = locate(findings, slide_map)
-    against = (*empty.reasons, *overruled_scale(slide.pyramid))
+    against = (*told.reasons, *overruled_scale(slide.pyramid))
     # What speaks against the slide itself says that it may not be like those of the calibration.
     verdict = decide(findings, info, conformal, familiar=not against)
     reasons = (*against, *review_reasons(findings, verdict, areas, rule))
     result = replace(
-        empty,
+        told,
         status="review" if reasons else "done",
         reasons=reasons,
         verdict=verdict,
@@ -258,7 +259,7 @@ def _conclude(
         burdens=burdens(findings),
         lesions=tuple(lesion for f in findings for lesion in f.lesions),
     )
-    return SlidePrediction(result, slide_map, overview, show_evidence(slide, findings))
+    return SlidePrediction(result, slide_map, laid.overview, show_evidence(slide, findings))
 
 
 def _versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from histo.data.tile_sample import THREADS, TileSample, fullest, usable
 from histo.data.tiles import TileBatch, TileDataset, stream_batches
 from histo.geometry import tile_means
 from histo.models.bundle import Model
-from histo.models.engine import Engine, Seen, check_finite, scored
+from histo.models.engine import Engine, Seen, check_finite, score_batches
 from histo.models.foreign import Gathered, distance_of, foreign_reasons
 from histo.opening import Laid
 from histo.results import Checks, Reason
@@ -63,7 +63,7 @@ class Judge:
             for batch in stream_batches(data, 1, THREADS, numbers=numbers[~shown]):
                 self.sample.take(batch.indices, batch.rgb)
             few = stream_batches(data, 1, THREADS, numbers=numbers[shown])
-            for batch, seen in scored(few, engine, Timings(), laid.stain_norm.apply):
+            for batch, seen in score_batches(few, engine, Timings(), laid.stain_norm.apply):
                 if seen is not None:
                     check_finite(seen, slide.path)
                     self.take(batch, seen)

@@ -11,9 +11,10 @@ from histo.console import out, progress
 from histo.data.annotation_lint import areas_mm2, lint
 from histo.data.annotations import Vocabulary, read_objects
 from histo.data.findings import Finding, shorten
-from histo.data.manifest import OPTIONAL, OUTLINES, REQUIRED, SlideRecord, read_manifest
+from histo.data.manifest import OPTIONAL, OUTLINES, REQUIRED, read_manifest
 from histo.data.manifest_check import check_manifest
 from histo.data.overview import read_overview
+from histo.data.records import SlideRecord
 from histo.data.slide import Slide, open_slide
 from histo.data.splits import hold_out
 from histo.data.tissue import find_tissue

@@ -46,6 +46,7 @@ class Opened:
     """
 
     path: Path
+    mpp: float | None  # as given, over what the file records
     hashing: "Future[str]"
     state: object
     timings: Timings
@@ -84,7 +85,7 @@ def open_for(path: Path, model: Model, mpp: float | None = None, sha256: str | N
     """
     timings = Timings()
     check_mpp(mpp)
-    opened = Opened(path, _hashing(path, sha256, timings), state_of(path), timings)
+    opened = Opened(path, mpp, _hashing(path, sha256, timings), state_of(path), timings)
     try:
         with timings.stage("opening"):
             opened.slide = open_slide(path, mpp)

@@ -143,9 +143,9 @@ class Checks:
 
     Shares of the sampled tissue: `unexplained_share` of what is stained has a colour that no haematoxylin and eosin
     gives, `colourless_share` has none, `out_of_focus_share` is blurred. `nucleus_um` is the middle width of `nuclei`
-    found, `black_share` of all tissue is dark without colour. `foreign_distance` is how far what the tissue is made of
-    lies from the middle of the model's reference slides, on a scale of that model; beyond `foreign_limit` it is
-    foreign. `reference_slides` gave that limit, and few tell little.
+    found, `black_share` of all tissue is dark without colour. `foreign_distance` is how far the slide's
+    texture lies from the mean of the model's reference slides, in that model's units; above `foreign_limit` it is
+    foreign. `reference_slides` set that limit; with few it is loose.
     """
 
     unexplained_share: float | None = None
@@ -168,8 +168,8 @@ class Checks:
 class Verdict:
     """The slide's label, the probability per label, the labels that are not excluded, and what else is there.
 
-    `level` is how often, at least, the right label is among those not excluded; None where that is not certified. Where
-    something speaks against the slide itself, `exclusions_hold` is False: then no label is excluded.
+    `level` is the certified least rate at which `not_excluded` holds the true label, or None. `exclusions_hold` is
+    False where a check speaks against the slide: then no label is excluded.
     """
 
     label: str

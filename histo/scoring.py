@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from histo.data.tiff_blocks import open_blocks
 from histo.data.tiles import TileBatch, TileDataset, sample_tiles, stream_batches
 from histo.geometry import TileGrid
-from histo.models.engine import Engine, Engines, Seen, check_finite, scored
+from histo.models.engine import Engine, Engines, Seen, check_finite, score_batches
 from histo.models.stitching import Stitcher
 from histo.opening import Laid
 from histo.timing import Progress, Timings
@@ -75,7 +75,7 @@ def score_tiles(
             batches = stream_batches(
                 data, pace.batch_size or engine.batch_size * at_once, pace.readers, timings, numbers
             )
-            for batch, seen in scored(batches, engine, timings, laid.stain_norm.apply):
+            for batch, seen in score_batches(batches, engine, timings, laid.stain_norm.apply):
                 with timings.stage("stitching"):
                     if seen is not None:
                         check_finite(seen, slide.path)

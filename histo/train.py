@@ -22,8 +22,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from histo.config import TrainConfig
-from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
+from histo.data.manifest import read_manifest
+from histo.data.records import SlideRecord
 from histo.data.sampling import LabelledSlide, keep_decoded, open_all
+from histo.data.splits import split_by_patient
 from histo.data.transforms import build_augmentation
 from histo.errors import TrainingDiverged, UsageError
 from histo.files import whole
@@ -64,7 +66,11 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
         if is_finished(run):
             say(f"{run} is finished; give another `name` to train once more")
             return run / BUNDLE
-        trained, validation = _open(run, config, train_records, validation_records, say)
+        say(f"{len(train_records)} slides to train on, {len(validation_records)} to validate on")
+        if find_spec("tensorboard") is None:
+            say("TensorBoard is not installed (pip install tensorboard); metrics go to metrics.csv only")
+        opened, validation = (open_all(side, config, say) for side in (train_records, validation_records))
+        trained = keep_decoded(opened, run, config.data.cache_gb)
         check_lessons(trained, config.loss, say)
 
         def fit_fold(folder: Path, learn: Sequence[LabelledSlide], validate: Sequence[LabelledSlide]) -> Path:
@@ -90,17 +96,6 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
     start = build_network(config)
     say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {start.told}")
     return estimate_run(out / config.name, config, learn, validate, start, pick_device(device), say)
-
-
-def _open(
-    run: Path, config: TrainConfig, train: Sequence[SlideRecord], validation: Sequence[SlideRecord], say: Say
-) -> tuple[list[LabelledSlide], list[LabelledSlide]]:
-    """Open the slides to train and to validate on."""
-    say(f"{len(train)} slides to train on, {len(validation)} to validate on")
-    if find_spec("tensorboard") is None:
-        say("TensorBoard is not installed (pip install tensorboard); metrics go to metrics.csv only")
-    opened, held = (open_all(side, config, say) for side in (train, validation))
-    return keep_decoded(opened, run, config.data.cache_gb), held
 
 
 def _sides(config: TrainConfig, say: Say) -> tuple[list[SlideRecord], list[SlideRecord]]:

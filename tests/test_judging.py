@@ -64,7 +64,7 @@ def test_a_spoilt_slide_is_in_review_with_the_reason_in_its_report(
 
 def test_a_slide_of_a_few_tiles_has_one_limit_in_both_modes(monkeypatch: pytest.MonkeyPatch) -> None:
     # Bug: the limit for six tiles, which is wider, was taken of slides that have no more.
-    for name in ("stream_batches", "scored"):
+    for name in ("stream_batches", "score_batches"):
         monkeypatch.setattr(f"histo.judging.{name}", lambda *a, **k: ())
     monkeypatch.setattr("histo.judging.open_blocks", lambda *a: None)
     monkeypatch.setattr("histo.judging.TileDataset.of", lambda *a: None)

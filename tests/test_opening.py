@@ -38,7 +38,7 @@ def test_what_the_screen_saw_is_tissue_to_judge_by_and_what_lies_under_ink_is_no
 def test_a_file_that_cannot_be_hashed_does_not_hide_what_was_wrong_before(tmp_path):
     hashing: Future[str] = Future()
     hashing.set_exception(SlideFailed("unreadable", "at its end"))
-    refused = Opened(tmp_path, hashing, None, Timings(), found=SlideRefused("no_scale", "no scale"))
+    refused = Opened(tmp_path, None, hashing, None, Timings(), found=SlideRefused("no_scale", "no scale"))
     assert refused.sha256 is None
     with pytest.raises(SlideRefused, match="no scale"):
         refused.laid  # noqa: B018  that it raises is the point

@@ -19,7 +19,7 @@ from histo.timing import Progress
 log = logging.getLogger("histo")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Options of a run over many slides, see `histo.infer.predict_slide`.
 
@@ -72,13 +72,10 @@ def examine(
     Only what stops the whole run is raised; any other error is the slide's result.
     """
     try:
-        options = options.of(path)
-        opened = opened or open_for(path, model, options.mpp)
+        opened = opened or open_for(path, model, options.of(path).mpp)
         prediction = predict_slide(
             path,
             model,
-            mpp=options.mpp,
-            device=options.device,
             batch_size=options.batch_size,
             readers=options.readers,
             slide_id=slide_id,
@@ -93,6 +90,7 @@ def examine(
     except Exception as error:
         # One slide must never stop the others, whatever is wrong with it or with us; nothing of it is hidden.
         log.exception("%s failed", path)
+        options = replace(options, mpp=opened.mpp) if opened else options
         return give_up(path, slide_id, folder, model, options, error)
 
 

@@ -14,7 +14,7 @@ from histo.data.tiff_blocks import open_blocks
 from histo.data.tiles import TileBatch, TileDataset, sample_tiles
 from histo.files import write_text
 from histo.geometry import TileGrid
-from histo.models.engine import Engine, Engines, scored, usable_cores
+from histo.models.engine import Engine, Engines, score_batches, usable_cores
 from histo.opening import Opened
 from histo.timing import Timings
 
@@ -102,7 +102,7 @@ def measure_floor(slide: Slide, tiles: TileGrid, engine: Engine) -> Floor:
     none = np.empty(0, np.int64)
     batches = [TileBatch(np.stack(found[i : i + size]), none, none) for i in range(0, len(found), size)]
     started = time.perf_counter()
-    for _ in scored(batches, engine, Timings()):
+    for _ in score_batches(batches, engine, Timings()):
         pass
     return Floor((time.perf_counter() - started) / len(found), reading_s)
 

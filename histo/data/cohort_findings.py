@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from histo.config import ClassesConfig
 from histo.data.findings import Finding
 from histo.data.likeness import SAME, Fingerprint, near_copies
-from histo.data.manifest import Rows, SlideRecord
+from histo.data.manifest import Rows
+from histo.data.records import SlideRecord
 from histo.statistics import ENOUGH_TO_TELL, clopper_pearson
 
 LEAST_TO_LEARN = 5

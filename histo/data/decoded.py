@@ -3,10 +3,9 @@
 import tempfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from histo.data.slide import Rgb, Slide
+from histo.data.slide import Rgb, Slide, reduced
 from histo.geometry import ReadPlan, round_px
 
 BLOCK_PX = 512
@@ -49,10 +48,7 @@ class DecodedLevel:
         if x0 < x1 and y0 < y1:
             self._decode(x0, y0, x1, y1)
             region[y0 - top : y1 - top, x0 - left : x1 - left] = self._pixels[y0:y1, x0:x1]
-        side = plan.size_tile_px
-        if (width, height) == (side, side):
-            return region
-        return np.asarray(cv2.resize(region, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        return reduced(region, plan.size_tile_px)
 
     def _decode(self, x0: int, y0: int, x1: int, y1: int) -> None:
         """Fill the blocks that a window of level pixels touches and that nobody has asked for yet."""

@@ -1,6 +1,6 @@
 """Which levels of a file show the field of level 0: a converter may pad reduced levels to whole blocks.
 
-OpenSlide takes the ratio of the sizes_read_px for the reduction, and would give another place on the slide there.
+OpenSlide takes the ratio of sizes as the downsample, and on a padded level would read the wrong place.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDING_PX = 2  # by which the size of a reduced level may differ from the exact one
-MOST_FINER_PX = 1024  # side_read_px of what is read of the finer level
-PATCH_PX, PLACES = 64, (0.35, 0.5, 0.65, 0.8, 0.95)  # what is compared, and where along either side_read_px
+MOST_FINER_PX = 1024  # side of what is read of the finer level
+PATCH_PX, PLACES = 64, (0.35, 0.5, 0.65, 0.8, 0.95)  # what is compared, and where along either side
 LEAST_SPREAD = 4.0  # standard deviation of grey levels in a patch that shows something
 SAME_PLACE = 0.5  # correlation of a patch with the same place on another level
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from histo.data.findings import Finding
 from histo.data.identities import told_apart
-from histo.data.records import SlideRecord as SlideRecord
-from histo.data.splits import split_by_patient as split_by_patient
+from histo.data.records import SlideRecord
 from histo.errors import UsageError
 from histo.geometry import is_credible_mpp
 from histo.timing import Say

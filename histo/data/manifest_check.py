@@ -14,8 +14,9 @@ from histo.data.annotations import NO_ALIASES, Vocabulary, read_objects
 from histo.data.cohort_findings import class_findings, copy_findings, outline_findings, site_findings
 from histo.data.findings import Finding, shorten
 from histo.data.likeness import Fingerprint, fingerprint
-from histo.data.manifest import Rows, SlideRecord, inspect_manifest
+from histo.data.manifest import Rows, inspect_manifest
 from histo.data.overview import read_overview
+from histo.data.records import SlideRecord
 from histo.data.slide import open_slide
 from histo.data.tissue import find_tissue
 from histo.errors import SlideError, SlideRefused, UsageError

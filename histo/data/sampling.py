@@ -13,8 +13,8 @@ from histo.data.agreement import contradiction
 from histo.data.annotations import read_annotations
 from histo.data.decoded import DecodedLevel
 from histo.data.labels import IGNORED, draw_labels, to_fractions
-from histo.data.manifest import SlideRecord
 from histo.data.overview import read_overview
+from histo.data.records import SlideRecord
 from histo.data.scanned import on_map
 from histo.data.slide import Slide, open_slide
 from histo.data.stain_norm import AS_THEY_ARE, NormalisedReader, StainNorm, stain_norm_of

@@ -124,9 +124,14 @@ class Slide:
             for top, bottom in itertools.pairwise(edges)
         ]
         region = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        if (width, height) == (side, side):
-            return region
-        return np.asarray(cv2.resize(region, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        return reduced(region, side)
+
+
+def reduced(region: Rgb, side_px: int) -> Rgb:
+    """Return a region as a tile of `side_px`: averaged over areas, or as it is. All readers must agree to the bit."""
+    if region.shape[:2] == (side_px, side_px):
+        return region
+    return np.asarray(cv2.resize(region, (side_px, side_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from histo.blocks import blocks_under, paste_block, whole_read_px
-from histo.data.slide import Rgb, Slide
+from histo.data.slide import Rgb, Slide, reduced
 from histo.data.tile_sample import spread
 from histo.errors import SlideFailed
 from histo.geometry import ReadPlan, TileGrid
@@ -88,10 +87,7 @@ class TiffBlocks:
             region = self._region((int(corner[0, 0]), int(corner[0, 1])), plan.size_read_px)
         except (ValueError, OSError):
             return self.slide.read_tile(position_level0_px, plan)
-        side = plan.size_tile_px
-        if plan.size_read_px == (side, side):
-            return region
-        return np.asarray(cv2.resize(region, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        return reduced(region, plan.size_tile_px)
 
     def _region(self, corner_read_px: tuple[int, int], size_read_px: tuple[int, int]) -> Rgb:
         level = self._level

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 from histo.statistics import ENOUGH_TO_TELL, association, clopper_pearson, separations
 from histo.wording import counted
 

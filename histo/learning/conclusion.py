@@ -7,7 +7,7 @@ from typing import Any
 import histo
 from histo.config import TrainConfig
 from histo.data.identities import STARTED_FROM, Known
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 from histo.data.sampling import LabelledSlide, gaps_of
 from histo.data.splits import HELD_OUT
 from histo.data.synthetic import known_by

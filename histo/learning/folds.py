@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from histo.config import TrainConfig
-from histo.data.manifest import SlideRecord, split_by_patient
-from histo.data.splits import k_folds, leave_one_site_out
+from histo.data.records import SlideRecord
+from histo.data.splits import k_folds, leave_one_site_out, split_by_patient
 from histo.errors import UsageError
 from histo.learning.start import Start
 

@@ -14,7 +14,7 @@ import yaml
 
 import histo
 from histo.config import NAMED_STARTS, TrainConfig
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 from histo.errors import UsageError
 from histo.files import write_table, write_text
 from histo.learning.start import start_model

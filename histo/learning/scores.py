@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 from histo.files import write_table
 from histo.infer import load_model, predict_slide
 

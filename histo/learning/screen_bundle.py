@@ -7,9 +7,11 @@ from typing import Any
 
 from histo.config import TrainConfig
 from histo.data.identities import LEARNT_FROM, Known, identities
-from histo.data.manifest import SlideRecord, read_manifest, split_by_patient
+from histo.data.manifest import read_manifest
+from histo.data.records import SlideRecord
 from histo.data.sampling import open_labelled
 from histo.data.slide_file import sha256_of
+from histo.data.splits import split_by_patient
 from histo.errors import ModelError, UsageError
 from histo.learning.screening import add_screen
 from histo.models.bundle import Model, ModelCard, load_bundle, refuse_to_overwrite

@@ -62,12 +62,8 @@ class Engine(Protocol):
     lanes: int
     batch_size: int
 
-    def score(self, tiles: Tiles) -> NDArray[np.float32]:
-        """Return calibrated probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8."""
-        ...
-
     def see(self, tiles: Tiles) -> Seen:
-        """Return the same probabilities with features and texture of every tile."""
+        """Return calibrated probabilities, features and texture of tiles (B, S, S, 3) uint8."""
         ...
 
 
@@ -166,7 +162,7 @@ def passes_of(size_px: int) -> int:
     return max(1, PASS_PX // size_px**2)
 
 
-def scored(
+def score_batches(
     batches: Iterable[Batch], engine: Engine, timings: Timings, prepare: Callable[[Tiles], Tiles] | None = None
 ) -> Iterator[tuple[Batch, Seen | None]]:
     """Yield every batch with what is seen in it, in order, while up to `engine.lanes` of them are being scored.

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from histo.files import whole
 from histo.models.bundle import Model
@@ -56,10 +55,6 @@ class OnnxEngine:
                 log.info("%s is made again: %s", path, error)
         graph, answer = self._export(model, sample, picture)
         _keep(path, graph, answer)
-
-    def score(self, tiles: Tiles) -> NDArray[np.float32]:
-        """Return probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8."""
-        return self.see(tiles).probability
 
     def see(self, tiles: Tiles) -> Seen:
         """Return what is seen in tiles (B, S, S, 3) uint8."""

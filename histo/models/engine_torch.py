@@ -113,10 +113,6 @@ class TorchEngine:
         scorer = Scorer(model.network, model.card.calibration.temperature, margin, fold=not on_gpu)
         self._scorer = scorer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def score(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (B, C, h, w) of tiles (B, S, S, 3) uint8."""
-        return self.see(tiles).probability
-
     def see(self, tiles: NDArray[np.uint8]) -> Seen:
         """Return what is seen in tiles (B, S, S, 3) uint8; a batch too large for the GPU is halved."""
         try:

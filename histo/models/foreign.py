@@ -217,10 +217,9 @@ def foreign_reasons(distance: float | None, reference: Reference, at_a_glance: b
     slides = reference.held_out_slides
     kept = min(1 - FALSE_ALARMS, slides / (slides + 1))
     text = (
-        f"The tissue as a whole, its stain or its scan is unlike that of the model's {reference.slides} reference "
-        f"slides: it lies {beside(distance / limit, 1, 2)} times as far from their middle as the limit, which "
-        f"{100 * kept:.3g} % of slides like them should keep. Probabilities and excluded diagnoses do not hold for "
-        "such a slide."
+        f"Tissue, stain or scan differs from the model's {reference.slides} reference slides: the distance from their "
+        f"mean is {beside(distance / limit, 1, 2)} times the limit, within which {100 * kept:.3g} % of similar slides "
+        "stay. Probabilities and sets of diagnoses do not hold for such a slide."
     )
     return (Reason(FOREIGN, text),)
 

@@ -16,7 +16,7 @@ from histo.timing import Progress, Say
 _DEFAULT_SLIDES = 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What was typed; None and empty where it was not."""
 

@@ -23,7 +23,7 @@ SIZE_PX: Final = 2000
 QUICK_SLIDES, QUICK_SIZE_PX = 4, 1400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What was typed; None where it was not."""
 

@@ -15,7 +15,7 @@ from learning_arms import ARMS, NAMES, cohort_spec, flip, nested, outlined_first
 from learning_curve import FIELDS, KEY, append_row, figures, finished, flips_found, of_held, read_rows, told  # noqa: E402
 from learning_summary import checks, goals, summarise  # noqa: E402
 
-from histo.data.manifest import SlideRecord  # noqa: E402
+from histo.data.records import SlideRecord  # noqa: E402
 from histo.errors import UsageError  # noqa: E402
 from histo.learning.scores import Held  # noqa: E402
 from histo.phantom.cohort import plan_cohort  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 
 from histo.config import ClassesConfig, DataConfig, TileConfig, TrainConfig
 from histo.data.annotations import IGNORE, Vocabulary, read_annotations
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 from histo.data.sampling import open_labelled
 from histo.errors import UsageError
 from histo.geometry import Pyramid

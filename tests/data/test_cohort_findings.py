@@ -9,7 +9,8 @@ from histo.config import ClassesConfig
 from histo.data import cohort_findings
 from histo.data.cohort_findings import class_findings, copy_findings, outline_findings, site_findings
 from histo.data.findings import Finding
-from histo.data.manifest import Rows, SlideRecord
+from histo.data.manifest import Rows
+from histo.data.records import SlideRecord
 
 CALCIUM, BONE = "calcinosis_cutis", "heterotopic_ossification"
 

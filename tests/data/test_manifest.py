@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histo.data.manifest import SlideRecord, inspect_manifest, read_manifest, split_by_patient
+from histo.data.manifest import inspect_manifest, read_manifest
+from histo.data.records import SlideRecord
+from histo.data.splits import split_by_patient
 from histo.errors import UsageError
 
 LABELS = ("normal", "calcinosis_cutis", "heterotopic_ossification")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from histo.config import ClassesConfig, DataConfig, TileConfig, TrainConfig
 from histo.data.labels import IGNORED
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, expected_cells, open_all, open_labelled
 from histo.errors import SlideRefused, UsageError
 from histo.models.bundle import SHIPPED, load_bundle

@@ -9,7 +9,7 @@ from histo.results import Overview
 def overview_of(scanned: np.ndarray) -> tuple[Overview, Pyramid]:
     """Cells of 16 px over a slide of 100 x 60 px: the last column and row reach past its border."""
     pyramid = Pyramid((100, 60), (1.0,), 0.5, 0.5, "recorded", (0, 0, 100, 60))
-    grid = MapGrid((0.0, 0.0), (16.0, 16.0), (8.0, 8.0), scanned.shape)
+    grid = MapGrid((0.0, 0.0), (16.0, 16.0), scanned.shape, (8.0, 8.0))
     return Overview(np.full((*scanned.shape, 3), 240, np.uint8), grid, scanned), pyramid
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 from histo.learning.audit import audit
 
 LABELS = ("normal", "calcinosis_cutis", "heterotopic_ossification")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histo.data.manifest import SlideRecord
+from histo.data.records import SlideRecord
 from histo.errors import UsageError
 from histo.learning.folds import deal_folds, fold_by_patient, fold_by_site, without
 from histo.training_options import CrossValidationConfig

@@ -21,7 +21,7 @@ from histo.errors import UsageError
 from histo.models import backbones, engine, engine_onnx
 from histo.models.bundle import Model, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
-from histo.models.engine import Engines, Seen, device_kind, has_onnx, scored
+from histo.models.engine import Engines, Seen, device_kind, has_onnx, score_batches
 from histo.models.engine_onnx import OnnxEngine, ParityError, made_up_tile
 from histo.models.engine_torch import Scorer, TorchEngine
 from histo.models.onnx_export import reference
@@ -76,7 +76,7 @@ def test_an_export_serves_windows_smaller_than_the_tiles_it_was_made_with(
     engine = OnnxEngine(small, 1, lambda: windows, tmp_path)
     wanted = reference(small, windows)
     assert wanted.probability.shape == (4, 3, 4, 4)
-    np.testing.assert_allclose(engine.score(windows), wanted.probability, atol=1e-4)
+    np.testing.assert_allclose(engine.see(windows).probability, wanted.probability, atol=1e-4)
     for mine, other in zip(engine.see(tiles)[1:], reference(small, tiles)[1:], strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-3)
 
@@ -117,8 +117,8 @@ def test_engines_agree_on_every_tile_of_a_batch(small: Model, tiles: NDArray[np.
     on_cpu = TorchEngine(small, torch.device("cpu"), 2)
     wanted = reference(small, tiles)
     for one in (onnx, on_cpu):
-        np.testing.assert_allclose(one.score(tiles), wanted.probability, atol=1e-3)
-        np.testing.assert_allclose(one.score(tiles[2:3]), wanted.probability[2:3], atol=1e-3)
+        np.testing.assert_allclose(one.see(tiles).probability, wanted.probability, atol=1e-3)
+        np.testing.assert_allclose(one.see(tiles[2:3]).probability, wanted.probability[2:3], atol=1e-3)
         for mine, other in zip(one.see(tiles)[1:], wanted[1:], strict=True):
             np.testing.assert_allclose(mine, other, atol=1e-3 * np.abs(other).max())
     assert torch.get_num_threads() >= 1
@@ -128,11 +128,11 @@ def test_engines_agree_on_every_tile_of_a_batch(small: Model, tiles: NDArray[np.
 def test_the_export_is_kept_and_used_without_the_network(
     small: Model, tiles: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = OnnxEngine(small, 1, no_sample, cache=tmp_path).score(tiles)
+    first = OnnxEngine(small, 1, no_sample, cache=tmp_path).see(tiles).probability
     assert [p.suffix for p in tmp_path.iterdir()] == [".zip"]
     again = replace(small)  # its network is not built yet
     monkeypatch.setattr(OnnxEngine, "_export", lambda *_: pytest.fail("exported again"))
-    np.testing.assert_array_equal(OnnxEngine(again, 1, no_sample, cache=tmp_path).score(tiles), first)
+    np.testing.assert_array_equal(OnnxEngine(again, 1, no_sample, cache=tmp_path).see(tiles).probability, first)
     assert "network" not in again.__dict__
 
 
@@ -161,7 +161,7 @@ def test_a_kept_export_that_is_damaged_or_disagrees_is_made_again(damage: str, s
 def test_a_cache_that_cannot_be_written_costs_only_time(small: Model, tiles: NDArray[np.uint8], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     one = OnnxEngine(small, 1, no_sample, cache=tmp_path / "file")
-    np.testing.assert_allclose(one.score(tiles), reference(small, tiles).probability, atol=1e-3)
+    np.testing.assert_allclose(one.see(tiles).probability, reference(small, tiles).probability, atol=1e-3)
 
 
 @needs_onnx
@@ -322,7 +322,7 @@ def test_every_batch_comes_once_in_order_with_its_own_scores(sizes: list[int], l
     one = SlowEngine(lanes)
     pulled: list[int] = []
     seen = 0
-    for batch, scores in scored(numbered(sizes, pulled), one, Timings()):
+    for batch, scores in score_batches(numbered(sizes, pulled), one, Timings()):
         assert batch.number == seen
         assert len(pulled) <= seen + lanes + 2, "more is read than can be scored"
         assert (scores is None) == (sizes[seen] == 0)
@@ -334,7 +334,7 @@ def test_every_batch_comes_once_in_order_with_its_own_scores(sizes: list[int], l
 
 def test_an_error_in_a_lane_reaches_the_caller_and_leaves_no_thread() -> None:
     with pytest.raises(RuntimeError, match="planted"):
-        list(scored(numbered([1] * 9, []), SlowEngine(2, breaks_at=4), Timings()))
+        list(score_batches(numbered([1] * 9, []), SlowEngine(2, breaks_at=4), Timings()))
     assert not [t for t in threading.enumerate() if t.name.startswith("histo-lane")]
 
 

@@ -172,9 +172,9 @@ def test_a_limit_of_few_slides_promises_less_however_many_were_learnt_from() -> 
     reference, _ = fit(some_slides(103, learnt=100))
     assert "hardly any" in reference.fitted_on
     (reason,) = foreign_reasons(2 * reference.limit, reference)
-    assert "which 75 % of slides like them should keep" in reason.message
+    assert "within which 75 % of similar slides stay" in reason.message
     many, _ = fit(some_slides(60))
-    assert "which 95 % of slides" in foreign_reasons(2 * many.limit, many)[0].message
+    assert "within which 95 % of" in foreign_reasons(2 * many.limit, many)[0].message
 
 
 def test_slides_that_are_all_alike_are_a_reference() -> None:

@@ -49,7 +49,6 @@ def test_too_few_slides_never_pass_and_fail_only_beyond_repair(n, needs, share, 
         assert check.outcome == ("fail" if hits > limit * needs + 1e-9 else "insufficient n")
     else:
         assert check.outcome == ("pass" if hits <= limit * n + 1e-9 else "fail")
-    assert at_least("x", n - hits, n, 1 - limit, needs).outcome in (check.outcome, "pass", "fail", "insufficient n")
 
 
 @pytest.mark.parametrize(("hits", "n", "outcome"), [(27, 30, "pass"), (26, 30, "fail"), (4, 4, "insufficient n")])
