@@ -17,8 +17,9 @@ import numpy as np
 
 from histo.data.glass import glass_among, glass_of
 from histo.data.quality import judge_quality
-from histo.data.tile_sample import fullest, stacked
+from histo.data.tile_sample import fullest, spread, stacked
 from histo.data.tiles import TileDataset
+from histo.errors import SlideError
 from histo.geometry import tile_means
 from histo.infer import load_model
 from histo.models.bundle import Model
@@ -75,13 +76,15 @@ def tiles_of(path: Path, model: Model, mpp: float | None, most: int) -> tuple[np
         return np.ascontiguousarray(cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))[None], (
             glass_among(rgb.reshape(-1, 3))
         )
-    opened = open_for(path, model, mpp, sha256="")
-    if opened.error is not None or opened.slide is None or opened.tiles is None:
-        return None
-    full = fullest(tile_means(opened.tiles, opened.tissue_map - opened.excluded_map))
-    data = TileDataset.of(opened.slide, opened.tiles)
-    wanted = full[np.unique(np.linspace(0, len(full) - 1, most).astype(int))].tolist()
-    return stacked(tile for i in wanted if (tile := data[i]) is not None), glass_of(opened.overview)
+    with open_for(path, model, mpp, sha256="") as opened:
+        try:
+            laid = opened.laid
+        except SlideError:
+            return None
+        full = fullest(tile_means(laid.tiles, laid.tissue - laid.excluded))
+        data = TileDataset.of(laid.slide, laid.tiles)
+        wanted = full[spread(len(full), most)].tolist()
+        return stacked(tile for i in wanted if (tile := data[i]) is not None), glass_of(laid.overview)
 
 
 def main() -> None:

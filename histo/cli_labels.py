@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from histo.cli_options import Aliases, Classes, Mpp
+from histo.cli_options import Aliases, Classes, Mpp, out_option
 
 manifest = typer.Typer(help="The table of labelled slides: make one, check one.", no_args_is_help=True)
 annotations = typer.Typer(help="Outlines of lesions: check a file before training.", no_args_is_help=True)
@@ -26,7 +26,7 @@ def manifest_check(
 @manifest.command("make")
 def manifest_make(
     folder: Annotated[Path, typer.Argument(help="A folder of slides.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")] = Path("slides.csv"),
+    out: Annotated[Path, out_option("FILE", "The manifest to write.")] = Path("slides.csv"),
     config: Classes = None,
 ) -> None:
     """List the slides of a folder in a manifest, and say what must be filled in."""
@@ -38,7 +38,7 @@ def manifest_make(
 @manifest.command("split")
 def manifest_split(
     file: Annotated[Path, typer.Argument(help="A manifest, such as slides.csv.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write, with its split column filled.")],
+    out: Annotated[Path, out_option("FILE", "The manifest to write, with its split column filled.")],
     validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients to validate on.")] = 0.2,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients to test on, once.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from histo.cli_options import Aliases, Device, EngineName, Out, Overrides, folder, say, say_step
+from histo.cli_options import Aliases, Device, EngineName, Out, Overrides, out_option, say, say_step
 
-OtherPersons = Annotated[bool, typer.Option("--other-persons", help="Patient codes seen in training are others.")]
+OtherPersons = Annotated[bool, typer.Option("--other-persons", help="A patient code known from training is another's.")]
 
 
 def train(
     config: Annotated[Path, typer.Argument(help="A training configuration, such as configs/phantom.yaml.")],
-    out: Annotated[Path, folder("Folder for runs.")] = Path("runs"),
+    out: Annotated[Path, out_option("FOLDER", "Folder for runs.")] = Path("runs"),
     overrides: Overrides = None,
     device: Device = "auto",
     only_try: Annotated[
@@ -39,7 +39,7 @@ def train(
 def screen(
     bundle: Annotated[Path, typer.Argument(help="A model bundle.")],
     manifest: Annotated[Path, typer.Argument(help="Labelled slides, such as those that the model was trained on.")],
-    out: Annotated[Path, folder("Folder for the bundle with its screen.")],
+    out: Annotated[Path, out_option("FOLDER", "Folder for the bundle with its screen.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; those of the card if not given.")] = None,
 ) -> None:
     """Give a model a screen for `histo infer --mode screen`, and say what it misses on validation slides."""
@@ -52,7 +52,7 @@ def screen(
 def reference(
     bundle: Annotated[Path, typer.Argument(help="A model bundle.")],
     manifest: Annotated[Path, typer.Argument(help="Slides of the kind that the model is used on, 50 or more.")],
-    out: Annotated[Path, folder("Folder for the bundle with its new reference.")],
+    out: Annotated[Path, out_option("FOLDER", "Folder for the bundle with its new reference.")],
     device: Device = "auto",
     other_persons: OtherPersons = False,
 ) -> None:
@@ -66,7 +66,7 @@ def reference(
 def calibrate(
     bundle: Annotated[Path, typer.Argument(help="The model to calibrate.")],
     manifest: Annotated[Path, typer.Argument(help="Labelled slides that it was not trained on.")],
-    out: Annotated[Path, folder("Folder for the calibrated model.")],
+    out: Annotated[Path, out_option("FOLDER", "Folder for the calibrated model.")],
     results: Annotated[
         Path | None, typer.Option("--results", help="Folder of an earlier infer --out; OUT_results if not given.")
     ] = None,

@@ -21,12 +21,12 @@ Slides = Annotated[list[Path], typer.Argument(parser=_path, metavar="PATH...", h
 OneSlide = Annotated[Path, typer.Argument(parser=_path, metavar="SLIDE", help="A slide.")]
 
 
-def folder(help_text: str) -> OptionInfo:
+def out_option(metavar: str, help_text: str) -> OptionInfo:
     """Return the option --out of a command, which is no empty text."""
-    return cast(OptionInfo, typer.Option("--out", "-o", parser=_path, metavar="FOLDER", help=help_text))
+    return cast(OptionInfo, typer.Option("--out", "-o", parser=_path, metavar=metavar, help=help_text))
 
 
-Out = Annotated[Path, folder("Folder for the results.")]
+Out = Annotated[Path, out_option("FOLDER", "Folder for the results.")]
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]

@@ -172,8 +172,10 @@ def predict_slide(
     screen does not pass over; the rest of the tissue is `screened`.
     Raises `UsageError` for an impossible `mpp`, `device`, `engine` or `mode` only, and for what is given twice.
     """
-    if (engines and (engine, device) != ("auto", "auto")) or (opened and mpp is not None):
-        raise UsageError("engines have their engine and device, and an opened slide its scale; leave out the others")
+    if engines and (engine, device) != ("auto", "auto"):
+        raise UsageError("give either `engines`, or `engine` and `device`")
+    if opened and mpp is not None:
+        raise UsageError("`opened` has its scale already; leave `mpp` out")
     check_mode(mode, model)
     path = Path(path)
     engines = engines or Engines(model, engine, device)
@@ -207,9 +209,9 @@ def _examine(opened: Opened, engines: Engines, empty: SlideResult, pace: Pace, m
         sha256 = opened.hashing.result()
     if changed := _changed(opened):
         raise changed
-    slide_map = _map_of(scored.stitcher, laid, passed_over)
-    areas = account(slide_map)
     with timings.stage("judging"):
+        slide_map = _map_of(scored.stitcher, laid, passed_over)
+        areas = account(slide_map)
         checks, against = judge.conclude(model, areas.tissue_mm2)
     with timings.stage("concluding"):
         told = replace(

@@ -1,5 +1,7 @@
 """Numbers in words: areas, probabilities, a number beside the limit it is compared with, and before what it counts."""
 
+from collections.abc import Iterable
+
 _MOST_DIGITS = 12
 
 
@@ -22,6 +24,15 @@ def pretty(name: str) -> str:
     """
     words = printable(name).replace("_", " ").strip()
     return words[:1].upper() + words[1:]
+
+
+def none_of(classes: Iterable[str]) -> str:
+    """Return what a slide without a finding is, which need not be normal.
+
+    >>> none_of(["bone", "fat_necrosis"])
+    'no bone or fat necrosis'
+    """
+    return f"no {' or '.join(pretty(name).lower() for name in classes)}"
 
 
 def beside(value: float, limit: float, digits: int) -> str:

@@ -11,8 +11,10 @@ import pytest
 import histo
 from histo.data.slide import open_slide
 from histo.data.stain_norm import MOST_GAIN, NUCLEAR_GAIN
+from histo.errors import UsageError
 from histo.geometry import MapGrid
 from histo.infer import inspect_slide, load_model, predict_slide
+from histo.models.engine import Engines
 from histo.models.engine_torch import TorchEngine
 from histo.opening import open_for
 from histo.outlines import area_px2, to_polygon
@@ -289,6 +291,15 @@ def test_inspection_counts_what_inference_reads(painted, colour_model):
     assert seen.reason is None
     assert seen.tiles > 0
     assert isinstance(seen.overview.grid, MapGrid)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_what_is_given_twice_is_refused(device, painted, colour_model):
+    engines = Engines(colour_model, "torch", "cpu")
+    with pytest.raises(UsageError, match="either `engines`"):
+        predict_slide(painted, colour_model, engines=engines, engine="torch", device=device)
+    with open_for(painted, colour_model) as opened, pytest.raises(UsageError, match="has its scale already"):
+        predict_slide(painted, colour_model, engines=engines, opened=opened, mpp=0.5)
 
 
 def test_public_names_are_what_the_readme_says():

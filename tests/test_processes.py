@@ -1,8 +1,11 @@
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -67,11 +70,25 @@ def test_every_task_is_worked_on_once_and_only_as_many_as_there_are_processes_ar
         assert sorted([first, *found]) == [0, 1, 4, 9, 16]
 
 
+def _waits(number: int) -> int:
+    _EVENT[0].wait(30 if number else 0)
+    return number
+
+
+_EVENT: list[Any] = []
+
+
+def _begin(event: Any) -> None:
+    _EVENT.append(event)
+
+
 def test_whoever_leaves_early_tells_the_processes_before_waiting_for_them():
-    told: list[str] = []
-    with closing(side_by_side(_squared, range(9), 1, stop=lambda: told.append("stop"))) as found:
-        next(found)
-    assert told == ["stop"]
+    event = multiprocessing.get_context("spawn").Event()
+    started = time.monotonic()
+    with closing(side_by_side(_waits, range(9), 2, _begin, (event,), event.set)) as found:
+        assert next(found) == 0
+    assert event.is_set()
+    assert time.monotonic() - started < 25, "the task at work waited to its end"
 
 
 def test_a_process_that_is_killed_is_an_error_and_no_hang():

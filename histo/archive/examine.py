@@ -72,7 +72,8 @@ def examine(
     Only what stops the whole run is raised; any other error is the slide's result.
     """
     try:
-        opened = opened or open_for(path, model, options.of(path).mpp)
+        options = options if opened else options.of(path)
+        opened = opened or open_for(path, model, options.mpp)
         prediction = predict_slide(
             path,
             model,

@@ -21,9 +21,9 @@ def told_apart(name: str) -> str:
     >>> told_apart("M\u00fcller Hans") == told_apart("MU\u0308LLER\u00a0 Hans\u200b")
     True
     """
-    plain = unicodedata.normalize("NFKC", name).replace("İ", "i").replace("ı", "i")  # Turkish capitals of i and ı
-    seen = "".join(c for c in plain if unicodedata.category(c) != "Cf")
-    return " ".join(unicodedata.normalize("NFKC", seen.casefold()).split())
+    seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    plain = seen.casefold().replace("i\u0307", "i").replace("ı", "i")  # of Turkish capitals İ and I
+    return " ".join(unicodedata.normalize("NFKC", plain).split())
 
 
 def hashed_patient(patient: str) -> str:

@@ -154,11 +154,10 @@ def _rest(cohort: Cohort) -> list[Banner]:
         text = f"{review} of {n} verdicts are suggestions that wait for review, not verdicts to be used."
         found.append(Banner("many_in_review", text, red=False))
     # The scale is a slide's own, and has a banner of its own.
-    made: dict[str, set[str]] = {}  # the version is one of the settings
-    for c in cohort.cases:
-        for key, value in (c.result.provenance.settings if c.result else {}).items():
-            made.setdefault(key, set()).add(str(value))
-    mixed = [f"{key} {' and '.join(sorted(of))}" for key, of in made.items() if key != "mpp" and len(of) > 1]
+    made = [c.result.provenance.settings for c in cohort.cases if c.result]  # the version is one of the settings
+    keys = dict.fromkeys(key for settings in made for key in settings if key != "mpp")
+    values = {key: {str(settings.get(key, "not recorded")) for settings in made} for key in keys}
+    mixed = [f"{key} {' and '.join(sorted(of))}" for key, of in values.items() if len(of) > 1]
     if mixed:
         text = f"The results were made in several ways ({'; '.join(mixed)}); run infer anew in one of them."
         found.append(Banner("mixed_settings", text))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
 
 from histo.results import Lesion, ModelInfo
-from histo.wording import pretty, printable
+from histo.wording import none_of, pretty, printable
 
 SHORT_DIGEST = 12
 
@@ -53,13 +53,8 @@ def model_words(model: ModelInfo) -> str:
 
 
 def label_words(label: str, model: ModelInfo) -> str:
-    """Return a slide label as a pathologist would read it: without a finding it is no more than that.
-
-    A carcinoma without bone and calcium is not normal.
-    """
-    if label != model.normal_label:
-        return pretty(label)
-    return f"No {' or '.join(pretty(c.name).lower() for c in model.classes)} found"
+    """Return a slide label as a pathologist would read it: a carcinoma without a finding is not normal."""
+    return pretty(none_of(c.name for c in model.classes) if label == model.normal_label else label)
 
 
 def marks(lesions: Iterable[Lesion]) -> Mapping[str, str]:

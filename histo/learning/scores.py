@@ -81,7 +81,7 @@ def read_held_out(path: Path, labels: Sequence[str]) -> list[Held]:
                 **{c: row[c] for c in COLUMNS},
                 probability={label: float(row[f"probability_{label}"]) for label in labels},
                 evidence={c.removeprefix(EVIDENCE): float(v) for c, v in row.items() if c.startswith(EVIDENCE) and v},
-                exclusions_hold=row.get(HOLDS) != "no",  # tables of an earlier version lack it
+                exclusions_hold=row.get(HOLDS) == "yes",  # of an earlier version it is not known, and sets no bound
             )
             for row in csv.DictReader(file)
         ]

@@ -69,7 +69,8 @@ def fit_conformal(
     short = {name: len(some) for name, some in scores.items() if len(some) < fewest}
     if short:
         names = ", ".join(f"{name} ({n})" for name, n in short.items())
-        return None, (f"No sets of diagnoses: fewer than {fewest} calibration patients of {names}.",)
+        few = f"fewer than {fewest} calibration patients of {names} with a slide that no check speaks against"
+        return None, (f"No sets of diagnoses: {few}.",)
     bounds = {name: bound_of(some, wanted) for name, some in scores.items()}
     told = tuple(
         f"Cannot certify {100 * wanted:g} % for {name}: {b.patients} calibration patients allow {100 * b.level:.1f} %."

@@ -6,7 +6,7 @@ from histo.config import RuleConfig
 from histo.models.conformal import Conformal
 from histo.models.lesions import PRESENT, ClassFindings
 from histo.results import Areas, ClassRule, ModelInfo, Reason, Verdict
-from histo.wording import area_words, beside
+from histo.wording import area_words, beside, none_of, pretty
 
 NOT_EXCLUDED = 0.05  # without conformal bounds a label less probable than this counts as excluded
 
@@ -47,12 +47,12 @@ def review_reasons(
 ) -> tuple[Reason, ...]:
     """Return every reason for which a pathologist must look before this verdict may be used."""
     borderline = _borderline(findings, verdict, config)
-    reasons = [*_certainty(verdict, config), *borderline]
+    reasons = [*_certainty(findings, verdict, config), *borderline]
     likeliest = max(verdict.probability, key=lambda name: verdict.probability[name])
     if likeliest != verdict.label and not borderline and "contradiction" not in {r.code for r in reasons}:
         p, sure = verdict.probability[likeliest], verdict.probability[verdict.label]
-        said = f"{_said(likeliest)} ({beside(p, sure, 2)} against {beside(sure, p, 2)})"
-        text = f"By its lesions the slide is {_said(verdict.label)}, by its probability {said}."
+        said = f"{_said(likeliest, findings)} ({beside(p, sure, 2)} against {beside(sure, p, 2)})"
+        text = f"By its lesions the slide is {_said(verdict.label, findings)}, by its probability {said}."
         reasons.append(Reason("contradiction", text))
     return (*reasons, *area_reasons(areas, config))
 
@@ -77,7 +77,7 @@ def area_reasons(areas: Areas, config: RuleConfig) -> tuple[Reason, ...]:
     return tuple(reasons)
 
 
-def _certainty(verdict: Verdict, config: RuleConfig) -> list[Reason]:
+def _certainty(findings: Sequence[ClassFindings], verdict: Verdict, config: RuleConfig) -> list[Reason]:
     """Judge the set of diagnoses where it is certified, and the probability of the verdict in any case.
 
     A set holds the right diagnosis often enough on slides like those of the calibration; on others it may exclude one
@@ -93,18 +93,24 @@ def _certainty(verdict: Verdict, config: RuleConfig) -> list[Reason]:
     if not verdict.not_excluded:
         text = f"Every diagnosis is less probable than on {level} of the calibration slides with it."
         return [Reason("no_diagnosis", text)]
+    left = ", ".join(_said(label, findings) for label in verdict.not_excluded)
     if len(verdict.not_excluded) > 1:
-        text = f"At {level} certainty more than one diagnosis remains: {', '.join(map(_said, verdict.not_excluded))}."
-        return [Reason("several_diagnoses", text)]
+        return [Reason("several_diagnoses", f"At {level} certainty more than one diagnosis remains: {left}.")]
     if verdict.label not in verdict.not_excluded:
-        only = _said(verdict.not_excluded[0])
-        text = f"By its lesions the slide is {_said(verdict.label)}, and at {level} certainty {only} alone remains."
-        return [Reason("contradiction", text)]
+        said = _said(verdict.label, findings)
+        return [
+            Reason(
+                "contradiction", f"By its lesions the slide is {said}, and at {level} certainty {left} alone remains."
+            )
+        ]
     return otherwise
 
 
-def _said(label: str) -> str:
-    return label.replace("_", " ")
+def _said(label: str, findings: Sequence[ClassFindings]) -> str:
+    """Return a label in words; that of a slide without a finding says no more than that."""
+    rules = [f.rule for f in findings]
+    is_lesion = label in {rule.verdict for rule in rules}
+    return pretty(label).lower() if is_lesion else none_of(rule.name for rule in rules)
 
 
 def _borderline(findings: Sequence[ClassFindings], verdict: Verdict, config: RuleConfig) -> list[Reason]:

@@ -263,6 +263,13 @@ def test_start_up_leaves_the_heavy_packages_alone():
     assert done.stdout.strip() == "set()", done.stderr
 
 
+def test_the_command_line_alone_needs_no_numbers():
+    """What `histo --help` waits for."""
+    code = "import sys, histo.cli; print({'torch', 'numpy', 'pydantic', 'openslide'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
 def test_pickling_a_model_leaves_its_network_behind(colour_model):
     import pickle
 

@@ -181,8 +181,8 @@ def test_the_set_of_diagnoses_is_said_with_its_level_and_may_be_empty(make, tmp_
     said = {
         (verdict.label,): "No other diagnosis is in the 95 % set.",
         (): "No diagnosis reaches the probability that 95 % of the calibration's slides with it have.",
-        ("normal",): "slides with this diagnosis scored higher. In the 95 % set: no bone or calcification found.",
-        (verdict.label, "normal"): "Also in the 95 % set: no bone or calcification found.",
+        ("normal",): "slides with this diagnosis scored higher. In the 95 % set: no bone or calcification.",
+        (verdict.label, "normal"): "Also in the 95 % set: no bone or calcification.",
     }
     for left, words in said.items():
         result = replace(prediction.result, verdict=replace(verdict, not_excluded=left, level=0.95))

@@ -45,5 +45,5 @@ def test_what_is_not_known_of_a_lesion_is_a_dash_and_what_is_there_never_reads_a
 def test_a_slide_without_a_finding_is_not_called_normal(prediction):
     """A carcinoma without bone and calcium was headed "Normal" in thirty pixels."""
     model = prediction.result.model
-    assert label_words(model.normal_label, model) == "No bone or calcification found"
+    assert label_words(model.normal_label, model) == "No bone or calcification"
     assert label_words("calcinosis_cutis", model) == "Calcinosis cutis"

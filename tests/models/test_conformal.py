@@ -63,7 +63,9 @@ def test_coverage_holds_label_by_label_where_one_label_is_hard() -> None:
 def test_too_few_patients_certify_less_or_nothing_and_say_so() -> None:
     none, told = fit_conformal({"a": [0.1] * 30, "b": [0.1] * 8})
     assert none is None
-    assert told == ("No sets of diagnoses: fewer than 9 calibration patients of b (8).",)
+    assert told == (
+        "No sets of diagnoses: fewer than 9 calibration patients of b (8) with a slide that no check speaks against.",
+    )
     least, told = fit_conformal({"a": [0.1] * 30, "b": [0.1] * 9})
     assert least is not None
     assert least.level == pytest.approx(9 / 10)
