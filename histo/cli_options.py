@@ -26,6 +26,12 @@ def out_option(metavar: str, help_text: str) -> OptionInfo:
     return cast(OptionInfo, typer.Option("--out", "-o", parser=_path, metavar=metavar, help=help_text))
 
 
+PhantomFolder = Annotated[
+    Path,
+    typer.Argument(
+        parser=_path, metavar="FOLDER", help="Folder for slides and their truth; a cohort's gets slides.csv."
+    ),
+]
 Out = Annotated[Path, out_option("FOLDER", "Folder for the results.")]
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]

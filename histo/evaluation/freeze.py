@@ -64,7 +64,7 @@ def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:
     elif shared:
         said = f"{len(shared)} of {len(ours)} patient codes stand in the record of the training too"
     elif not ours:
-        said = "no slide is of a person: all are phantoms, or have no patient"
+        said = "patients were not compared: all slides are phantoms, or have no patient"
     else:
         said = f"none of {len(ours)} patients is among the {len(theirs)} on record of the training"
     return {

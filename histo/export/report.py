@@ -16,8 +16,8 @@ from histo.export.overlay import render_overlay, render_tissue
 from histo.export.pages import css_colour, picture_uri, render, verdict_colour
 from histo.export.words import marks
 from histo.files import write_text
-from histo.results import EvidenceField, Lesion, ModelInfo, SlidePrediction, SlideResult
-from histo.wording import beside
+from histo.results import EvidenceField, Lesion, SlidePrediction, SlideResult
+from histo.wording import beside, pretty, probability_words
 
 MOST_LESIONS = 50
 SPECK_MM2 = 0.0005  # below it an area has no digits to show
@@ -79,7 +79,7 @@ def _field(field: EvidenceField, result: SlideResult, names: Mapping[str, str]) 
     return {
         "lesion": lesion,
         "mark": names.get(field.lesion_id, "") if field.lesion_id else "",
-        "why_not": _why_not(field, result.model),
+        "why_not": _why_not(field, result),
         "class_name": field.class_name,
         "probability": field.probability,
         "near": picture_uri(_with_bar(field.near_rgb, field.near_um)),
@@ -89,13 +89,16 @@ def _field(field: EvidenceField, result: SlideResult, names: Mapping[str, str]) 
     }
 
 
-def _why_not(field: EvidenceField, model: ModelInfo) -> str:
+def _why_not(field: EvidenceField, result: SlideResult) -> str:
     """Return why a field is no finding; nothing for one that is."""
-    if field.why_not != "small":
-        return "too weak to be a finding" if field.why_not else ""
-    least = next(c.min_area_mm2 for c in model.classes if c.name == field.class_name)
+    least = next(c.min_area_mm2 for c in result.model.classes if c.name == field.class_name)
     area = f"{beside(field.area_mm2, least, 4)} mm²" if field.area_mm2 and field.area_mm2 >= SPECK_MM2 else "a speck"
-    return f"{area}, and the smallest finding is {least:g} mm²"
+    if field.why_not == "small":
+        return f"{area}, and the smallest finding is {least:g} mm²"
+    if field.why_not == "weak":
+        presence = next((b.presence for b in result.burdens if b.class_name == field.class_name), float("nan"))
+        return f"{area}, but too weak (any {pretty(field.class_name).lower()}: {probability_words(presence)})"
+    return ""
 
 
 def _with_bar(rgb: NDArray[np.uint8], side_um: float) -> NDArray[np.uint8]:

@@ -93,7 +93,7 @@ def _certainty(findings: Sequence[ClassFindings], verdict: Verdict, config: Rule
     if not verdict.not_excluded:
         text = f"Every diagnosis is less probable than on {level} of the calibration slides with it."
         return [Reason("no_diagnosis", text)]
-    left = ", ".join(_said(label, findings) for label in verdict.not_excluded)
+    left = "; ".join(_said(label, findings) for label in verdict.not_excluded)
     if len(verdict.not_excluded) > 1:
         return [Reason("several_diagnoses", f"At {level} certainty more than one diagnosis remains: {left}.")]
     if verdict.label not in verdict.not_excluded:
