@@ -88,7 +88,7 @@ def examine(record: SlideRecord, seed: int, domain: str, model: Model, engines: 
     verdicts = [p.result.verdict.label if p.result.verdict else p.result.status for p in (full, coarse)]
     times = between - started, ended - between
     if slide_map is None or result.areas is None or result.pyramid is None:  # refused or failed: nothing to lose
-        return Row(seed, domain, record.slide, record.patient, record.label, *(0.0,) * 8, *(0,) * 4, *verdicts, *times)
+        return Row(seed, domain, record.slide, record.patient, record.label, *(0.0,) * 8, *(0,) * 4, *verdicts, *times)  # type: ignore[call-arg]  # the same
     assert record.annotation is not None
     names = model.card.classes.names
     truth = read_annotations(record.annotation, names, result.pyramid)
@@ -108,7 +108,7 @@ def examine(record: SlideRecord, seed: int, domain: str, model: Model, engines: 
     areas = (true, found, true & found)
     sums = [float(part.sum()) * cell for area in areas for part in (area, area & passed_over)]
     screened = coarse.result.areas.screened_mm2 if coarse.result.areas else 0.0
-    return Row(
+    return Row(  # type: ignore[call-arg]  # fields in their order
         seed, domain, record.slide, record.patient, record.label, result.areas.tissue_mm2, screened,
         *sums, *deposits, *found_deposits, *verdicts, *times,
     )  # fmt: skip

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from histo.export.outputs import write_outputs
     from histo.infer import inspect_slide, load_model, predict_slide
     from histo.results import load_result
-    from histo.train import train
 
 _HOME = {
     "inspect_slide": "histo.infer",
@@ -17,7 +16,6 @@ _HOME = {
     "predict_slide": "histo.infer",
     "write_outputs": "histo.export.outputs",
     "load_result": "histo.results",
-    "train": "histo.train",
 }
 
 __all__ = [
@@ -26,7 +24,6 @@ __all__ = [
     "load_model",
     "load_result",
     "predict_slide",
-    "train",
     "write_outputs",
 ]
 

@@ -41,7 +41,7 @@ def manifest_split(
     out: Annotated[Path, out_option("FILE", "The manifest to write, with its split column filled.")],
     validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients to validate on.")] = 0.2,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients to test on, once.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same split.")] = 0,
     config: Classes = None,
 ) -> None:
     """Deal patients to training, validation and test, by label and site."""
