@@ -12,7 +12,7 @@ import argparse
 import csv
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from histo.results import SlideMap
 from histo.statistics import clopper_pearson, share_by_group
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One slide: areas in mm²; `lost` lies in what screen mode passed over."""
 
@@ -41,18 +41,18 @@ class Row:
     slide: str
     patient: str
     label: str
-    tissue_mm2: float
-    screened_mm2: float
-    true_mm2: float
-    true_lost_mm2: float
-    found_mm2: float
-    found_lost_mm2: float
-    right_mm2: float
-    right_lost_mm2: float
-    deposits: int
-    deposits_lost: int
-    found_deposits: int
-    found_deposits_lost: int
+    tissue_mm2: float = 0.0
+    screened_mm2: float = 0.0
+    true_mm2: float = 0.0
+    true_lost_mm2: float = 0.0
+    found_mm2: float = 0.0
+    found_lost_mm2: float = 0.0
+    right_mm2: float = 0.0
+    right_lost_mm2: float = 0.0
+    deposits: int = 0
+    deposits_lost: int = 0
+    found_deposits: int = 0
+    found_deposits_lost: int = 0
     verdict_full: str
     verdict_screen: str
     full_s: float
@@ -86,9 +86,19 @@ def examine(record: SlideRecord, seed: int, domain: str, model: Model, engines: 
     ended = time.perf_counter()
     result, slide_map = full.result, coarse.slide_map
     verdicts = [p.result.verdict.label if p.result.verdict else p.result.status for p in (full, coarse)]
-    times = between - started, ended - between
+    row = Row(
+        seed=seed,
+        domain=domain,
+        slide=record.slide,
+        patient=record.patient,
+        label=record.label,
+        verdict_full=verdicts[0],
+        verdict_screen=verdicts[1],
+        full_s=between - started,
+        screen_s=ended - between,
+    )
     if slide_map is None or result.areas is None or result.pyramid is None:  # refused or failed: nothing to lose
-        return Row(seed, domain, record.slide, record.patient, record.label, *(0.0,) * 8, *(0,) * 4, *verdicts, *times)  # type: ignore[call-arg]  # the same
+        return row
     assert record.annotation is not None
     names = model.card.classes.names
     truth = read_annotations(record.annotation, names, result.pyramid)
@@ -105,13 +115,26 @@ def examine(record: SlideRecord, seed: int, domain: str, model: Model, engines: 
     mpp = result.pyramid.mpp_x, result.pyramid.mpp_y
     deposits = lost_deposits([o for name in names[1:] for o in truth.get(name, [])], slide_map, mpp)
     found_deposits = lost_deposits([x.outline for x in result.lesions], slide_map, mpp)
-    areas = (true, found, true & found)
-    sums = [float(part.sum()) * cell for area in areas for part in (area, area & passed_over)]
-    screened = coarse.result.areas.screened_mm2 if coarse.result.areas else 0.0
-    return Row(  # type: ignore[call-arg]  # fields in their order
-        seed, domain, record.slide, record.patient, record.label, result.areas.tissue_mm2, screened,
-        *sums, *deposits, *found_deposits, *verdicts, *times,
-    )  # fmt: skip
+
+    def area(part: np.ndarray) -> float:
+        return float(part.sum()) * cell
+
+    right = true & found
+    return replace(
+        row,
+        tissue_mm2=result.areas.tissue_mm2,
+        screened_mm2=coarse.result.areas.screened_mm2 if coarse.result.areas else 0.0,
+        true_mm2=area(true),
+        true_lost_mm2=area(true & passed_over),
+        found_mm2=area(found),
+        found_lost_mm2=area(found & passed_over),
+        right_mm2=area(right),
+        right_lost_mm2=area(right & passed_over),
+        deposits=deposits[0],
+        deposits_lost=deposits[1],
+        found_deposits=found_deposits[0],
+        found_deposits_lost=found_deposits[1],
+    )
 
 
 def read_rows(path: Path) -> list[Row]:

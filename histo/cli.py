@@ -14,7 +14,7 @@ import typer
 
 import histo
 from histo import cli_labels, cli_models
-from histo.cli_options import Device, EngineName, ModelPath, Mpp, OneSlide, Out, PhantomFolder, Slides, say, say_step
+from histo.cli_options import Device, EngineName, ModelPath, Mpp, OneSlide, Out, Slides, given_path, say, say_step
 from histo.errors import ArchiveError, HistoError
 from histo.processes import share_one_heap
 
@@ -105,7 +105,12 @@ for command in cli_models.COMMANDS:
 
 @app.command()
 def phantom(
-    folder: PhantomFolder,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            parser=given_path, metavar="FOLDER", help="Folder for slides and their truth; a cohort's gets slides.csv."
+        ),
+    ],
     slides: Annotated[
         int | None, typer.Option(min=1, help="How many slides; 12, or one where --kind is given.")
     ] = None,

@@ -10,28 +10,24 @@ if TYPE_CHECKING:
     from histo.archive.local import Step
 
 
-def _path(text: str) -> Path:
+def given_path(text: str) -> Path:
     """Return a path as it is: whether it can be read is told slide by slide."""
     if not text:
         raise typer.BadParameter("is empty; is a variable of the shell not set?")
     return Path(text)
 
 
-Slides = Annotated[list[Path], typer.Argument(parser=_path, metavar="PATH...", help="Slides, or folders of slides.")]
-OneSlide = Annotated[Path, typer.Argument(parser=_path, metavar="SLIDE", help="A slide.")]
+Slides = Annotated[
+    list[Path], typer.Argument(parser=given_path, metavar="PATH...", help="Slides, or folders of slides.")
+]
+OneSlide = Annotated[Path, typer.Argument(parser=given_path, metavar="SLIDE", help="A slide.")]
 
 
 def out_option(metavar: str, help_text: str) -> OptionInfo:
     """Return the option --out of a command, which is no empty text."""
-    return cast(OptionInfo, typer.Option("--out", "-o", parser=_path, metavar=metavar, help=help_text))
+    return cast(OptionInfo, typer.Option("--out", "-o", parser=given_path, metavar=metavar, help=help_text))
 
 
-PhantomFolder = Annotated[
-    Path,
-    typer.Argument(
-        parser=_path, metavar="FOLDER", help="Folder for slides and their truth; a cohort's gets slides.csv."
-    ),
-]
 Out = Annotated[Path, out_option("FOLDER", "Folder for the results.")]
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]

@@ -32,13 +32,18 @@ def label_of(found: Container[str], rules: Sequence[Rule], normal_label: str) ->
     return next((rule.verdict for rule in rules if rule.name in found), normal_label)
 
 
+def leading_to(label: str, rules: Sequence[Rule]) -> tuple[int, ...]:
+    """Return the places of the classes that lead to a label, of which there are none for the normal one."""
+    return tuple(k for k, rule in enumerate(rules) if rule.verdict == label)
+
+
 def known_classes(label: str, rules: Sequence[Rule]) -> dict[str, bool]:
     """Return by name which lesion classes are on a slide of this label and which are not; the others are left out.
 
     Classes before the one that decided are absent, those after it may be there or not. Of several classes that lead to
     the label nothing is known of any one.
     """
-    leading = [k for k, rule in enumerate(rules) if rule.verdict == label]
+    leading = leading_to(label, rules)
     first = leading[0] if leading else len(rules)
     known = {rule.name: False for rule in rules[:first]}
     return known | ({rules[first].name: True} if len(leading) == 1 else {})

@@ -15,7 +15,7 @@ from histo.data.slide import open_slide
 from histo.errors import SlideError, UsageError
 from histo.evaluation.cases import Case
 from histo.geometry import MapGrid, Pyramid, cover
-from histo.precedence import known_classes
+from histo.precedence import known_classes, leading_to
 from histo.results import ModelInfo
 
 Unannotated = Literal["normal", "ignore"]
@@ -99,8 +99,9 @@ def classes_of(
     Of several classes with the label one is there at least, and outlines that show none of them don't say which.
     """
     label, names = case.record.label, [c.name for c in model.classes]
-    held = [c.name for c in model.classes if c.verdict == label]
-    first = min((names.index(name) for name in held), default=len(names))
+    leading = leading_to(label, model.classes)
+    held = [names[k] for k in leading]
+    first = leading[0] if leading else len(names)
     if drawn is not None:
         shown = {name for k, name in enumerate(names, start=1) if (drawn.classes == k).any()}
         partly = unannotated == "ignore"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from histo.config import ClassesConfig
+from histo.precedence import leading_to
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,9 @@ def presence_of(label: str, classes: ClassesConfig) -> Presence:
     The first class in order of precedence decides the verdict, so those before it are absent and those after it may be
     there or not. The normal label says that none is there. Class indices are those of the network's outputs.
     """
-    leading = tuple(i for i, c in enumerate(classes.lesions, start=1) if c.verdict == label)
-    if not leading:
-        return Presence((), tuple(range(1, len(classes.lesions) + 1)))
-    return Presence(leading, tuple(range(1, leading[0])))
+    leading = leading_to(label, classes.lesions)
+    absent = leading[0] if leading else len(classes.lesions)
+    return Presence(tuple(k + 1 for k in leading), tuple(range(1, absent + 1)))
 
 
 def verdict_of(present: tuple[bool, ...], classes: ClassesConfig) -> str:

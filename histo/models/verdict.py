@@ -97,12 +97,8 @@ def _certainty(findings: Sequence[ClassFindings], verdict: Verdict, config: Rule
     if len(verdict.not_excluded) > 1:
         return [Reason("several_diagnoses", f"At {level} certainty more than one diagnosis remains: {left}.")]
     if verdict.label not in verdict.not_excluded:
-        said = _said(verdict.label, findings)
-        return [
-            Reason(
-                "contradiction", f"By its lesions the slide is {said}, and at {level} certainty {left} alone remains."
-            )
-        ]
+        said = f"By its lesions the slide is {_said(verdict.label, findings)}"
+        return [Reason("contradiction", f"{said}, and at {level} certainty {left} alone remains.")]
     return otherwise
 
 
