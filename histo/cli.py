@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import signal
 import sys
 import traceback
@@ -14,8 +15,8 @@ import typer
 
 import histo
 from histo import cli_labels, cli_models
-from histo.cli_options import Device, EngineName, ModelPath, Mpp, OneSlide, Out, Slides, given_path, say, say_step
-from histo.errors import ArchiveError, HistoError
+from histo.cli_options import Device, EngineName, ModelPath, Mpp, OneSlide, Out, Slides, say, say_step
+from histo.errors import ArchiveError, HistoError, UsageError
 from histo.processes import share_one_heap
 
 app = typer.Typer(
@@ -106,10 +107,7 @@ for command in cli_models.COMMANDS:
 @app.command()
 def phantom(
     folder: Annotated[
-        Path,
-        typer.Argument(
-            parser=given_path, metavar="FOLDER", help="Folder for slides and their truth; a cohort's gets slides.csv."
-        ),
+        Path, typer.Argument(metavar="FOLDER", help="Folder for slides and their truth; a cohort's gets slides.csv.")
     ],
     slides: Annotated[
         int | None, typer.Option(min=1, help="How many slides; 12, or one where --kind is given.")
@@ -184,6 +182,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
+        _refuse_empty(sys.argv[1:] if arguments is None else arguments)
         app(arguments)
     except HistoError as error:
         _end(str(error), error.exit_code)
@@ -193,6 +192,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         where = error.filename or "the disk"
         _end(f"{where} cannot be read or written ({error.strerror}); mend that and run again", ArchiveError.exit_code)
     sys.exit(0)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise `UsageError` for an argument without text: an empty path would be the working folder."""
+    for argument in arguments:
+        if not argument or re.fullmatch(r"--[-\w]+=", argument):
+            raise UsageError(f"{argument or 'an argument'} is empty; is a variable of the shell not set?")
 
 
 def _end(message: str, exit_code: int) -> NoReturn:

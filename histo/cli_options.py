@@ -10,22 +10,13 @@ if TYPE_CHECKING:
     from histo.archive.local import Step
 
 
-def given_path(text: str) -> Path:
-    """Return a path as it is: whether it can be read is told slide by slide."""
-    if not text:
-        raise typer.BadParameter("is empty; is a variable of the shell not set?")
-    return Path(text)
-
-
-Slides = Annotated[
-    list[Path], typer.Argument(parser=given_path, metavar="PATH...", help="Slides, or folders of slides.")
-]
-OneSlide = Annotated[Path, typer.Argument(parser=given_path, metavar="SLIDE", help="A slide.")]
+Slides = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Slides, or folders of slides.")]
+OneSlide = Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide.")]
 
 
 def out_option(metavar: str, help_text: str) -> OptionInfo:
-    """Return the option --out of a command, which is no empty text."""
-    return cast(OptionInfo, typer.Option("--out", "-o", parser=given_path, metavar=metavar, help=help_text))
+    """Return the option --out of a command."""
+    return cast(OptionInfo, typer.Option("--out", "-o", metavar=metavar, help=help_text))
 
 
 Out = Annotated[Path, out_option("FOLDER", "Folder for the results.")]
