@@ -11,6 +11,7 @@ import numpy as np
 from histo.data.identities import told_apart
 from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
+from histo.data.slide_file import sha256_of
 from histo.data.synthetic import person_of
 from histo.errors import ArchiveError, UsageError
 from histo.evaluation.abstention import abstention, conformal
@@ -275,10 +276,15 @@ def _faithfulness(cohort: Cohort, bundle: Path | None, options: Options) -> dict
 
 
 def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[SlideRecord]:
-    """Return the slides that baselines learn from. Raises `UsageError` where a judged one is among them."""
+    """Return the slides that baselines learn from. Raises `UsageError` where a judged one is among them, or a copy."""
     files = {c.record.path.resolve() for c in cohort.cases}
+    contents = {c.result.sha256 for c in cohort.cases if c.result}
     named = {told_apart(person_of(c.record)) for c in cohort.cases} - {""}
-    known = [r.slide for r in trained if r.path.resolve() in files or told_apart(r.patient) in named]
+    known = [
+        r.slide
+        for r in trained
+        if r.path.resolve() in files or told_apart(r.patient) in named or sha256_of(r.path) in contents
+    ]
     if known:
         raise UsageError(
             f"{len(known)} of the slides of {path} (first {known[0]}) are judged here too, or their "

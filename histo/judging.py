@@ -81,6 +81,10 @@ class Judge:
         distance = distance_of(cloud, self._gathered)
         limit = reference.limit_of(self._at_a_glance)
         checks = replace(
-            checks, foreign_distance=distance, foreign_limit=limit, reference_slides=reference.held_out_slides
+            checks,
+            foreign_distance=distance,
+            foreign_limit=limit,
+            reference_slides=reference.held_out_slides,
+            reference_patients=reference.held_out_patients,
         )
         return checks, reasons + foreign_reasons(distance, reference, self._at_a_glance)

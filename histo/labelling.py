@@ -187,6 +187,11 @@ def split_manifest(path: Path, to: Path, shares: tuple[float, float], seed: int,
     for side, some in sides.items():
         counts = ", ".join(f"{sum(r.label == label for r in some)} {label}" for label in labels)
         said(side, f"{_count(some)}: {counts}")
+    marked = [r for r in records if r.split == "test"]
+    if marked:
+        lacking = [label for label in labels if label not in {r.label for r in marked}]
+        without = f"; none of them is {' or '.join(lacking)}" if lacking else ""
+        said("warning", f"{_count(marked)} marked test already are the test set, and no more were drawn{without}")
     said("written", str(to))
     return 0
 

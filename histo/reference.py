@@ -27,6 +27,7 @@ from histo.timing import Say
 
 TILES_A_SLIDE = 64  # more change the mean of a slide little
 TOLD_EVERY = 20  # slides
+SETS_LEFT = "Sets of diagnoses were fitted behind another gate and are left behind; histo calibrate makes new ones."
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +108,16 @@ def _texture(seen: Sequence[Seen], tissue: NDArray[np.floating]) -> NDArray[np.f
 def put(
     folder: Path, model: Model, reference: Reference, arrays: Arrays, training: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a bundle again with a reference in its card; `training` is added to what that says of how it was made."""
-    rewrite(model, folder, {"reference": reference.model_dump(mode="json")}, training, reference=arrays)
+    """Write a bundle again with a reference in its card; `training` is added to what that says of how it was made.
+
+    Sets of diagnoses go: they are promised for slides that no check speaks against, and another gate lets others pass.
+    """
+    calibration = model.card.calibration.behind_another_gate()
+    sections = {
+        "reference": reference.model_dump(mode="json"),
+        "calibration": calibration.model_dump(mode="json"),
+    }
+    rewrite(model, folder, sections, training, reference=arrays)
 
 
 def refit(
@@ -136,6 +145,8 @@ def refit(
     reference, arrays = fit_reference(model, others, known, device, say)
     put(out, model, reference, arrays, {REFERENCE_OF: identities(hashes, [r.patient for r in records])})
     say(f"foreign tissue is told by {reference.fitted_on}")
+    if model.card.calibration.conformal is not None:
+        say(SETS_LEFT)
 
 
 def _learnt(

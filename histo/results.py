@@ -18,9 +18,10 @@ from histo.errors import UsageError
 from histo.geometry import MapGrid, Pyramid
 from histo.outlines import Outline
 from histo.precedence import label_of, labels_of
+from histo.wording import counted
 
 SCHEMA = 4  # 2: evidence of the strongest cells (docs/adr/0008); 3: `foreign_distance`; 4: `exclusions_hold`
-ENOUGH_REFERENCE_SLIDES = 50  # with fewer the limit is so wide that hardly anything is foreign (docs/adr/0011)
+ENOUGH_REFERENCES = 50  # patients; with fewer the limit is so wide that hardly anything is foreign (docs/adr/0011)
 RESEARCH_USE = "Research use only. Not a medical device. A pathologist decides."
 
 Status = Literal["done", "review", "refused", "failed"]
@@ -145,7 +146,8 @@ class Checks:
     gives, `colourless_share` has none, `out_of_focus_share` is blurred. `nucleus_um` is the middle width of `nuclei`
     found, `black_share` of all tissue is dark without colour. `foreign_distance` is how far the slide's
     texture lies from the mean of the model's reference slides, in that model's units; above `foreign_limit` it is
-    foreign. `reference_slides` set that limit; with few it is loose.
+    foreign. `reference_slides` of `reference_patients` (None: an older histo did not count them) set that limit; with
+    few patients it is loose.
     """
 
     unexplained_share: float | None = None
@@ -156,12 +158,20 @@ class Checks:
     foreign_distance: float | None = None
     foreign_limit: float | None = None
     reference_slides: int | None = None
+    reference_patients: int | None = None
     black_share: float | None = None
 
     @property
+    def limit_from(self) -> str:
+        """What sets the limit of foreign tissue, in words."""
+        slides = counted(self.reference_slides or 0, "slide")
+        return f"{slides} of {counted(self.reference_patients, 'patient')}" if self.reference_patients else slides
+
+    @property
     def has_few_references(self) -> bool:
-        """Whether foreign tissue is told by so few slides that hardly any is told."""
-        return self.reference_slides is not None and self.reference_slides < ENOUGH_REFERENCE_SLIDES
+        """Whether foreign tissue is told by so few patients that hardly any is told."""
+        count = self.reference_patients or self.reference_slides
+        return count is not None and count < ENOUGH_REFERENCES
 
 
 @dataclass(frozen=True)

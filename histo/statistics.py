@@ -40,13 +40,16 @@ def share_by_group(
 ) -> tuple[float, float]:
     """Return the 95 % percentile interval of sum(part) / sum(whole), each (N,), with whole groups drawn again.
 
-    Cluster bootstrap: rows of one patient stay together. (0, 1) where there is nothing to share.
+    Cluster bootstrap: rows of one patient stay together. (0, 1) where there is nothing to share. Where no group has a
+    part nothing can be drawn: the bound is that of the share of groups that have one (Clopper and Pearson 1934).
     """
     _, number = np.unique(np.asarray(groups), return_inverse=True)
     count = int(number.max(initial=-1)) + 1
     parts, wholes = (np.bincount(number, weights=values, minlength=count) for values in (part, whole))
     if not wholes.sum() > 0:
         return 0.0, 1.0
+    if not parts.any():
+        return 0.0, clopper_pearson(0, int((wholes > 0).sum()))[1]
     drawn = np.random.default_rng(seed).integers(count, size=(rounds, count))
     top, bottom = parts[drawn].sum(axis=1), wholes[drawn].sum(axis=1)
     low, high = np.percentile(np.minimum((top / np.maximum(bottom, 1e-12))[bottom > 0], 1), [2.5, 97.5])

@@ -132,4 +132,4 @@ def test_a_reference_fitted_on_slides_tells_another_tissue(
     assert (set(other.verdict.not_excluded), other.verdict.level) == ({*other.model.labels}, None)
     assert not {"several_diagnoses", "no_diagnosis"} & {r.code for r in other.reasons}
     (row,) = (words for name, words in check_rows(other) if name.startswith("Distance of the tissue"))
-    assert "of the limit, review above it; limit from 6 slides, too few" in row
+    assert "of the limit, review above it; limit from 6 slides of 6 patients, too few" in row

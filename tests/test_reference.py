@@ -15,7 +15,7 @@ from histo.judging import Judge
 from histo.models.bundle import load_bundle, save_bundle
 from histo.models.engine import Engines
 from histo.opening import open_for
-from histo.reference import TILES_A_SLIDE, refit, sample_of
+from histo.reference import SETS_LEFT, TILES_A_SLIDE, refit, sample_of
 
 
 def rows_of(manifest: Path) -> list[dict[str, str]]:
@@ -61,6 +61,22 @@ def test_a_reference_is_fitted_on_a_manifest_and_nothing_else_changes(
     assert len(new.card.training[REFERENCE_OF]["slides_sha256"]) == 7
     same = {"reference": None, "weights_sha256": "", "training": {}}
     assert new.card.model_copy(update=same) == old.card.model_copy(update=same)
+
+
+def test_sets_of_diagnoses_do_not_outlive_the_gate_that_they_were_fitted_behind(
+    colour_bundle: Path, painted_cohort: Path, tmp_path: Path
+) -> None:
+    """Regression: with a reference of one's own, tissue passed that no calibration had seen, certified at 95 %."""
+    model = load_bundle(colour_bundle)
+    bound = {"patients": 20, "level": 0.95, "largest_score": 0.5}
+    labels = dict.fromkeys(model.card.classes.labels, bound)
+    calibration = model.card.calibration.model_dump(mode="json") | {"conformal": {"wanted": 0.95, "labels": labels}}
+    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"}) | {"calibration": calibration}
+    save_bundle(tmp_path / "old", card, model.network)
+    said: list[str] = []
+    refit(tmp_path / "old", painted_cohort, tmp_path / "new", say=said.append)
+    assert load_bundle(tmp_path / "new").card.calibration.conformal is None
+    assert said[-1] == SETS_LEFT
 
 
 def test_the_limit_comes_from_patients_that_the_network_did_not_learn_from(

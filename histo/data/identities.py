@@ -11,6 +11,7 @@ LEARNT_FROM = "learnt_from"
 CALIBRATED_ON = "calibrated_on"
 REFERENCE_OF = "reference_of"  # what foreign tissue is told by
 STARTED_FROM = "start_learnt_from"  # what the weights that training started from had learnt from
+START_CALIBRATED_ON = "start_calibrated_on"  # what its slide scores were fitted on, which folds keep
 
 
 def told_apart(name: str) -> str:

@@ -95,15 +95,17 @@ def hold_out(records: Records, validation_share: float, test_share: float, seed:
         raise UsageError(f"shares of {validation_share:g} and {test_share:g} leave nothing to train on; lower them")
     test = [r for r in records if r.split == "test"]
     rest = [r for r in records if r.split != "test"]
-    if not test and test_share > 0:
+    draws_test = not test and test_share > 0
+    if draws_test:
         free = [r for r in rest if r.split is None]
         drawn = _draw_patients(free, [r for r in rest if r.split], test_share, seed, ("train", "test"), keep=2)
         test = [r for r in free if r.patient in drawn]
         rest = [r for r in rest if r.patient not in drawn]
-        _refuse_missing(records, (("test", test),))
     # Of those who are left; where more than the share were marked as test, the rest is divided as if they weren't.
     left = max(1 - test_share, len({r.patient for r in rest}) / max(len({r.patient for r in records}), 1))
     train, validation = _split_in_two(rest, validation_share / left, seed, records)
+    if draws_test:  # whoever marked test slides may have labels there that are not to be learnt
+        _refuse_missing(records, (("train", train), ("validate", validation), ("test", test)))
     return Split("hold-out", tuple(train), tuple(validation), tuple(test))
 
 

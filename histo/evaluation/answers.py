@@ -39,7 +39,9 @@ def answers_of(report: Mapping[str, Any]) -> dict[str, str]:
         "report.json, primary",
         "calibration": f"debiased error {_number(report['calibration']['verdict']['ece']['value'])}; "
         "report.json, calibration",
-        "localisation": "lesion sizes and areas; report.json, localisation",
+        "localisation": "lesion sizes and areas; report.json, localisation"
+        if any(c["sizes"]["n"] for c in report["localisation"]["classes"].values())
+        else f"{AUTHOR} (no slide is outlined)",
         "abstention": f"decided {words(abstained['decided'])}; worst case {words(abstained['worst_case_accuracy'])}",
         "subgroups": f"{len(report['subgroups'])} groups; report.json, subgroups; which were planned: {AUTHOR}",
         "errors": f"{len(report['errors'])} slides judged wrongly, each shown in report.html",

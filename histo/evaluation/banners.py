@@ -9,6 +9,7 @@ from histo.evaluation.cases import MISSING, STATUSES, Cohort
 from histo.evaluation.training_record import Side
 from histo.geometry import same_mpp
 from histo.statistics import ENOUGH_TO_TELL
+from histo.wording import counted
 
 NAMED = 3  # slides that a sentence names before it breaks off
 
@@ -30,7 +31,7 @@ def banners_of(cohort: Cohort, sides: Sequence[Side] | None, training: dict[str,
         *_overlap(cohort, sides),
         *_few(cohort),
         *_scales(cohort),
-        *(Banner("misnamed_column", f"Of the manifest {text}.") for text in cohort.misnamed),
+        *_doubts(cohort),
         *_rest(cohort),
     ]
     if not any(side.name == "train" for side in sides or ()):
@@ -104,9 +105,11 @@ def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
 
 
 def _few(cohort: Cohort) -> list[Banner]:
+    """Find labels that too few patients have: slides of one person are no independent findings."""
     found = []
     for label in cohort.labels:
-        n, name = sum(c.record.label == label for c in cohort.cases), label.replace("_", " ")
+        theirs = [c.record for c in cohort.cases if c.record.label == label]
+        n, name = len({(r.patient, r.slide if not r.patient else "") for r in theirs}), label.replace("_", " ")
         if not n:
             text = (
                 f"No slide has the label {name}: nothing here says whether that is recognised, and balanced accuracy "
@@ -114,12 +117,20 @@ def _few(cohort: Cohort) -> list[Banner]:
             )
             found.append(Banner("label_missing", text, red=True))
         elif n < ENOUGH_TO_TELL:
+            slides = f" ({counted(len(theirs), 'slide')})" if len(theirs) != n else ""
             text = (
-                f"Only {n} slide{'s' * (n != 1)} with the label {name} ({ENOUGH_TO_TELL} are the least): no figure "
-                "for it is worth more than its interval."
+                f"Only {counted(n, 'patient')}{slides} with the label {name}, and {ENOUGH_TO_TELL} are the least: no "
+                "figure for it is worth more than its interval, and where each has several slides that is too narrow."
             )
             found.append(Banner("few_positives", text))
     return found
+
+
+def _doubts(cohort: Cohort) -> list[Banner]:
+    """Tell what the manifest's check warns of: columns and patients that may not be what the figures take them for."""
+    columns = (f"Of the manifest {f.message}." for f in cohort.doubts if f.kind == "column")
+    persons = (f"In the manifest, {f}" for f in cohort.doubts if f.kind != "column")
+    return [Banner("misnamed_column", t) for t in columns] + [Banner("doubtful_patient", t) for t in persons]
 
 
 def _scales(cohort: Cohort) -> list[Banner]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from histo.data.findings import Finding
 from histo.data.manifest import inspect_manifest
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
@@ -21,6 +22,7 @@ STATUSES = ("done", "review", "refused", "failed", MISSING)
 NO_VERDICT = "no verdict"
 READER = "reader"  # so begin columns with the diagnoses of others, which are no traits of a slide
 _NO_PATIENT = "no patient"
+DOUBTS = ("column", "spelling", "two_values")  # kinds of findings, of which errors have ended the call
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,8 @@ class Cohort:
     """All cases of an evaluation with the model that judged them, and what was set aside before.
 
     `set_aside` counts the manifest's slides of other splits; `foreign` results that no slide of the manifest claims;
-    `misnamed` holds sentences on columns that look like histo's under another name.
+    `doubts` are what the manifest's check warns of and every figure rests on: columns that look like histo's under
+    another name, names that may be one patient or two.
     """
 
     cases: tuple[Case, ...]
@@ -85,7 +88,7 @@ class Cohort:
     out: Path
     set_aside: Mapping[str, int]
     foreign: int
-    misnamed: tuple[str, ...] = ()
+    doubts: tuple[Finding, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -145,7 +148,7 @@ def read_cohort(out: Path, manifest: Path, split: str | None = None) -> Cohort:
     """
     results = _results(out)
     model = results[0][1].model
-    records, misnamed = _records(manifest, model.labels)
+    records, doubts = _records(manifest, model.labels)
     marked = {r.split for r in records}
     wanted = split or ("test" if "test" in marked else None)
     kept = [r for r in records if wanted is None or r.split == wanted]
@@ -158,15 +161,15 @@ def read_cohort(out: Path, manifest: Path, split: str | None = None) -> Cohort:
     # Slides of the other splits were examined for other ends, and are no strangers.
     others = sum(c.result is not None for c in _match([r for r in records if r not in kept], results))
     foreign = len(results) - sum(c.result is not None for c in matched) - others
-    return Cohort(tuple(matched), model, manifest, out, dict(aside), max(0, foreign), misnamed)
+    return Cohort(tuple(matched), model, manifest, out, dict(aside), max(0, foreign), doubts)
 
 
-def _records(manifest: Path, labels: Sequence[str]) -> tuple[list[SlideRecord], tuple[str, ...]]:
+def _records(manifest: Path, labels: Sequence[str]) -> tuple[list[SlideRecord], tuple[Finding, ...]]:
     rows, findings = inspect_manifest(manifest, labels)
     problems = [str(f) for f in findings if f.severity == "error" and f.message != _NO_PATIENT]
     if problems:
         raise UsageError(f"manifest {manifest} has {len(problems)} problem(s): " + "; ".join(problems))
-    return [record for _, record in rows], tuple(f.message for f in findings if f.kind == "column")
+    return [record for _, record in rows], tuple(f for f in findings if f.kind in DOUBTS)
 
 
 def _results(out: Path) -> list[tuple[Path, SlideResult]]:

@@ -48,10 +48,18 @@ def reference(cohort: Cohort) -> dict[str, Any]:
     return {
         "manifest": cohort.manifest.name,
         "manifest_sha256": hashlib.sha256(cohort.manifest.read_bytes()).hexdigest(),
+        "slides_sha256": _slides_sha256(cohort),
         "outlined_slides": len(outlined),
         "outlines_sha256": digest.hexdigest() if outlined else None,
         "who_how_many_readers_blinding_stains": "AUTHOR MUST COMPLETE",
     }
+
+
+def _slides_sha256(cohort: Cohort) -> str:
+    """Return what pins the slides that are judged and their labels, whatever manifest lists them."""
+    known = [(c.result.sha256 if c.result else None) or c.record.slide for c in cohort.cases]
+    pairs = sorted(f"{slide} {c.record.label}" for slide, c in zip(known, cohort.cases, strict=True))
+    return hashlib.sha256("\n".join(pairs).encode()).hexdigest()
 
 
 def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:

@@ -11,17 +11,17 @@ from histo.evaluation.other_reports import labels_of, read_report
 def learning_curve(report: Mapping[str, Any], others: Sequence[Path]) -> list[dict[str, Any]]:
     """Return balanced accuracy by the number of patients learnt from, fewest first, this report's model among them.
 
-    `others` are `report.json` files, or their folders, of other models judged by the same manifest. Empty without
+    `others` are `report.json` files, or their folders, of other models judged on the same slides. Empty without
     others. Raises `UsageError` for a file that is no such report, and where a training's patients are not on record.
     """
     if not others:
         return []
-    manifest = report["reference"]["manifest_sha256"]
+    slides = report["reference"]["slides_sha256"]
     points = [_point(report, "this evaluation")]
     for path in others:
         other = read_report(path)
-        if other["reference"]["manifest_sha256"] != manifest:
-            raise UsageError(f"{path} judges by another manifest; a learning curve needs the same slides throughout")
+        if other["reference"]["slides_sha256"] != slides:
+            raise UsageError(f"{path} judges other slides or labels; a learning curve needs the same throughout")
         if labels_of(other) != labels_of(report):
             raise UsageError(f"{path} has slides of other labels; balanced accuracies are means over the same")
         if other["freeze"]["digest"] in [p["digest"] for p in points]:

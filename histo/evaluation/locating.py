@@ -71,7 +71,7 @@ def localisation(cohort: Cohort, located: Sequence[list[Located] | None], bootst
         "partly_outlined": sum(not all(part.complete for part in one) for one in located if one is not None),
         "classes": {},
         "false_lesions": _false_lesions(located, cohort),
-        "needles": needles(cohort.cases, located),
+        "needles": needles(cohort, located),
     }
     for number, rule in enumerate(cohort.model.classes):
         slides = [places[number] for k in rows if (places := located[k]) is not None]

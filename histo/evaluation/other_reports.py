@@ -8,7 +8,7 @@ from typing import Any
 from histo.errors import UsageError
 from histo.out_folder import EVALUATION
 
-SCHEMA = 3  # of report.json; 2: distances of foreign tissue; 3: slides never examined count in localisation
+SCHEMA = 4  # of report.json; 3: slides never examined count in localisation; 4: what pins the judged slides
 
 
 def labels_of(report: Mapping[str, Any]) -> set[str]:

@@ -38,7 +38,7 @@ def foreign(cohort: Cohort) -> dict[str, Any]:
 def robustness(report: Mapping[str, Any], familiar: Path | None, card: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the difference of every headline figure to the report `familiar`, and the stress tests of a card.
 
-    Raises `UsageError` for a file that is no report, one of another model, and one by the same manifest.
+    Raises `UsageError` for a file that is no report, one of another model, and one of the same slides.
     """
     return {
         "familiar": None if familiar is None else _beside(report, read_report(familiar), str(familiar)),
@@ -49,8 +49,8 @@ def robustness(report: Mapping[str, Any], familiar: Path | None, card: Mapping[s
 def _beside(report: Mapping[str, Any], other: Mapping[str, Any], where: str) -> dict[str, Any]:
     if other["freeze"]["digest"] != report["freeze"]["digest"]:
         raise UsageError(f"{where} is of another model; evaluate this one on slides that are familiar to it")
-    if other["reference"]["manifest_sha256"] == report["reference"]["manifest_sha256"]:
-        raise UsageError(f"{where} judges by the same manifest; give an evaluation on other slides")
+    if other["reference"]["slides_sha256"] == report["reference"]["slides_sha256"]:
+        raise UsageError(f"{where} judges the same slides; give an evaluation on others")
     ours, theirs = _headline(report), _headline(other)
     return {
         "report": where,

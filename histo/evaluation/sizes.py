@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from histo.evaluation.cases import Case
+from histo.evaluation.cases import Case, Cohort
 from histo.evaluation.intervals import share
 from histo.evaluation.localisation import Found, Located
 from histo.evaluation.logistic import fit_curve
@@ -49,18 +49,19 @@ def detection_curve(diameters_um: Sequence[float] | np.ndarray, found: Sequence[
     }
 
 
-def needles(cases: Sequence[Case], located: Sequence[Sequence[Located] | None]) -> dict[str, Any]:
+def needles(cohort: Cohort, located: Sequence[Sequence[Located] | None]) -> dict[str, Any]:
     """Return the share of slides with one deposit of a set diameter on which it was found, by that diameter.
 
     The diameter is the manifest's column `diameter_um`, or `…diameter_um=…` in `varied` (as `histo phantom` writes
     it). `found`: a reported lesion touches the truth; `confident` of these without review; `found_in_review` the
     others; `missed_without_review`: not found, and nobody was asked to look. A slide without a map counts as missed;
-    one that nobody outlined is `left_out`: where its deposit lies is not known.
+    one that nobody outlined is `left_out`: where its deposit lies is not known. A slide of the normal label holds none,
+    such as the twin of a phantom that was made without its lesion.
     """
     groups: dict[float, list[tuple[Case, bool]]] = {}
     left_out = 0
-    for case, slide in zip(cases, located, strict=True):
-        diameter = set_diameter(case)
+    for case, slide in zip(cohort.cases, located, strict=True):
+        diameter = set_diameter(case) if case.record.label != cohort.labels[0] else None
         if diameter is not None and slide is None and case.record.annotation is None:
             left_out += 1
         elif diameter is not None:

@@ -1,7 +1,7 @@
 """What was measured of a slide's fitness for a verdict, in words for the report."""
 
 from histo.results import Checks, SlideResult, StainGains
-from histo.wording import beside, counted
+from histo.wording import beside
 
 NOT_MEASURED = "could not be measured"
 
@@ -39,7 +39,7 @@ def _foreign(checks: Checks, limit: float) -> str:
     if checks.foreign_distance is not None:
         found = f"{beside(100 * checks.foreign_distance / limit, 100, 0)} % of the limit, review above it"
     few = ", too few to find much" if checks.has_few_references else ""
-    return f"{found}; limit from {counted(checks.reference_slides or 0, 'slide')}{few}"
+    return f"{found}; limit from {checks.limit_from}{few}"
 
 
 def _share(value: float | None) -> str:

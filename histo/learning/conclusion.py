@@ -6,7 +6,7 @@ from typing import Any
 
 import histo
 from histo.config import TrainConfig
-from histo.data.identities import STARTED_FROM, Known
+from histo.data.identities import START_CALIBRATED_ON, STARTED_FROM, Known
 from histo.data.records import SlideRecord
 from histo.data.sampling import LabelledSlide, gaps_of
 from histo.data.splits import HELD_OUT
@@ -32,7 +32,7 @@ from histo.learning.scores import (
 from histo.learning.start import build_network
 from histo.models.bundle import rewrite
 from histo.models.foreign import Reference
-from histo.results import ENOUGH_REFERENCE_SLIDES
+from histo.results import ENOUGH_REFERENCES
 from histo.statistics import clopper_pearson
 from histo.timing import Say
 from histo.wording import counted
@@ -87,9 +87,9 @@ def conclude(
     The bundle bears its name from then on, so that a run that was stopped leaves none that looks whole.
     """
     labels, bundle = config.classes.labels, run / UNFINISHED
+    add_reference(bundle, trained, validation, device, say)
     for line in calibrate_out_of_fold(bundle, out_of_fold):
         say(line)
-    add_reference(bundle, trained, validation, device, say)
     checked = score_held_out(bundle, [s.record for s in validation], device, VALIDATION)
     write_held_out(run / "validation.csv", checked, labels)
     _note(bundle, checked)
@@ -143,12 +143,12 @@ def _note(bundle: Path, rows: Sequence[Held]) -> None:
 
 
 def _few_reference(reference: Reference | None) -> list[str]:
-    if reference is not None and reference.held_out_slides >= ENOUGH_REFERENCE_SLIDES:
+    if reference is not None and reference.witnesses >= ENOUGH_REFERENCES:
         return []
-    slides = "no slides" if reference is None else counted(reference.held_out_slides, "slide")
+    persons = "no patient" if reference is None else counted(reference.witnesses, "patient")
     return [
-        f"The limit of foreign tissue is set by {slides}, and {ENOUGH_REFERENCE_SLIDES} are the least that tell much: "
-        "what another model sends to review may be done with this one. Give it more slides with histo reference."
+        f"The limit of foreign tissue is set by {persons}, and {ENOUGH_REFERENCES} are the least that tell much: "
+        "what another model sends to review may be done with this one. Give it slides of more with histo reference."
     ]
 
 
@@ -160,19 +160,22 @@ def _looked_over(slides: Sequence[LabelledSlide], held: Sequence[Held], config: 
 
 
 def _known(training: Mapping[str, Any], held: Sequence[Held], slides: Sequence[LabelledSlide]) -> list[SlideRecord]:
-    """Return those of the slides held out that the start of a training had learnt from."""
+    """Return those of the slides held out that the start of a training had learnt from, or was calibrated on."""
     judged = {h.slide for h in held}
-    return known_by(Known.by(training, STARTED_FROM), [s.record for s in slides if s.record.slide in judged])
+    return known_by(
+        Known.by(training, STARTED_FROM, START_CALIBRATED_ON), [s.record for s in slides if s.record.slide in judged]
+    )
 
 
 def _flattered(known: Sequence[SlideRecord], cross_validated: bool) -> list[str]:
-    """Return why the figures on the validation slides are too good; `known` are those that the start learnt from."""
+    """Return why the figures on the validation slides are too good; `known` are those that the start has seen."""
     told = []
     if known:
         names = ", ".join(r.slide for r in known[:3]) + " …" * (len(known) > 3)
         told.append(
-            f"The model that this one started from has learnt from {len(known)} of the slides that were held out, or "
-            f"from patients of these names ({names}): figures on them, and what is calibrated on them, flatter."
+            f"The model that this one started from has learnt from, or was calibrated on, {len(known)} of the slides "
+            f"that were held out, or patients of these names ({names}): figures on them, and what is calibrated on "
+            "them, flatter."
         )
     if not cross_validated:
         told.append(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from histo.config import TrainConfig
-from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, Known, identities
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, START_CALIBRATED_ON, STARTED_FROM, Known, identities
 from histo.data.sampling import LabelledSlide
 from histo.data.slide_file import sha256_of
 from histo.data.synthetic import known_by
@@ -25,7 +25,7 @@ from histo.learning.start import Start, measure_batchnorm
 from histo.learning.validation import Meters, examine
 from histo.models.bundle import save_bundle
 from histo.models.classifier import TileClassifier
-from histo.reference import fit_reference, put
+from histo.reference import SETS_LEFT, fit_reference, put
 from histo.timing import Say
 
 
@@ -85,7 +85,7 @@ def card_of(
     calibration = calibration_of(found.cells, validation, config, start, best_epoch)
     how = {"started": start.told, "best_epoch": best_epoch, "validation_patients_measured": found.measure()}
     if start.model is not None and calibration.slides is not None:  # it is the start's
-        training[CALIBRATED_ON] = start.model.card.training.get(CALIBRATED_ON, {})
+        training[CALIBRATED_ON] = training[START_CALIBRATED_ON] = start.model.card.training.get(CALIBRATED_ON, {})
     return {
         "name": config.name,
         "intended_use": f"{config.intended_use} {_use_of_start(start)}".rstrip(),
@@ -150,4 +150,6 @@ def add_reference(
         say(f"warning: foreign tissue will not be told: {error}")
         return
     say(f"foreign tissue is told by {reference.fitted_on}")
+    if model.card.calibration.conformal is not None:
+        say(SETS_LEFT)
     put(bundle, model, reference, arrays)

@@ -8,7 +8,6 @@ each. A crowd of lymphocytes is nothing strange on a tile; a slide of them is.
 """
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,9 @@ from safetensors.numpy import load, save
 
 from histo.errors import ModelError, UsageError
 from histo.files import whole
-from histo.results import ENOUGH_REFERENCE_SLIDES, Reason
+from histo.results import ENOUGH_REFERENCES, Reason
 from histo.schema import Strict
+from histo.statistics import inverse_counts
 from histo.wording import beside
 
 FOREIGN = "foreign_tissue"  # the code of the reason
@@ -40,7 +40,8 @@ Arrays = dict[str, NDArray[np.float32]]
 class Reference(Strict):
     """What a card says of its reference slides: how many, the limits, what was held out, and the range of stains.
 
-    `glance_limit` is for slides of which a few tiles are looked at: the mean of these scatters more.
+    `glance_limit` is for slides of which a few tiles are looked at: the mean of these scatters more. References of an
+    older histo don't tell `held_out_patients`: every slide counted as a patient there.
     """
 
     version: Literal[2]
@@ -49,6 +50,7 @@ class Reference(Strict):
     limit: float = Field(gt=0)
     glance_limit: float | None = Field(None, gt=0)
     held_out_slides: int = Field(ge=1)
+    held_out_patients: int | None = Field(None, ge=1)
     held_out_distances: tuple[float, ...]
     stain: dict[str, tuple[float, float]]
     fitted_on: str
@@ -63,6 +65,11 @@ class Reference(Strict):
                 "the histo that made it"
             )
         return given
+
+    @property
+    def witnesses(self) -> int:
+        """How many patients set the limit: of these a reference promises something, not of their slides."""
+        return self.held_out_patients or self.held_out_slides
 
     def limit_of(self, at_a_glance: bool) -> float:
         """Return the limit of a whole slide, or of one that was seen at a glance."""
@@ -169,37 +176,46 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     fresh = np.array([not s.learnt for s in slides])
     is_fresh = len({s.patient for s in slides if not s.learnt}) >= LEAST_PATIENTS
     counted = fresh if is_fresh else np.ones(len(slides), bool)
+    whose = np.array([s.patient for s in slides])
     distances = np.sort(held[counted])
+    witnesses = len(set(whose[counted].tolist()))
     glanced = counted & np.isfinite(held_glances)
-    of_glances = held_glances[glanced]
-    enough = len({s.patient for s, looked in zip(slides, glanced, strict=True) if looked}) >= LEAST_PATIENTS
+    enough = len(set(whose[glanced].tolist())) >= LEAST_PATIENTS
     stains = {k: [s.stain[k] for s in slides if k in s.stain] for k in ("red", "blue", "density")}
     of_learnt = "" if is_fresh else ", though the network learnt from some"
     too_few = (
         ""
-        if len(distances) >= ENOUGH_REFERENCE_SLIDES
-        else f" Fewer than {ENOUGH_REFERENCE_SLIDES}: hardly any slide will be foreign."
+        if witnesses >= ENOUGH_REFERENCES
+        else f" Fewer than {ENOUGH_REFERENCES} patients: hardly any slide will be foreign."
     )
     reference = Reference(
         version=VERSION,
         slides=len(slides),
-        limit=_limit(distances),
-        glance_limit=_limit(of_glances) if enough else None,
+        limit=_limit(held[counted], whose[counted].tolist()),
+        glance_limit=_limit(held_glances[glanced], whose[glanced].tolist()) if enough else None,
         held_out_slides=len(distances),
+        held_out_patients=witnesses,
         held_out_distances=tuple(distances.round(4).tolist()),
         stain={k: (round(min(v), 4), round(max(v), 4)) for k, v in stains.items() if v},
         fitted_on=(
-            f"{len(slides)} slides of {len(patients)} patients; limit from {len(distances)} slides, each held out with "
-            f"its patient{of_learnt}.{too_few}"
+            f"{len(slides)} slides of {len(patients)} patients; limit from {len(distances)} slides of {witnesses}, "
+            f"each held out with its patient{of_learnt}.{too_few}"
         ),
     )
     return reference, vars(cloud_of(textures)).copy()
 
 
-def _limit(distances: NDArray[np.float64]) -> float:
-    """Return the distance at the conformal rank; of fewer than 19 slides it is the farthest, which promises less."""
-    rank = min(len(distances), math.ceil((len(distances) + 1) * (1 - FALSE_ALARMS)))
-    return max(round(float(np.sort(distances)[rank - 1]), 4), 1e-4)
+def _limit(distances: NDArray[np.float64], patients: Sequence[str]) -> float:
+    """Return the distance within which 95 % of a new patient's slides are to lie, by the conformal rank of patients.
+
+    Each patient weighs 1 / (patients + 1), shared by his slides, and the new one the same beyond all distances (Lee,
+    Barber and Willett, Distribution-free inference with hierarchical data, 2023). Of fewer than 19 patients it is the
+    farthest slide, which promises less.
+    """
+    order = np.argsort(distances, kind="stable")
+    weight = inverse_counts(patients)[order] / (len(set(patients)) + 1)
+    rank = int(np.searchsorted(weight.cumsum(), 1 - FALSE_ALARMS - 1e-9))
+    return max(round(float(distances[order[min(rank, len(order) - 1)]]), 4), 1e-4)
 
 
 def distance_of(cloud: Cloud, gathered: Gathered) -> float | None:
@@ -214,8 +230,7 @@ def foreign_reasons(distance: float | None, reference: Reference, at_a_glance: b
     limit = reference.limit_of(at_a_glance)
     if distance is None or distance <= limit:
         return ()
-    slides = reference.held_out_slides
-    kept = min(1 - FALSE_ALARMS, slides / (slides + 1))
+    kept = min(1 - FALSE_ALARMS, reference.witnesses / (reference.witnesses + 1))
     text = (
         f"Tissue, stain or scan differs from the model's {reference.slides} reference slides: the distance from their "
         f"mean is {beside(distance / limit, 1, 2)} times the limit, within which {100 * kept:.3g} % of similar slides "

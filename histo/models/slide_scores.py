@@ -1,7 +1,7 @@
 """What a card holds of calibration: how evidence becomes a probability, and how well that was measured."""
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -118,6 +118,10 @@ class Calibration(Strict):
         """Slide scores and sets of diagnoses; none where they were fitted on evidence that is measured otherwise."""
         current = self.slides is not None and self.slides.evidence == EVIDENCE
         return (self.slides, self.conformal) if current else (None, None)
+
+    def behind_another_gate(self) -> Self:
+        """Return the calibration for another reference: sets of diagnoses hold for what the gate let pass to them."""
+        return self.model_copy(update={"conformal": None})
 
     @property
     def in_words(self) -> str:

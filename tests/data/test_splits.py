@@ -104,6 +104,16 @@ def test_every_label_is_on_every_side_where_any_split_has_it_so(patients: list[l
         assert {r.label for r in train} == {r.label for r in held_out} == every
 
 
+def test_the_only_patient_of_a_label_is_not_drawn_to_test() -> None:
+    """Regression: a trade of lacking labels left ossification on test slides alone, without an error."""
+    rows = [("p0", LABELS[1]), ("p0", LABELS[2]), ("p1", LABELS[2]), ("p2", LABELS[2])]
+    rows += [(f"n{k}", LABELS[0]) for k in range(6)]
+    records = [record(k, patient, label) for k, (patient, label) in enumerate(rows)]
+    for seed in range(5):
+        with pytest.raises(UsageError, match=f"label {LABELS[1]} has 1 patient and would have none to"):
+            hold_out(records, 0.2, 0.2, seed)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_hold_out_takes_its_shares_of_every_label_and_site(seed: int) -> None:
     records = [record(n, f"p{n}", LABELS[n % 3], site="AB"[n // 3 % 2]) for n in range(120)]

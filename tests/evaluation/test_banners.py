@@ -9,6 +9,8 @@ from histo.evaluation.banners import banners_of
 from histo.evaluation.cases import read_cohort
 from histo.evaluation.training_record import sides_of
 
+LABELS = ("normal", "calcinosis_cutis", "heterotopic_ossification")
+
 
 def codes(cohort, sides=None):
     return [b.code for b in banners_of(cohort, sides, None)]
@@ -50,6 +52,21 @@ def test_what_a_fold_held_out_is_no_part_of_it(make_cohort, made, tmp_path):
     with open(tmp_path / "fold" / "splits.csv", "w", newline="") as file:
         csv.writer(file).writerows([["slide", "patient", "bytes", "split"], row])
     assert "tuned_on_test" not in codes(cohort, sides_of(tmp_path / "fold" / "bundle", {}) or [])
+
+
+def test_few_patients_with_many_slides_are_few(make_cohort, made):
+    """Regression: three patients with 25 slides each had no banner, and an interval from 0.92 on."""
+    slides = [made(label, label, patient=f"{label} {k % 3}") for label in LABELS for k in range(25)]
+    found = [b for b in banners_of(read_cohort(*make_cohort(slides)), [], None) if b.code == "few_positives"]
+    assert len(found) == 3
+    assert all("Only 3 patients (25 slides) with the label" in b.text for b in found)
+
+
+def test_patients_that_may_be_one_are_told(make_cohort, made):
+    """Regression: `histo manifest check` asks whether 007 and 7 are one patient; the evaluation counted two."""
+    slides = [made("normal", "normal", patient=name) for name in ("7", "007")]
+    (text,) = (b.text for b in banners_of(read_cohort(*make_cohort(slides)), [], None) if b.code == "doubtful_patient")
+    assert "'007' is '7' in line 2 as a number; are these one patient?" in text
 
 
 def test_a_column_that_looks_like_one_of_ours_is_told(make_cohort, made):

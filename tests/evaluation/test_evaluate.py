@@ -83,9 +83,9 @@ def test_models_that_learnt_from_fewer_patients_make_a_learning_curve(cohort, tm
     with pytest.raises(UsageError, match="in the curve already"):
         learning_curve(told, [*folders, folders[0]])
     other = json.loads((folders[0] / "report.json").read_text())
-    other["reference"]["manifest_sha256"] = "0"
+    other["reference"]["slides_sha256"] = "0"
     (folders[0] / "report.json").write_text(json.dumps(other))
-    with pytest.raises(UsageError, match="another manifest"):
+    with pytest.raises(UsageError, match="judges other slides or labels"):
         learning_curve(told, folders)
     with pytest.raises(UsageError, match="is no report"):
         learning_curve(told, [manifest])
@@ -108,6 +108,16 @@ def test_baselines_may_not_learn_from_what_is_judged(cohort):
     out, manifest = cohort
     with pytest.raises(UsageError, match="are judged here too"):
         evaluate(out, manifest, options=Options(rounds=100, train=manifest))
+
+
+def test_baselines_may_not_learn_from_a_copy_of_what_is_judged(cohort, tmp_path):
+    """Regression: a copied file under another patient passed, for paths and names alone were compared."""
+    out, manifest = cohort
+    row = next(csv.DictReader(manifest.read_text().splitlines()))
+    shutil.copy(manifest.parent / row["path"], tmp_path / "copy.svs")
+    (tmp_path / "train.csv").write_text(f"slide,path,patient,label\ncopy,copy.svs,somebody,{row['label']}\n")
+    with pytest.raises(UsageError, match="are judged here too"):
+        evaluate(out, manifest, options=Options(rounds=100, train=tmp_path / "train.csv"))
 
 
 def test_no_share_stands_without_its_n_and_interval(cohort):

@@ -14,12 +14,12 @@ def figure(value, half):
 
 @pytest.fixture
 def report():
-    def make(value, manifest, distances, digest="ab", counts=((5, 0), (1, 4))):
+    def make(value, slides, distances, digest="ab", counts=((5, 0), (1, 4))):
         return {
             "schema": SCHEMA,
             "freeze": {"digest": digest},
             "flow": {"slides": 10},
-            "reference": {"manifest_sha256": manifest},
+            "reference": {"slides_sha256": slides, "manifest_sha256": "of any"},
             "primary": {
                 "labels": ["normal", "ho"],
                 "confusion": {"counts": counts},
@@ -67,12 +67,12 @@ def test_an_interval_that_is_a_point_is_not_taken_for_certainty():
     ("other", "said"),
     [
         (("home", [0.1], "cd"), "of another model"),
-        (("away", [0.1], "ab"), "the same manifest"),
+        (("away", [0.1], "ab"), "the same slides"),
     ],
 )
 def test_what_cannot_stand_beside_it_is_refused(report, tmp_path, other, said):
-    manifest, distances, digest = other
-    (tmp_path / "report.json").write_text(json.dumps(report(0.9, manifest, distances, digest)))
+    slides, distances, digest = other
+    (tmp_path / "report.json").write_text(json.dumps(report(0.9, slides, distances, digest)))
     with pytest.raises(UsageError, match=said):
         robustness(report(0.7, "away", [0.1]), tmp_path, None)
 

@@ -83,10 +83,18 @@ def test_a_deposit_that_nobody_outlined_is_not_missed(make_cohort, made):
         made(CC, CC, truth=OUTLINED),
     ]
     located = [of_lesions(False, True), of_lesions(False), None, None, of_lesions(True)]
-    found = needles(read_cohort(*make_cohort(slides)).cases, located)
+    found = needles(read_cohort(*make_cohort(slides)), located)
     (row,) = found["by_diameter"]
     assert (row["found"]["hits"], row["found"]["n"]) == (1, 3)
     assert (row["missed_without_review"]["hits"], found["left_out"]) == (2, 1)
+
+
+def test_a_twin_without_its_deposit_is_no_missed_deposit(make_cohort, made):
+    """Regression: `histo phantom` writes the diameter for a twin without lesions, too, which counted as missed."""
+    size = (("varied", "calcium.diameter_um=200"),)
+    slides = [made(CC, CC, truth=OUTLINED, extra=size), made("normal", "normal", truth=OUTLINED, extra=size)]
+    (row,) = needles(read_cohort(*make_cohort(slides)), [of_lesions(True), of_lesions()])["by_diameter"]
+    assert (row["found"]["hits"], row["found"]["n"], row["missed_without_review"]["hits"]) == (1, 1, 0)
 
 
 def test_needles_are_counted_by_diameter_whether_found_and_whether_someone_looks(make_cohort, made):
@@ -97,7 +105,7 @@ def test_needles_are_counted_by_diameter_whether_found_and_whether_someone_looks
     for (size, status, hit), count in zip(groups, times, strict=True):
         slides += [made(CC, CC if hit else "normal", status, extra=(("diameter_um", size),))] * count
         located += [of_lesions(hit)] * count
-    small, large = needles(read_cohort(*make_cohort(slides)).cases, located)["by_diameter"]
+    small, large = needles(read_cohort(*make_cohort(slides)), located)["by_diameter"]
     assert [small["diameter_um"], large["diameter_um"]] == [60, 120]
     names = ("found", "confident", "found_in_review", "missed_without_review", "verdict_right")
     assert [small[name]["hits"] for name in names] == [0, 0, 0, 1, 0]

@@ -49,6 +49,10 @@ def test_what_the_stain_was_multiplied_by_is_said(result, gains, words):
             "50 % of the limit, review above it; limit from 60 slides",
         ),
         (
+            Checks(foreign_limit=1.2, foreign_distance=0.6, reference_slides=60, reference_patients=3),
+            "50 % of the limit, review above it; limit from 60 slides of 3 patients, too few to find much",
+        ),
+        (
             Checks(foreign_limit=1.2, foreign_distance=0.6, reference_slides=49),
             "50 % of the limit, review above it; limit from 49 slides, too few to find much",
         ),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from histo.data.identities import LEARNT_FROM, STARTED_FROM, identities
+from histo.data.identities import LEARNT_FROM, START_CALIBRATED_ON, STARTED_FROM, identities
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
 from histo.learning.conclusion import _by_fold, _flattered, _known
@@ -25,12 +25,15 @@ def test_the_start_knows_slides_by_file_and_persons_by_name(tmp_path: Path) -> N
     }  # fmt: skip
     assert [r.slide for r in _known(training, held[:4], slides)] == ["seen", "new"]
     assert _known({}, held, slides) == []
+    # Regression: folds keep the start's slide scores, and nobody said that these were fitted on what is held out.
+    training = {START_CALIBRATED_ON: identities([sha256_of(tmp_path / "aside.svs")], [])}
+    assert [r.slide for r in _known(training, held, slides)] == ["aside"]
 
 
 def test_slides_that_the_start_has_seen_are_told() -> None:
     known = [SlideRecord(name, Path(f"{name}.svs"), "p", "normal") for name in ("s1", "s2", "s3", "s4")]
     (told,) = _flattered(known, True)
-    assert "has learnt from 4 of the slides that were held out" in told
+    assert "has learnt from, or was calibrated on, 4 of the slides that were held out" in told
     assert "(s1, s2, s3 …)" in told
     assert len(_flattered([], False)) == 1
     assert _flattered([], True) == []

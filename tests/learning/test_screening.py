@@ -85,6 +85,12 @@ def test_a_share_is_resampled_by_group():
     assert share_by_group(part * 0, whole * 0, ["a", "b", "c"], 50, 0) == (0, 1)
 
 
+def test_nothing_lost_of_few_patients_is_no_certainty():
+    """Regression: a screen that lost nothing on three patients was said to lose 0.00 to 0.00 %."""
+    low, high = share_by_group(np.zeros(4), np.array([1.0, 1, 1, 0]), ["a", "b", "c", "d"], 50, 0)
+    assert (low, high) == (0, pytest.approx(0.7076, abs=1e-3))
+
+
 def test_outlines_stand_on_the_tiles_that_they_lie_on(labelled, small_training, monkeypatch):
     monkeypatch.setattr(screen_threshold, "DEPOSIT_UM", 190.0)  # it measures 195
     config = small_training()

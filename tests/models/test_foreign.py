@@ -149,7 +149,27 @@ def test_a_slide_is_held_out_with_all_slides_of_its_patient() -> None:
 @pytest.mark.parametrize(("slides", "rank"), [(18, 18), (19, 19), (20, 20), (38, 38), (39, 38), (40, 39), (60, 58)])
 def test_the_limit_is_the_distance_of_the_conformal_rank(slides: int, rank: int) -> None:
     """The smallest k of n for which k / (n + 1) is 95 % or more; the last where none is."""
-    assert foreign._limit(np.arange(slides, 0, -1.0)) == rank
+    assert foreign._limit(np.arange(slides, 0, -1.0), [f"p{k}" for k in range(slides)]) == rank
+
+
+def test_slides_of_few_patients_promise_no_more_than_these() -> None:
+    """Regression: sixty slides of three patients made a limit as if of sixty, and nothing said that it was loose."""
+    distances, three = np.arange(1.0, 61.0), [f"p{k % 3}" for k in range(60)]
+    assert foreign._limit(distances, three) == 60
+    slides = some_slides(60)
+    reference, _ = fit([replace(s, patient=f"p{k % 3}") for k, s in enumerate(slides)])
+    assert (reference.held_out_slides, reference.held_out_patients, reference.witnesses) == (60, 3, 3)
+    assert "60 slides of 3, " in reference.fitted_on
+    assert "Fewer than 50 patients" in reference.fitted_on
+    (reason,) = foreign_reasons(2 * reference.limit, reference)
+    assert "within which 75 % of similar slides stay" in reason.message
+
+
+def test_each_patient_weighs_the_same_in_the_limit() -> None:
+    """39 patients with one slide and one with forty far ones: the many must not move the limit."""
+    distances = np.array([*range(1, 40), *range(1000, 1040)], float)
+    patients = [*(f"p{k}" for k in range(39)), *["many"] * 40]
+    assert foreign._limit(distances, patients) == 39
 
 
 def test_the_covariance_is_shrunk_towards_a_sphere() -> None:
