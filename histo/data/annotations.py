@@ -4,6 +4,7 @@ The format is told by the content, never by the file's name; each has its reader
 """
 
 import json
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -124,7 +125,10 @@ def read_objects(path: Path, pyramid: Pyramid) -> list[Drawn]:
     Raises `UsageError` for a file that cannot be read or is of no known format.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
+            raise UsageError(f"annotation {path} is no file; give the file with the outlines")
+        if status.st_size > MAX_BYTES:
             raise UsageError(f"annotation {path} has more than {MAX_BYTES >> 20} MB; export only what is to be learnt")
         raw = path.read_bytes()
     except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -214,9 +215,13 @@ def test_a_broken_file_is_a_usage_error_that_names_the_place(tree: Json, message
     assert "a.geojson" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["missing.geojson", "."])
-def test_a_file_that_cannot_be_opened_is_a_usage_error(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("name", "said"), [("missing.geojson", "cannot be read"), (".", "is no file"), ("pipe", "is no file")]
+)
+def test_a_file_that_cannot_be_opened_is_a_usage_error(name: str, said: str, tmp_path: Path) -> None:
+    """Regression: `histo annotations check` of a pipe waited for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match=said):
         read_annotations(tmp_path / name, CLASSES, PYRAMID)
 
 
