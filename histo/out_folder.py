@@ -1,6 +1,7 @@
 """What an output folder of `histo infer` holds, known to all who write or read one."""
 
 import json
+import re
 from pathlib import Path
 
 from histo.errors import UsageError
@@ -10,6 +11,15 @@ TABLE, INDEX = "slides.csv", "index.html"
 RESULTS = "slides"  # of every slide a folder, by its id
 RESULT = "result.json"  # in a slide's folder
 EVALUATION = "evaluation"  # of `histo evaluate`, unless it is told another place
+
+
+def is_result(folder: Path) -> bool:
+    """Tell whether a folder holds the result of a slide: a `result.json` that begins as histo's do."""
+    try:
+        with open(folder / RESULT, "rb") as file:
+            return re.match(rb'\s*\{\s*"slide_id"', file.read(100)) is not None
+    except OSError:
+        return False
 
 
 def results_in(out: Path) -> list[Path]:

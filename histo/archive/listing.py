@@ -10,7 +10,7 @@ from histo.data.slide import SUFFIXES, series_of
 from histo.data.slide_file import is_dicom_slide, sha256_of
 from histo.errors import SlideFailed
 from histo.files import path_text
-from histo.out_folder import LEDGER, RESULTS
+from histo.out_folder import RESULT, is_result
 
 TRUTH_SUFFIX = ".mask.tif"  # the truth that lies beside a phantom
 _MAX_ID_CHARACTERS, _MAX_ID_BYTES = 80, 200  # names of files end at 255 bytes, and temporary ones are longer
@@ -24,7 +24,8 @@ def absolute(path: Path) -> str:
 def list_slides(paths: Iterable[Path]) -> list[Path]:
     """Return the named files, and the slides inside named folders, each once, in order; a DICOM series is one slide.
 
-    Paths are absolute. What begins with a dot is not looked for in folders. A path that does not exist, or a folder
+    Paths are absolute. What begins with a dot, or lies beside a `result.json` of histo, whose heatmaps are TIFFs too,
+    is not looked for in folders. A path that does not exist, or a folder
     without slides, is kept: it becomes a failed slide, not silence.
     """
     found: dict[str, Path] = {}
@@ -54,9 +55,10 @@ def _slides_in(folder: Path) -> Iterator[Path]:
             if os.path.realpath(parent) in entered:  # a link to where we have been
                 folders.clear()
                 continue
-            if LEDGER in files and RESULTS in folders:  # of an earlier run, whose heatmaps are TIFFs too
-                folders.remove(RESULTS)
             entered.add(os.path.realpath(parent))
+            if RESULT in files and is_result(Path(parent)):
+                folders.clear()
+                continue
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [link for name in folders if os.path.islink(link := os.path.join(parent, name))]
             yield from (path for name in files if _is_slide(path := Path(parent, name)))

@@ -24,7 +24,7 @@ from histo.infer import check_mode, settings_of
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.opening import Opened, open_for, state_of
-from histo.out_folder import LEDGER, PROFILE, RESULTS, RUN
+from histo.out_folder import LEDGER, PROFILE, RESULT, RESULTS, RUN
 from histo.owning import owned, stopped_by
 from histo.results import SlideResult
 from histo.timing import Progress, Say
@@ -69,18 +69,32 @@ def run_slides(
     check_mpp(options.mpp)
     check_mpp(options.mpp_if_missing, "--mpp-if-missing")
     engines = Engines(model, options.engine, options.device)
-    if slide := next(filter(None, map(holds_slides, (out, out / RESULTS))), None):
-        raise UsageError(f"--out {out} holds a slide ({slide}); give another one: nothing is written beside slides")
-    if any(os.path.isdir(p) and os.path.realpath(p) == os.path.realpath(out) for p in paths):
-        raise UsageError(f"--out {out} is the folder of the slides themselves; give another one")
+    slides = list_slides(paths)
+    _check_out(out, paths, slides)  # before anything is written or removed there
     with owned(out):
         ledger = Ledger(out / LEDGER)
         try:
-            return _Run(out, model, options, engines, Store(out, model, ledger)).work(paths, on_step, on_start, say)
+            return _Run(out, model, options, engines, Store(out, model, ledger)).work(slides, on_step, on_start, say)
         except OSError as error:
             raise stopped_by(out, error) from error
         finally:
             ledger.close()
+
+
+def _check_out(out: Path, paths: Sequence[Path], slides: Sequence[Path]) -> None:
+    """Raise `UsageError` where results would lie among slides, or among other things that are not histo's."""
+    if slide := next(filter(None, map(holds_slides, (out, out / RESULTS))), None):
+        raise UsageError(f"--out {out} holds a slide ({slide}); give another one: nothing is written beside slides")
+    if any(os.path.isdir(p) and os.path.realpath(p) == os.path.realpath(out) for p in paths):
+        raise UsageError(f"--out {out} is the folder of the slides themselves; give another one")
+    here, results = os.path.realpath(out), os.path.realpath(out / RESULTS)
+    for slide in slides:
+        folder = os.path.realpath(slide.parent)
+        if not os.path.isdir(slide) and (folder == here or (folder + os.sep).startswith(results + os.sep)):
+            raise UsageError(f"--out {out} would put results beside {slide}; give another one")
+    folders = sorted(f for f in (out / RESULTS).glob("[!.]*") if os.path.isdir(f))
+    if other := next((f for f in folders if not os.path.lexists(f / RESULT)), None):
+        raise UsageError(f"{other} is no result of histo and is left alone; give another --out")
 
 
 class _Run:
@@ -90,15 +104,13 @@ class _Run:
 
     def work(
         self,
-        paths: Sequence[Path],
+        found: Sequence[Path],
         on_step: Callable[[Step], None],
         on_start: Callable[[str], Progress | None],
         say: Say,
     ) -> list[SlideResult]:
         known = self.store.known()
-        names = name_slides(list_slides(paths), {path: e.slide_id for path, e in known.items()})
-        if beside := next((p for p in names if absolute(p).startswith(absolute(self.store.slides) + os.sep)), None):
-            raise UsageError(f"--out {self.out} would put results beside {beside}; give another one")
+        names = name_slides(found, {path: e.slide_id for path, e in known.items()})
         self._describe()
         results: dict[int, SlideResult] = {}
         several = self.options.workers > 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Container
@@ -12,9 +13,8 @@ from histo.archive.examine import RunOptions
 from histo.archive.ledger import Entry, Ledger
 from histo.archive.listing import absolute
 from histo.data.slide import companions_of
-from histo.errors import ArchiveError, UsageError
+from histo.errors import UsageError
 from histo.export.index import write_index
-from histo.export.outputs import REPORT
 from histo.export.tables import write_slides
 from histo.files import left_by_others, path_text, sync
 from histo.infer import digest_of, settings_of
@@ -22,7 +22,8 @@ from histo.models.bundle import Model
 from histo.out_folder import INDEX, RESULT, RESULTS, TABLE
 from histo.results import SlideResult, load_result
 
-TEMPORARY = ".tmp-"
+_TEMPORARY = ".histo-tmp-"
+_LEFT_OVER = re.compile(r"\.histo-tmp-[\w.-]+(~old)?")  # nothing else is removed: what begins like it may be the user's
 OUT_OF_REACH = {"not_found", "permission", "unreadable"}  # why a slide's file gave nothing, not even its hash
 FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk or a network may have been the cause
 
@@ -30,7 +31,7 @@ FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk o
 class Store:
     """An output folder, held by this process alone, into which the results of one model go beside those of others.
 
-    What a killed run left half done is removed at once. Raises `ArchiveError` and `OSError`.
+    What a killed run left half done is removed at once. Raises `OSError`.
     """
 
     def __init__(self, out: Path, model: Model, ledger: Ledger) -> None:
@@ -38,8 +39,9 @@ class Store:
         self._out_of_reach = 0
         self.slides = out / RESULTS
         self.slides.mkdir(exist_ok=True)
-        for left_over in self.slides.glob(f"{TEMPORARY}*"):
-            shutil.rmtree(left_over)
+        for left_over in self.slides.glob(f"{_TEMPORARY}*"):
+            if _LEFT_OVER.fullmatch(left_over.name):
+                shutil.rmtree(left_over)
         for left_over in left_by_others(out):
             left_over.unlink(missing_ok=True)
 
@@ -49,7 +51,7 @@ class Store:
 
     def temporary(self, slide_id: str) -> Path:
         """Return where a slide's files are written until all are there; `enter` takes them from there."""
-        return self.slides / f"{TEMPORARY}{slide_id}"
+        return self.slides / f"{_TEMPORARY}{slide_id}"
 
     def kept(self, path: Path, entry: Entry, sha256: str | None, options: RunOptions) -> SlideResult | None:
         """Return the result of an earlier run if content, model and settings are what they were."""
@@ -141,10 +143,8 @@ class Store:
             sync(file)
         sync(temporary)
         final = self.slides / slide_id
-        if final.exists() and not any((final / name).exists() for name in (RESULT, REPORT["report"])):
-            raise ArchiveError(f"{final} is no result of histo and is left alone; give another --out")
         if final.exists():
-            old = self.slides / f"{TEMPORARY}{slide_id}~old"  # no id holds a tilde
+            old = self.slides / f"{_TEMPORARY}{slide_id}~old"  # no id holds a tilde
             os.rename(final, old)
             os.rename(temporary, final)
             shutil.rmtree(old)

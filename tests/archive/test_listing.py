@@ -16,7 +16,14 @@ def test_a_folder_gives_its_slides_in_order_and_nothing_else(tmp_path):
 
 def test_results_of_an_earlier_run_are_no_slides(tmp_path):
     touch(tmp_path, "a.svs", "out/ledger.sqlite", "out/slides/a/heatmap.ome.tif")
+    (tmp_path / "out/slides/a/result.json").write_text('{\n "slide_id": "a"')
     assert [p.name for p in list_slides([tmp_path])] == ["a.svs"]
+
+
+def test_slides_below_a_ledger_are_slides(tmp_path):
+    """Regression: a ledger that a refused run had left above a folder `slides` hid all of its slides."""
+    touch(tmp_path, "ledger.sqlite", "slides/case/a.svs", "slides/case2/b.svs", "slides/case2/result.json")
+    assert [p.name for p in list_slides([tmp_path])] == ["a.svs", "b.svs"]
 
 
 def test_what_is_not_there_is_kept_and_what_is_named_twice_counts_once(tmp_path):
@@ -68,7 +75,7 @@ def test_a_long_name_in_any_script_leaves_room_for_what_is_added(tmp_path):
         slide.write_text(str(slide))
     ids = list(name_slides(slides, {}).values())
     assert len(set(ids)) == 2
-    assert all(len(f".tmp-{one}~old".encode()) <= 255 and set(one) <= set("骨-0123456789abcdef") for one in ids)
+    assert all(len(f".histo-tmp-{one}~old".encode()) <= 255 and set(one) <= set("骨-0123456789abcdef") for one in ids)
 
 
 def test_the_same_content_under_colliding_names_still_gets_two_ids(tmp_path):

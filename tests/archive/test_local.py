@@ -224,6 +224,29 @@ def test_the_folder_of_the_slides_is_no_place_for_results(slides, colour_model, 
     assert sorted(p.name for p in slides.iterdir()) == ["a.svs", "b.svs", "c.svs"]
 
 
+@pytest.mark.parametrize("named", ["data/slides", "elsewhere.svs", "data/x.ome.tif"])
+def test_a_folder_of_the_user_s_that_is_called_slides_is_left_as_it_is(named, painted, tmp_path, colour_model, run):
+    """Regression: OUT/slides counted as histo's own unseen, and a folder of uploads in it was removed."""
+    data = tmp_path / "data"
+    kept = [data / "slides" / ".tmp-upload" / "a.svs", data / "slides" / "case" / "b.svs", data / "x.ome.tif"]
+    for path in (*kept, tmp_path / "elsewhere.svs"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(painted, path)
+    with pytest.raises(UsageError, match=r"beside|no result of histo"):
+        run([tmp_path / named], data, colour_model)
+    assert sorted(p for p in data.rglob("*") if p.is_file()) == sorted(kept)
+
+
+def test_only_temporary_folders_of_histo_s_are_removed(painted, tmp_path, colour_model, run):
+    """Regression: whatever began with `.tmp-` was, uploads of the user's too."""
+    mine = tmp_path / "out" / "slides" / ".tmp-upload"
+    killed = tmp_path / "out" / "slides" / ".histo-tmp-a"
+    for folder in (mine, killed):
+        folder.mkdir(parents=True)
+    run([painted], tmp_path / "out", colour_model)
+    assert (mine.exists(), killed.exists()) == (True, False)
+
+
 def test_slides_in_a_folder_whose_name_begins_like_that_of_results_are_none(tmp_path, colour_model, run):
     path = tmp_path / "out" / "slides-2026" / "text.svs"
     path.parent.mkdir(parents=True)

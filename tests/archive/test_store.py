@@ -9,7 +9,7 @@ from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
 from histo.archive.local import run_slides
 from histo.archive.store import Store, _fingerprint
-from histo.errors import ArchiveError
+from histo.errors import UsageError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.out_folder import LEDGER
 from histo.results import SCHEMA, load_result
@@ -191,7 +191,7 @@ def test_a_folder_that_is_no_result_is_not_replaced(painted, tmp_path, colour_mo
     kept = tmp_path / "out" / "slides" / painted.stem / "Data0001.dat"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"pixels")
-    with pytest.raises(ArchiveError, match="is no result of histo"):
+    with pytest.raises(UsageError, match="is no result of histo"):
         run([painted], tmp_path / "out", colour_model)
     assert kept.read_bytes() == b"pixels"
 
