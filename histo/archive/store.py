@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Container
@@ -12,18 +11,17 @@ from pathlib import Path
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Entry, Ledger
 from histo.archive.listing import absolute
+from histo.archive.result_folder import clear, fingerprint, hashes, retire, swap_in, temporary_of
 from histo.data.slide import companions_of
 from histo.errors import UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
-from histo.files import left_by_others, path_text, sync
+from histo.files import left_by_others, path_text
 from histo.infer import digest_of, settings_of
 from histo.models.bundle import Model
 from histo.out_folder import INDEX, RESULT, RESULTS, TABLE
 from histo.results import SlideResult, load_result
 
-_TEMPORARY = ".histo-tmp-"
-_LEFT_OVER = re.compile(r"\.histo-tmp-[\w.-]+(~old)?")  # nothing else is removed: what begins like it may be the user's
 OUT_OF_REACH = {"not_found", "permission", "unreadable"}  # why a slide's file gave nothing, not even its hash
 FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk or a network may have been the cause
 
@@ -31,7 +29,7 @@ FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk o
 class Store:
     """An output folder, held by this process alone, into which the results of one model go beside those of others.
 
-    What a killed run left half done is removed at once. Raises `OSError`.
+    What a killed run left half done is undone at once. Raises `OSError`.
     """
 
     def __init__(self, out: Path, model: Model, ledger: Ledger) -> None:
@@ -39,9 +37,7 @@ class Store:
         self._out_of_reach = 0
         self.slides = out / RESULTS
         self.slides.mkdir(exist_ok=True)
-        for left_over in self.slides.glob(f"{_TEMPORARY}*"):
-            if _LEFT_OVER.fullmatch(left_over.name):
-                shutil.rmtree(left_over)
+        self._edited = clear(self.slides, {e.slide_id: e.files for e in ledger.entries()})
         for left_over in left_by_others(out):
             left_over.unlink(missing_ok=True)
 
@@ -51,7 +47,7 @@ class Store:
 
     def temporary(self, slide_id: str) -> Path:
         """Return where a slide's files are written until all are there; `enter` takes them from there."""
-        return self.slides / f"{_TEMPORARY}{slide_id}"
+        return temporary_of(self.slides / slide_id)
 
     def kept(self, path: Path, entry: Entry, sha256: str | None, options: RunOptions) -> SlideResult | None:
         """Return the result of an earlier run if content, model and settings are what they were."""
@@ -75,11 +71,13 @@ class Store:
             shutil.rmtree(temporary)
             self._out_of_reach += 1
             return
-        digest = _fingerprint(temporary)
-        self._swap_in(temporary, slide_id)
+        before, final = self._ledger.entry_of(absolute(path)), self.slides / slide_id
+        digest, files = fingerprint(temporary), hashes(temporary)
+        if (old := swap_in(temporary, final)) is not None:
+            self._edited += retire(old, final, before.files if before else {})
         key = self._key(path, result.sha256, result.provenance.settings_digest)
         self._ledger.record(
-            Entry(slide_id, absolute(path), key, self._model.digest, result.status, digest, round(seconds, 2))
+            Entry(slide_id, absolute(path), key, self._model.digest, result.status, digest, round(seconds, 2), files)
         )
 
     def _has_final(self, path: Path) -> bool:
@@ -104,6 +102,8 @@ class Store:
         told = []
         if gone := self._out_of_reach:
             told.append(f"slides out of reach: {gone}; the tables show what was found of them before")
+        if n := len(self._edited):
+            told.append(f"files of histo's that had been edited: {n}, kept beside the new ones ({self._edited[0]})")
         contents = Counter(r.sha256 for r in results if r.sha256)
         if twice := contents.total() - len(contents):
             told.append(f"rows of slides with the content of another: {twice}; copied or moved slides count again")
@@ -130,30 +130,9 @@ class Store:
     def _stored(self, entry: Entry) -> SlideResult | None:
         """Return the result of a row, if its files are the very ones that the row was written for."""
         path = self.slides / entry.slide_id / RESULT
-        if not path.is_file() or _fingerprint(path.parent) != entry.result_sha256:
+        if not path.is_file() or fingerprint(path.parent) != entry.result_sha256:
             return None
         try:
             return load_result(path)
         except UsageError:  # of an older schema; computed anew when it is named
             return None
-
-    def _swap_in(self, temporary: Path, slide_id: str) -> None:
-        """Put the new folder where the old one was; a reader sees the old result, the new one, or none."""
-        for file in temporary.iterdir():
-            sync(file)
-        sync(temporary)
-        final = self.slides / slide_id
-        if final.exists():
-            old = self.slides / f"{_TEMPORARY}{slide_id}~old"  # no id holds a tilde
-            os.rename(final, old)
-            os.rename(temporary, final)
-            shutil.rmtree(old)
-        else:
-            os.rename(temporary, final)
-        sync(self.slides)
-
-
-def _fingerprint(folder: Path) -> str:
-    """Return the SHA-256 of a slide's result, and of the names and sizes of the files beside it."""
-    beside = sorted(f"{file.name} {file.stat().st_size}" for file in folder.iterdir() if file.name != RESULT)
-    return hashlib.sha256((folder / RESULT).read_bytes() + "\n".join(beside).encode()).hexdigest()

@@ -8,7 +8,8 @@ import pytest
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
 from histo.archive.local import run_slides
-from histo.archive.store import Store, _fingerprint
+from histo.archive.result_folder import fingerprint, swap_in
+from histo.archive.store import Store
 from histo.errors import UsageError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.out_folder import LEDGER
@@ -158,7 +159,7 @@ def test_a_result_is_on_the_disk_before_it_gets_its_name(colour_model, tmp_path,
         (temporary / name).write_text("{}")
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append((os.readlink(f"/proc/self/fd/{fd}"), final.exists())))
-    store._swap_in(temporary, "a")
+    swap_in(temporary, final)
     files = {(str(temporary / name), False) for name in ("report.html", "result.json")}
     assert set(synced[:-2]) == files
     assert synced[-2:] == [(str(temporary), False), (str(store.slides), True)]
@@ -182,7 +183,7 @@ def test_a_slide_named_old_is_no_leftover_of_another(colour_model, tmp_path):
     for folder in (final, store.temporary("a"), store.temporary("old-a")):
         folder.mkdir(parents=True)
         (folder / "result.json").write_text("{}")
-    store._swap_in(store.temporary("a"), "a")
+    swap_in(store.temporary("a"), final)
     assert (store.temporary("old-a") / "result.json").exists()
 
 
@@ -230,7 +231,46 @@ def test_an_older_result_among_the_rows_does_not_stop_the_run(slides, tmp_path, 
     path.write_text(text.replace(f'"schema": {SCHEMA}', '"schema": 1'))
     ledger = Ledger(out / "ledger.sqlite")
     old = next(e for e in ledger.entries() if e.slide_id == "a")
-    ledger.record(replace(old, result_sha256=_fingerprint(path.parent)))
+    ledger.record(replace(old, result_sha256=fingerprint(path.parent)))
     ledger.close()
     run([slides / "b.svs"], out, colour_model)
     assert set(rows(out)) == {"b", "c"}
+
+
+def test_what_others_put_into_a_result_stays_and_changes_nothing(slides, tmp_path, colour_model, run, rows):
+    """Regression: beside a pathologist's file a result had no row, and the next run removed that file."""
+    out = tmp_path / "out"
+    run([slides], out, colour_model)
+    mine = out / "slides" / "a" / "corrected.geojson"
+    mine.write_text("mine")
+    (mine.parent / "notes").mkdir()
+    assert all(step.kept for step in run([slides], out, colour_model)[1])
+    assert set(rows(out)) == {"a", "b", "c"}
+    assert not any(step.kept for step in run([slides], out, colour_model, mpp=0.4)[1])
+    assert mine.read_text() == "mine"
+    assert (mine.parent / "notes").is_dir()
+    assert not list((out / "slides").glob(".*"))
+
+
+def test_an_edited_file_of_histo_s_is_kept_under_another_name(slides, tmp_path, colour_model, run):
+    """Regression: outlines that were corrected in place were lost with the next settings."""
+    out, said = tmp_path / "out", []
+    outlines = out / "slides" / "a" / "lesions.geojson"
+    for number, mpp in enumerate((0.5, 0.4, 0.5)):
+        run_slides([slides / "a.svs"], out, colour_model, RunOptions(mpp=mpp), say=said.append)
+        outlines.write_text(outlines.read_text().replace("bone", f"edit{number}"[:4]))  # of the same size
+    kept = [outlines.with_name(name) for name in ("lesions.edited.geojson", "lesions.edited-2.geojson")]
+    assert ["edit" in path.read_text() for path in kept] == [True, True]
+    assert said == [f"files of histo's that had been edited: 1, kept beside the new ones ({path})" for path in kept]
+    names = {path.name for path in outlines.parent.iterdir() if ".edited" not in path.name}
+    assert names == {*load_result(outlines.with_name("result.json")).files.values(), "result.json"}
+
+
+def test_an_old_result_whose_successor_never_came_is_put_back(slides, tmp_path, colour_model, run):
+    """Regression: killed between two renames, a run left no result, and the next one removed the old one's files."""
+    out = tmp_path / "out"
+    run([slides / "a.svs"], out, colour_model)
+    (out / "slides" / "a" / "corrected.geojson").write_text("mine")
+    (out / "slides" / "a").rename(out / "slides" / ".histo-tmp-a~old")
+    assert run([slides / "a.svs"], out, colour_model)[1][0].kept
+    assert (out / "slides" / "a" / "corrected.geojson").read_text() == "mine"

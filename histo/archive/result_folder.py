@@ -1,0 +1,106 @@
+"""A slide's folder: put in its place whole; what histo did not write there outlives the result that it lay beside."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from histo.export.outputs import MAPPED, REPORT
+from histo.files import sync
+from histo.out_folder import RESULT, is_result
+
+WRITTEN = (RESULT, *REPORT.values(), *MAPPED.values())
+_TEMPORARY = ".histo-tmp-"
+# Nothing else is removed: what begins like it may be the user's. No id holds a tilde.
+_LEFT_OVER = re.compile(r"\.histo-tmp-([\w.-]+)(~old)?")
+
+
+def temporary_of(final: Path) -> Path:
+    """Return where a slide's files are written until all are there."""
+    return final.with_name(f"{_TEMPORARY}{final.name}")
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of a slide's result, and of the names and sizes of histo's files beside it."""
+    files = (folder / name for name in WRITTEN if name != RESULT)
+    beside = sorted(f"{file.name} {file.stat().st_size}" for file in files if file.is_file())
+    return hashlib.sha256((folder / RESULT).read_bytes() + "\n".join(beside).encode()).hexdigest()
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of histo's files in a slide's folder, by name."""
+    return {name: _sha256(folder / name) for name in WRITTEN if (folder / name).is_file()}
+
+
+def swap_in(temporary: Path, final: Path) -> Path | None:
+    """Put a new folder where the old one was, and return where that is now, to `retire` it.
+
+    A reader sees the old result, the new one, or none.
+    """
+    for file in temporary.iterdir():
+        sync(file)
+    sync(temporary)
+    old = None
+    if final.exists():
+        old = final.with_name(f"{_TEMPORARY}{final.name}~old")
+        os.rename(final, old)
+    os.rename(temporary, final)
+    sync(final.parent)
+    return old
+
+
+def retire(old: Path, final: Path, written: Mapping[str, str]) -> list[Path]:
+    """Remove the files that histo wrote from an old folder, carry all others to the new one, and remove the old.
+
+    `written` are the hashes of the files as histo wrote them; without them, the names beside a result tell. Returns
+    what was edited since and is kept under another name.
+    """
+    edited = []
+    is_ours = is_result(old)
+    for file in sorted(old.iterdir()):
+        has_our_name = file.name in WRITTEN and file.is_file()
+        if has_our_name and (written.get(file.name) == _sha256(file) if written else is_ours):
+            file.unlink()
+            continue
+        place = _free(final, file.name, has_our_name)
+        os.rename(file, place)
+        if has_our_name:
+            edited.append(place)
+    old.rmdir()
+    return edited
+
+
+def clear(results: Path, written: Mapping[str, Mapping[str, str]]) -> list[Path]:
+    """Undo or finish what a killed run left half done among the results; return what `retire` does.
+
+    `written` are the hashes of the files of every slide, by its id.
+    """
+    edited = []
+    for left_over in sorted(results.glob(f"{_TEMPORARY}*")):
+        if not (found := _LEFT_OVER.fullmatch(left_over.name)):
+            continue
+        final = results / found[1]
+        if not found[2]:
+            shutil.rmtree(left_over)
+        elif not final.exists():
+            os.rename(left_over, final)
+        else:
+            edited += retire(left_over, final, written.get(found[1], {}))
+    return edited
+
+
+def _free(folder: Path, name: str, is_taken: bool) -> Path:
+    """Return a free place for a file in a folder, under its own name unless that `is_taken` for histo's own."""
+    stem, dot, suffix = name.partition(".")
+    place, number = folder / name, 1
+    while is_taken or os.path.lexists(place):
+        place = folder / f"{stem}.edited{f'-{number}' if number > 1 else ''}{dot}{suffix}"
+        number, is_taken = number + 1, False
+    return place
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
