@@ -92,6 +92,8 @@ def open_for(path: Path, model: Model, mpp: float | None = None, sha256: str | N
         opened.found = _lay_out(opened.slide, model, timings)
     except SlideError as error:
         opened.found = error
+    except OSError as error:  # raised, it would be taken for one of the output folder's, and stop a run
+        opened.found = SlideFailed("unreadable", f"{path} cannot be read ({error.strerror or error}); check the disk")
     return opened
 
 

@@ -1,5 +1,6 @@
 """What a slide is refused or failed for before and after its network, and when it counts as another file."""
 
+import errno
 import os
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from histo.errors import SlideFailed, SlideRefused
-from histo.opening import Opened, check_areas, check_tissue, state_of
+from histo.opening import Opened, check_areas, check_tissue, open_for, state_of
 from histo.results import Areas
 from histo.timing import Timings
 
@@ -57,6 +58,18 @@ def test_a_file_is_another_when_it_was_replaced_or_written_to_within_the_same_se
     assert state_of(slide) != before
     slide.unlink()
     assert state_of(slide) is None
+
+
+def test_what_the_slide_s_disk_refuses_is_the_slide_s(painted, colour_model, monkeypatch):
+    """Regression: any such error of one slide was taken for the output folder's and stopped the run."""
+
+    def stale(slide):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("histo.opening.read_overview", stale)
+    with open_for(painted, colour_model) as opened, pytest.raises(SlideFailed, match="Stale file handle") as caught:
+        opened.laid  # noqa: B018  that it raises is the point
+    assert caught.value.code == "unreadable"
 
 
 def test_a_slide_of_several_files_is_another_when_one_of_them_is(tmp_path):

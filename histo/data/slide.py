@@ -174,7 +174,7 @@ def lacks_scale(path: str | os.PathLike[str]) -> bool:
         open_slide(path).close()
     except SlideRefused:
         return True
-    except SlideFailed:
+    except (SlideFailed, OSError):
         pass  # whoever opens it for good tells why
     return False
 
@@ -223,7 +223,7 @@ def companions_of(path: Path) -> list[tuple[str, int, int]]:
 
     What else lies in their folder is no part of it.
     """
-    files = [f for f in _beside(path) if f.is_file()]
+    files = [f for f in _beside(path) if os.path.isfile(f)]
     return [(path_text(f.name), s.st_size, s.st_mtime_ns) for f in sorted(files) for s in [f.stat()]]
 
 
@@ -231,7 +231,7 @@ def _beside(path: Path) -> Iterable[Path]:
     suffix = path.suffix.lower()
     if suffix == ".mrxs":
         folder = path.with_suffix("")
-        return folder.iterdir() if folder.is_dir() else ()
+        return folder.iterdir() if os.path.isdir(folder) else ()
     if suffix in (".vms", ".vmu"):
         index = path.read_bytes()
         return (f for f in path.parent.iterdir() if f != path and os.fsencode(f.name) in index)
@@ -254,8 +254,11 @@ def _open_handle(path: Path) -> openslide.OpenSlide:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
         what = "is not a slide format that OpenSlide knows; convert it"
-        if path.suffix.lower() == ".mrxs" and not (path.with_suffix("") / "Slidedat.ini").is_file():
-            what = f"lacks the folder {path.stem} with its Slidedat.ini beside it, which holds its pixels; copy both"
+        if path.suffix.lower() == ".mrxs" and not os.path.isfile(path.with_suffix("") / "Slidedat.ini"):
+            what = (
+                f"lacks the folder {path.stem} with its Slidedat.ini beside it, which holds its pixels, or the folder "
+                "may not be read; copy both"
+            )
         elif begins_as_tiff(path):
             what = "begins as a TIFF but is cut short, or of a kind unknown to OpenSlide; copy it again or convert it"
         raise SlideFailed("unsupported", f"{path} {what}") from error

@@ -118,6 +118,24 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(slides, tmp_path, colo
     assert sorted(p.name for p in (out / "slides").iterdir()) == ["a", "b", "c"]
 
 
+def test_a_slide_whose_data_may_not_be_read_costs_itself(slides, tmp_path, colour_model, monkeypatch, run):
+    """Regression: an unreadable folder beside one MRXS slide ended the run with "OUT cannot be written"."""
+    (slides / "b.mrxs").write_bytes(b"index")
+    (slides / "b").mkdir()
+    stat = os.stat
+
+    def closed(path, *args, **kwargs):
+        if not isinstance(path, int) and Path(os.fsdecode(path)).parent == slides / "b":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", closed)
+    named = [slides / "a.svs", slides / "b.mrxs", slides / "c.svs"]
+    results, _ = run(named, tmp_path / "out", colour_model, mpp_if_missing=0.5)
+    assert [r.status == "failed" for r in results] == [False, True, False]
+    assert "may not be read" in results[1].reasons[0].message
+
+
 def test_a_damaged_ledger_is_refused(slides, tmp_path, colour_model, run):
     out = tmp_path / "out"
     run([slides / "a.svs"], out, colour_model)
