@@ -68,11 +68,12 @@ def _slides_in(folder: Path) -> Iterator[Path]:
 def _is_slide(path: Path) -> bool:
     """Tell whether a file is a slide: by its name, or as DICOM without the suffix, as many archives keep it.
 
-    A Mac leaves a `._` file beside each one.
+    A Mac leaves a `._` file beside each one. A link to nothing may have been any slide: it becomes a failed one.
     """
     if path.name.startswith(".") or path.name.endswith(TRUTH_SUFFIX):
         return False
-    return path.suffix.lower() in SUFFIXES or is_dicom_slide(path)
+    leads_nowhere = os.path.islink(path) and not os.path.exists(path)
+    return leads_nowhere or path.suffix.lower() in SUFFIXES or is_dicom_slide(path)
 
 
 def holds_slides(folder: Path) -> Path | None:

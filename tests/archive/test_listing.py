@@ -98,6 +98,14 @@ def test_linked_folders_are_entered_once(tmp_path):
     assert list_slides([tmp_path]) == [inside / "b.svs", real / "a.svs"]
 
 
+def test_links_to_nothing_are_slides_that_are_not_found(tmp_path):
+    """Regression: a link to the folder of a case on a disk that was away was passed over without a word."""
+    touch(tmp_path, "a.svs")
+    for name in ("case7", ".hidden", "b.svs", "c.mask.tif"):
+        (tmp_path / name).symlink_to(tmp_path / "away" / name)
+    assert [p.name for p in list_slides([tmp_path])] == ["a.svs", "b.svs", "case7"]
+
+
 def test_a_series_counts_once_however_its_files_are_named(tmp_path, monkeypatch):
     # Bug: files of one DICOM slide that were named one by one became a slide each.
     monkeypatch.setattr("histo.archive.listing.series_of", lambda path: path.stem[0] if path.suffix == ".dcm" else None)
