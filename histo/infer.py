@@ -18,6 +18,7 @@ from histo.data.overview import read_overview
 from histo.data.scale_check import overruled_scale
 from histo.data.scanned import area_mm2
 from histo.data.slide import Slide, open_slide
+from histo.data.slide_file import check_regular_file
 from histo.data.stain_norm import Density, density_of, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideFailed, SlideRefused, UsageError
@@ -233,9 +234,15 @@ def _map_of(stitcher: Stitcher, laid: Laid, passed_over: NDArray[np.bool_] | Non
 
 
 def _changed(opened: Opened) -> SlideFailed | None:
-    """Return the failure of a slide whose files were written to since it was opened, if they were."""
-    if state_of(opened.path) == opened.state:
+    """Return the failure of a slide whose files were written to, or can't be reached, since it was opened."""
+    if (state := state_of(opened.path)) == opened.state:
         return None
+    if state is None:
+        try:
+            check_regular_file(opened.path)
+        except SlideFailed as why:
+            return why
+        return SlideFailed("unreadable", f"a file of {opened.path} cannot be reached any more; check the disk")
     return SlideFailed("changed", f"{opened.path} was changed while it was read; run again when it is at rest")
 
 

@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -204,6 +205,17 @@ def test_a_refusal_does_not_stand_under_the_hash_of_another_content(write_tiff, 
     path.write_bytes(painted.read_bytes())
     result = predict_slide(path, colour_model, opened=opened).result
     assert (result.status, result.reasons[0].code) == ("failed", "changed")
+
+
+def test_a_slide_that_vanishes_while_it_is_read_was_not_changed(painted, tmp_path, colour_model):
+    """Regression: it was `changed`, which is false, and a run put that in the place of an older result."""
+    path = tmp_path / "slide.svs"
+    shutil.copy(painted, path)
+    opened = open_for(path, colour_model)
+    assert opened.sha256
+    path.unlink()
+    result = predict_slide(path, colour_model, opened=opened).result
+    assert (result.status, result.reasons[0].code) == ("failed", "not_found")
 
 
 def test_a_slide_of_which_nothing_is_left_to_judge_by_is_refused(painted, colour_model, monkeypatch):

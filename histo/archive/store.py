@@ -22,7 +22,6 @@ from histo.models.bundle import Model
 from histo.out_folder import INDEX, RESULT, RESULTS, TABLE
 from histo.results import SlideResult, load_result
 
-OUT_OF_REACH = {"not_found", "permission", "unreadable"}  # why a slide's file gave nothing, not even its hash
 FINAL = ("done", "review", "refused")  # a failed slide is tried again: a disk or a network may have been the cause
 
 
@@ -34,7 +33,7 @@ class Store:
 
     def __init__(self, out: Path, model: Model, ledger: Ledger) -> None:
         self._out, self._model, self._ledger = out, model, ledger
-        self._out_of_reach = 0
+        self._failed_since = 0
         self.slides = out / RESULTS
         self.slides.mkdir(exist_ok=True)
         self._edited = clear(self.slides, {e.slide_id: e.files for e in ledger.entries()})
@@ -64,14 +63,15 @@ class Store:
     def enter(self, path: Path, slide_id: str, result: SlideResult, seconds: float) -> None:
         """Put a finished slide's temporary folder in its place, then its row into the ledger.
 
-        A slide that cannot be reached just now does not cost the result that it has.
+        An attempt that failed does not cost the slide the result that it has, of whatever model and settings, unless
+        its file is known to be another.
         """
-        temporary = self.temporary(slide_id)
-        if result.sha256 is None and {r.code for r in result.reasons} <= OUT_OF_REACH and self._has_final(path):
+        temporary, final = self.temporary(slide_id), self.slides / slide_id
+        before = self._ledger.entry_of(absolute(path))
+        if result.status == "failed" and before and self._holds_final(before, result.sha256):
             shutil.rmtree(temporary)
-            self._out_of_reach += 1
+            self._failed_since += 1
             return
-        before, final = self._ledger.entry_of(absolute(path)), self.slides / slide_id
         digest, files = fingerprint(temporary), hashes(temporary)
         if (old := swap_in(temporary, final)) is not None:
             self._edited += retire(old, final, before.files if before else {})
@@ -80,12 +80,15 @@ class Store:
             Entry(slide_id, absolute(path), key, self._model.digest, result.status, digest, round(seconds, 2), files)
         )
 
-    def _has_final(self, path: Path) -> bool:
-        """Tell whether a slide has a result of this model, in whatever settings: those may hang on the slide itself."""
-        entry = self._ledger.entry_of(absolute(path))
-        if entry is None or entry.status not in FINAL or entry.model != self._model.digest:
+    def _holds_final(self, entry: Entry, sha256: str | None) -> bool:
+        """Tell whether a slide has a final result that may be that of a file with this hash, None if it is unknown.
+
+        A file beside that result may have been edited since: it is a result still.
+        """
+        try:
+            return entry.status in FINAL and sha256 in (None, load_result(self.slides / entry.slide_id / RESULT).sha256)
+        except UsageError:
             return False
-        return self._stored(entry) is not None
 
     def tabulate(self, named: Container[str]) -> list[str]:
         """Write the tables over all slides that this model examined, and return what to know of them, in sentences.
@@ -100,8 +103,8 @@ class Store:
         write_slides(results, self._out / TABLE, {e.slide_id: e.seconds for e in rows})
         write_index(results, self._out / INDEX, f"histo results: {path_text(self._out.resolve().name)}")
         told = []
-        if gone := self._out_of_reach:
-            told.append(f"slides out of reach: {gone}; the tables show what was found of them before")
+        if failed := self._failed_since:
+            told.append(f"slides that failed now and have a result of before: {failed}; it is kept")
         if n := len(self._edited):
             told.append(f"files of histo's that had been edited: {n}, kept beside the new ones ({self._edited[0]})")
         contents = Counter(r.sha256 for r in results if r.sha256)

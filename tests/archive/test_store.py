@@ -124,17 +124,30 @@ def test_a_slide_that_cannot_be_reached_just_now_keeps_its_result(slides, tmp_pa
     assert sorted(p.name for p in (out / "slides" / "there").iterdir()) == before
     said: list[str] = []
     run_slides([slide], out, colour_model, RunOptions(), say=said.append)
-    assert said == ["slides out of reach: 1; the tables show what was found of them before"]
+    assert said == ["slides that failed now and have a result of before: 1; it is kept"]
     (slides / "away").rename(slide)
     assert run([slide], out, colour_model)[1][0].kept
 
 
-def test_a_slide_out_of_reach_that_only_another_model_examined_has_a_row(slides, tmp_path, colour_model, run, rows):
-    out = tmp_path / "out"
+def test_a_failed_attempt_replaces_no_result_of_another_model(slides, tmp_path, colour_model, run, rows):
+    """Regression: with the drive away, the command with another model turned all results into failed ones."""
+    out, said = tmp_path / "out", []
     run([slides / "a.svs"], out, colour_model)
-    (slides / "a.svs").unlink()
-    run([slides / "a.svs"], out, replace(colour_model, digest="another"))
-    assert {name: row["reason_codes"] for name, row in rows(out).items()} == {"a": "not_found"}
+    (out / "slides" / "a" / "lesions.geojson").write_text("edited")
+    before = sorted((p.name, p.read_bytes()) for p in (out / "slides" / "a").iterdir())
+    (slides / "a.svs").rename(slides / "away")
+    other = replace(colour_model, digest="another")
+    (gone,) = run_slides([slides / "a.svs"], out, other, RunOptions(), say=said.append)
+    assert (gone.status, gone.reasons[0].code) == ("failed", "not_found")
+    assert sorted((p.name, p.read_bytes()) for p in (out / "slides" / "a").iterdir()) == before
+    assert said[0] == "slides that failed now and have a result of before: 1; it is kept"
+
+
+def test_a_slide_that_became_another_file_and_fails_has_no_result_of_before(slides, tmp_path, colour_model, run, rows):
+    run([slides / "a.svs"], tmp_path / "out", colour_model)
+    (slides / "a.svs").write_text("no slide any more")
+    run([slides / "a.svs"], tmp_path / "out", colour_model)
+    assert {name: row["reason_codes"] for name, row in rows(tmp_path / "out").items()} == {"a": "unsupported"}
 
 
 def test_a_slide_of_several_files_is_computed_again_when_one_of_them_changed(painted, tmp_path, colour_model, run):
@@ -165,15 +178,14 @@ def test_a_result_is_on_the_disk_before_it_gets_its_name(colour_model, tmp_path,
     assert synced[-2:] == [(str(temporary), False), (str(store.slides), True)]
 
 
-def test_a_crash_of_ours_is_no_slide_out_of_reach(slides, tmp_path, colour_model, painted, run, monkeypatch):
+def test_a_crash_of_ours_costs_no_result_of_before(slides, tmp_path, colour_model, painted, run, monkeypatch):
     out, slide = tmp_path / "out", slides / "there.svs"
     shutil.copy2(painted, slide)
-    run([slide], out, colour_model)
+    (first,), _ = run([slide], out, colour_model)
     monkeypatch.setattr("histo.archive.examine.predict_slide", lambda *a, **k: 1 / 0)
-    said: list[str] = []
-    run_slides([slide], out, colour_model, RunOptions(mpp=0.4), say=said.append)
-    assert load_result(out / "slides" / "there" / "result.json").reasons[0].code == "internal_error"
-    assert not said
+    (crashed,), _ = run([slide], out, colour_model, mpp=0.4)
+    assert crashed.reasons[0].code == "internal_error"
+    assert load_result(out / "slides" / "there" / "result.json").status == first.status
 
 
 def test_a_slide_named_old_is_no_leftover_of_another(colour_model, tmp_path):
