@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from histo.data.slide import SUFFIXES, series_of
-from histo.data.slide_file import is_dicom_slide, sha256_of
-from histo.errors import SlideFailed
+from histo.data.slide_file import is_dicom_slide
 from histo.files import path_text
 from histo.out_folder import RESULT, is_result
 
@@ -84,7 +83,7 @@ def holds_slides(folder: Path) -> Path | None:
 
 
 def name_slides(slides: Iterable[Path], known: dict[str, str]) -> dict[Path, str]:
-    """Give every slide an id: its stem, with a short hash of its content where another slide has that stem.
+    """Give every slide an id: its stem, with a short hash of its path where another slide has that stem.
 
     `known` maps absolute paths to the ids that an output folder already holds; those never change.
     """
@@ -95,21 +94,10 @@ def name_slides(slides: Iterable[Path], known: dict[str, str]) -> dict[Path, str
         if slide_id is None:
             stem = re.sub(r"[^\w.-]+", "_", slide.stem).strip("._-")[:_MAX_ID_CHARACTERS]
             stem = stem.encode()[:_MAX_ID_BYTES].decode(errors="ignore") or "slide"
-            slide_id = stem
-            digest = ""
+            slide_id, digest = stem, absolute(slide)  # the content's hash would cost a reading of every such slide
             while slide_id.casefold() in taken:
-                # The same content under two names gets the path's hash from the second round on.
-                digest = (
-                    _digest_of(slide) if not digest else hashlib.sha256((digest + absolute(slide)).encode()).hexdigest()
-                )
+                digest = hashlib.sha256(digest.encode()).hexdigest()
                 slide_id = f"{stem}-{digest[:8]}"
         taken.add(slide_id.casefold())
         names[slide] = slide_id
     return names
-
-
-def _digest_of(slide: Path) -> str:
-    try:
-        return sha256_of(slide)
-    except SlideFailed:
-        return hashlib.sha256(absolute(slide).encode()).hexdigest()

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 from histo.archive.listing import absolute, list_slides, name_slides
@@ -49,8 +50,10 @@ def test_paths_are_absolute_however_they_were_typed(tmp_path, monkeypatch):
     ]
 
 
-def test_stems_that_collide_get_the_hash_of_their_content(tmp_path):
+def test_stems_that_collide_get_a_hash_and_no_file_is_read_for_it(tmp_path, monkeypatch):
+    """Regression: all slides of one name were read whole before the first was examined, and again at every call."""
     touch(tmp_path, "x/s.svs", "y/s.svs", "y/S.tif")
+    monkeypatch.setattr(hashlib, "file_digest", None)
     slides = list_slides([tmp_path])
     names = name_slides(slides, {})
     assert next(iter(names.values())) == "s"
