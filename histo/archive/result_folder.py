@@ -1,6 +1,8 @@
 """A slide's folder: put in its place whole; what histo did not write there outlives the result that it lay beside."""
 
 import hashlib
+import itertools
+import logging
 import os
 import re
 import shutil
@@ -11,10 +13,12 @@ from histo.export.outputs import MAPPED, REPORT
 from histo.files import sync
 from histo.out_folder import RESULT, is_result
 
+log = logging.getLogger("histo")
+
 WRITTEN = (RESULT, *REPORT.values(), *MAPPED.values())
 _TEMPORARY = ".histo-tmp-"
 # Nothing else is removed: what begins like it may be the user's. No id holds a tilde.
-_LEFT_OVER = re.compile(r"\.histo-tmp-([\w.-]+)(~old)?")
+_LEFT_OVER = re.compile(r"\.histo-tmp-([\w.-]+)(~old\d+|~gone\d+)?")
 
 
 def temporary_of(final: Path) -> Path:
@@ -44,7 +48,7 @@ def swap_in(temporary: Path, final: Path) -> Path | None:
     sync(temporary)
     old = None
     if final.exists():
-        old = final.with_name(f"{_TEMPORARY}{final.name}~old")
+        old = _beside(final, "~old")
         os.rename(final, old)
     os.rename(temporary, final)
     sync(final.parent)
@@ -55,20 +59,25 @@ def retire(old: Path, final: Path, written: Mapping[str, str]) -> list[Path]:
     """Remove the files that histo wrote from an old folder, carry all others to the new one, and remove the old.
 
     `written` are the hashes of the files as histo wrote them; without them, the names beside a result tell. Returns
-    what was edited since and is kept under another name.
+    what was edited since and is kept under another name. What cannot be removed, as a file that is open on a network's
+    disk, waits for the next run.
     """
     edited = []
     is_ours = is_result(old)
-    for file in sorted(old.iterdir()):
-        has_our_name = file.name in WRITTEN and file.is_file()
-        if has_our_name and (written.get(file.name) == _sha256(file) if written else is_ours):
-            file.unlink()
-            continue
-        place = _free(final, file.name, has_our_name)
-        os.rename(file, place)
-        if has_our_name:
-            edited.append(place)
-    old.rmdir()
+    try:
+        for file in sorted(old.iterdir()):
+            has_our_name = file.name in WRITTEN and file.is_file()
+            if has_our_name and (written.get(file.name) == _sha256(file) if written else is_ours):
+                continue
+            place = _free(final, file.name, has_our_name)
+            os.rename(file, place)
+            if has_our_name:
+                edited.append(place)
+        gone = _beside(final, "~gone")
+        os.rename(old, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    except OSError as error:
+        log.warning("%s cannot be emptied just now (%s); the next run tries again", old, error)
     return edited
 
 
@@ -82,13 +91,19 @@ def clear(results: Path, written: Mapping[str, Mapping[str, str]]) -> list[Path]
         if not (found := _LEFT_OVER.fullmatch(left_over.name)):
             continue
         final = results / found[1]
-        if not found[2]:
-            shutil.rmtree(left_over)
-        elif not final.exists():
+        if not (found[2] or "").startswith("~old"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        elif not final.exists() and (left_over / RESULT).exists():
             os.rename(left_over, final)
         else:
             edited += retire(left_over, final, written.get(found[1], {}))
     return edited
+
+
+def _beside(final: Path, mark: str) -> Path:
+    """Return a free place for the old folder of a slide; one that could not be removed may be there still."""
+    places = (final.with_name(f"{_TEMPORARY}{final.name}{mark}{n}") for n in itertools.count())
+    return next(place for place in places if not os.path.lexists(place))
 
 
 def _free(folder: Path, name: str, is_taken: bool) -> Path:

@@ -69,16 +69,17 @@ class Store:
         temporary, final = self.temporary(slide_id), self.slides / slide_id
         before = self._ledger.entry_of(absolute(path))
         if result.status == "failed" and before and self._holds_final(before, result.sha256):
-            shutil.rmtree(temporary)
+            shutil.rmtree(temporary, ignore_errors=True)
             self._failed_since += 1
             return
         digest, files = fingerprint(temporary), hashes(temporary)
-        if (old := swap_in(temporary, final)) is not None:
-            self._edited += retire(old, final, before.files if before else {})
+        old = swap_in(temporary, final)
         key = self._key(path, result.sha256, result.provenance.settings_digest)
         self._ledger.record(
             Entry(slide_id, absolute(path), key, self._model.digest, result.status, digest, round(seconds, 2), files)
         )
+        if old is not None:
+            self._edited += retire(old, final, before.files if before else {})
 
     def _holds_final(self, entry: Entry, sha256: str | None) -> bool:
         """Tell whether a slide has a final result that may be that of a file with this hash, None if it is unknown.

@@ -78,7 +78,7 @@ def test_a_long_name_in_any_script_leaves_room_for_what_is_added(tmp_path):
         slide.write_text(str(slide))
     ids = list(name_slides(slides, {}).values())
     assert len(set(ids)) == 2
-    assert all(len(f".histo-tmp-{one}~old".encode()) <= 255 and set(one) <= set("骨-0123456789abcdef") for one in ids)
+    assert all(len(f".histo-tmp-{one}~gone0".encode()) <= 255 and set(one) <= set("骨-0123456789abcdef") for one in ids)
 
 
 def test_the_same_content_under_colliding_names_still_gets_two_ids(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -283,6 +284,28 @@ def test_an_old_result_whose_successor_never_came_is_put_back(slides, tmp_path, 
     out = tmp_path / "out"
     run([slides / "a.svs"], out, colour_model)
     (out / "slides" / "a" / "corrected.geojson").write_text("mine")
-    (out / "slides" / "a").rename(out / "slides" / ".histo-tmp-a~old")
+    (out / "slides" / "a").rename(out / "slides" / ".histo-tmp-a~old0")
     assert run([slides / "a.svs"], out, colour_model)[1][0].kept
     assert (out / "slides" / "a" / "corrected.geojson").read_text() == "mine"
+
+
+def test_an_old_file_that_cannot_be_removed_stops_no_run(slides, tmp_path, colour_model, run, monkeypatch):
+    """Regression: a report that was open on a network's disk stopped the run, before the row of the new result."""
+    out, rmdir, unlink = tmp_path / "out", os.rmdir, os.unlink
+
+    def busy(path, *args, **kwargs):
+        if "~" in str(path):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return (rmdir if os.path.isdir(path) else unlink)(path, *args, **kwargs)
+
+    run([slides / "a.svs"], out, colour_model)
+    monkeypatch.setattr(os, "rmdir", busy)
+    monkeypatch.setattr(os, "unlink", busy)
+    for mpp in (0.5, 0.4):
+        assert not run([slides / "a.svs"], out, colour_model, mpp=mpp)[1][0].kept
+        assert run([slides / "a.svs"], out, colour_model, mpp=mpp)[1][0].kept
+    assert len(list((out / "slides").glob(".*"))) == 2
+    monkeypatch.undo()
+    assert run([slides / "a.svs"], out, colour_model, mpp=0.4)[1][0].kept
+    assert [path.name for path in (out / "slides").iterdir()] == ["a"]
+    assert not list((out / "slides" / "a").glob("*.edited*"))
