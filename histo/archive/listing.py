@@ -45,7 +45,9 @@ def _one_a_series(slides: Iterable[Path]) -> list[Path]:
 
 def _slides_in(folder: Path) -> Iterator[Path]:
     closed: list[Path] = []
+    links: list[Path] = []
     entered: set[str] = set()
+    real: set[str] = set()
     waiting = [str(folder)]
     while waiting:  # linked folders after real ones, so that a slide keeps its real path where it has one inside
         for parent, folders, files in os.walk(
@@ -60,7 +62,13 @@ def _slides_in(folder: Path) -> Iterator[Path]:
                 continue
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [link for name in folders if os.path.islink(link := os.path.join(parent, name))]
-            yield from (path for name in files if _is_slide(path := Path(parent, name)))
+            for path in (path for name in files if _is_slide(path := Path(parent, name))):
+                if path.is_symlink():
+                    links.append(path)
+                else:
+                    real.add(os.path.realpath(path))
+                    yield path
+    yield from (link for link in links if os.path.realpath(link) not in real)  # no slide is examined as two
     yield from closed  # a folder that may not be entered becomes a failed slide, not silence
 
 

@@ -101,6 +101,15 @@ def test_linked_folders_are_entered_once(tmp_path):
     assert list_slides([tmp_path]) == [inside / "b.svs", real / "a.svs"]
 
 
+def test_a_link_beside_its_slide_is_not_another(tmp_path):
+    """Regression: both were examined. A link to what lies elsewhere is the only way to that slide."""
+    touch(tmp_path, "in/case/b.svs", "elsewhere/c.svs")
+    (tmp_path / "in" / "a.svs").symlink_to(tmp_path / "in" / "case" / "b.svs")
+    (tmp_path / "in" / "c.svs").symlink_to(tmp_path / "elsewhere" / "c.svs")
+    assert list_slides([tmp_path / "in"]) == [tmp_path / "in" / "c.svs", tmp_path / "in" / "case" / "b.svs"]
+    assert list_slides([tmp_path / "in" / "a.svs"]) == [tmp_path / "in" / "a.svs"]
+
+
 def test_links_to_nothing_are_slides_that_are_not_found(tmp_path):
     """Regression: a link to the folder of a case on a disk that was away was passed over without a word."""
     touch(tmp_path, "a.svs")
