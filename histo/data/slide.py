@@ -18,7 +18,7 @@ import openslide
 from numpy.typing import NDArray
 
 from histo.data.levels import Look, true_levels
-from histo.data.slide_file import begins_as_dicom, begins_as_tiff, check_regular_file
+from histo.data.slide_file import begins_as_dicom, begins_as_tiff, check_regular_file, pipe_beside
 from histo.errors import SlideFailed, SlideRefused, UsageError
 from histo.files import path_text
 from histo.geometry import Pyramid, ReadPlan, ScaleSource, Stage, is_credible_mpp, round_px
@@ -208,7 +208,7 @@ def check_mpp(mpp: float | None, option: str = "--mpp") -> None:
 
 def series_of(path: str | os.PathLike[str]) -> str | None:
     """Return the series of a DICOM file, whose files OpenSlide opens as one slide; None for any other file."""
-    if not begins_as_dicom(Path(path)):
+    if not begins_as_dicom(Path(path)) or pipe_beside(Path(path)):
         return None
     try:
         with openslide.OpenSlide(path) as handle:

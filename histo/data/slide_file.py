@@ -38,6 +38,18 @@ def check_regular_file(path: Path) -> None:
         raise SlideFailed("empty_file", f"{path} is empty (0 bytes); copy or scan it again")
     if not os.access(path, os.R_OK):
         raise SlideFailed("permission", f"{path} may not be read by this user; change its permissions")
+    if begins_as_dicom(path) and (name := pipe_beside(path)):
+        raise SlideFailed(
+            "not_a_file",
+            f"{path} is DICOM, of which all that lies in its folder is opened, and {name} there is a pipe, socket or "
+            "device; take it out",
+        )
+
+
+def pipe_beside(path: Path) -> str:
+    """Return the name of a pipe, socket or device in a file's folder, empty without one; a link to nothing is none."""
+    with os.scandir(path.parent) as entries:
+        return next((e.name for e in entries if not (e.is_file() or e.is_dir()) and os.path.exists(e)), "")
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

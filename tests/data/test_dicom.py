@@ -1,5 +1,6 @@
 """DICOM whole-slide images: OpenSlide reads them as any other slide."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -84,6 +85,16 @@ def test_a_series_in_two_folders_is_two_slides(dicom, tmp_path_factory):
     for path in dicom.glob("*.dcm"):
         shutil.copy(path, other / path.name)
     assert list_slides([dicom, other]) == [dicom / "level0.dcm", other / "level0.dcm"]
+
+
+def test_a_pipe_beside_dicom_is_told_instead_of_waited_at(dicom, colour_model):
+    """Regression: OpenSlide opens all that lies in a DICOM file's folder, and waited at a pipe for ever."""
+    os.mkfifo(dicom / "anything")
+    os.symlink("nowhere", dicom / "link")
+    assert [p.name for p in list_slides([dicom])] == ["level0.dcm", "level1.dcm", "link"]
+    (reason,) = predict_slide(dicom / "level0.dcm", colour_model).result.reasons
+    assert reason.code == "not_a_file"
+    assert "anything there is a pipe, socket or device" in reason.message
 
 
 def test_dicom_without_a_suffix_is_dicom(dicom, tmp_path_factory):
