@@ -27,7 +27,7 @@ log = logging.getLogger("histo")
 
 MAX_READ_PX = 2**25  # 32 Mpx: 128 MiB of RGBA; nothing ever asks the decoder for more at once
 SUFFIXES = frozenset(
-    ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .bif .svslide .czi .dcm".split()  # noqa: SIM905  one line to read
+    ".svs .tif .tiff .qptiff .ptif .btf .ndpi .vms .vmu .scn .mrxs .bif .svslide .czi .dcm".split()  # noqa: SIM905
 )
 _OME_SIZE, _OME_UNIT = re.compile(r'PhysicalSizeX="([^"<]{1,20})"'), re.compile(r'PhysicalSizeXUnit="([^"<]{1,12})"')
 
