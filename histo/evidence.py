@@ -25,6 +25,7 @@ class _Wanted(NamedTuple):
     area_mm2: float
     lesion_id: str | None = None
     why_not: WhyNot | None = None
+    own_probability: float | None = None
 
 
 def show_evidence(slide: Slide, findings: Sequence[ClassFindings]) -> tuple[EvidenceField, ...]:
@@ -34,7 +35,14 @@ def show_evidence(slide: Slide, findings: Sequence[ClassFindings]) -> tuple[Evid
     sees what was not counted, however many lesions there are.
     """
     uncounted = [
-        _Wanted(f.rule.name, found.probability_max, found.peak_level0_px, found.area_mm2, why_not=found.why)
+        _Wanted(
+            f.rule.name,
+            found.probability_max,
+            found.peak_level0_px,
+            found.area_mm2,
+            why_not=found.why,
+            own_probability=found.probability,
+        )
         for f in findings
         if (found := f.uncounted) and found.probability_max >= LEAST_SHOWN
     ]
@@ -60,4 +68,4 @@ def _field(slide: Slide, wanted: _Wanted) -> EvidenceField | None:
         sides_um.append(EVIDENCE_PX * plan.tile_px_level0[0] * slide.pyramid.mpp_x)
     near, far = pictures
     said = wanted.lesion_id, wanted.why_not, wanted.area_mm2, wanted.class_name, wanted.probability
-    return EvidenceField(*said, near, far, *sides_um)
+    return EvidenceField(*said, near, far, *sides_um, wanted.own_probability)

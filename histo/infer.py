@@ -52,7 +52,7 @@ from histo.timing import Progress
 Settings = dict[str, str | float | int | None]
 Mode = Literal["full", "screen"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-PROCEDURE = 2  # how a slide becomes a result; raised with every change of that, so that no older result is kept
+PROCEDURE = 3  # how a slide becomes a result; raised with every change of that, so that no older result is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,8 +227,9 @@ def _examine(opened: Opened, engines: Engines, empty: SlideResult, pace: Pace, m
 
 
 def _map_of(stitcher: Stitcher, laid: Laid, passed_over: NDArray[np.bool_] | None) -> SlideMap:
-    # What the network says of bare glass means nothing: no training ever told it what glass is.
-    valid = stitcher.valid & (laid.tissue > 0)
+    # What the network says of bare glass means nothing: no training ever told it what glass is. What lies wholly under
+    # ink is left out, and is not scored either.
+    valid = stitcher.valid & (laid.tissue > laid.excluded)
     stitcher.probability[:, ~valid] = 0
     return SlideMap(stitcher.probability, laid.tissue, laid.excluded, valid, laid.tiles.map_grid, passed_over)
 
@@ -257,7 +258,8 @@ def _conclude(laid: Laid, model: Model, told: SlideResult, slide_map: SlideMap, 
     findings = locate(findings, slide_map)
     against = (*told.reasons, *overruled_scale(slide.pyramid))
     # What speaks against the slide itself says that it may not be like those of the calibration.
-    verdict = decide(findings, info, conformal, familiar=not against)
+    # Sets are certified for slides of which everything was looked at, as of the calibration's.
+    verdict = decide(findings, info, None if areas.screened_mm2 else conformal, familiar=not against)
     reasons = (*against, *review_reasons(findings, verdict, areas, rule))
     result = replace(
         told,

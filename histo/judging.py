@@ -86,5 +86,6 @@ class Judge:
             foreign_limit=limit,
             reference_slides=reference.held_out_slides,
             reference_patients=reference.held_out_patients,
+            at_a_glance=self._at_a_glance and reference.glance_limit is not None,
         )
         return checks, reasons + foreign_reasons(distance, reference, self._at_a_glance)

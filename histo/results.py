@@ -81,8 +81,9 @@ class Reason:
 class Lesion:
     """One connected region of one class; coordinates in level-0 px, probabilities calibrated.
 
-    `contribution` is its share of the expected area of its class, `edge_mm` its distance to the nearest edge of the
-    tissue.
+    `probability` is its own, by all of its evidence, and what it counts by: the mean and maximum are those of the map's
+    cells. None where the model's slide scores are not calibrated. `contribution` is its share of the expected area of
+    its class, `edge_mm` its distance to the nearest edge of the tissue.
     """
 
     lesion_id: str
@@ -96,6 +97,7 @@ class Lesion:
     peak_level0_px: tuple[float, float]
     contribution: float | None = None
     edge_mm: float | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,13 @@ class StainGains:
 class Checks:
     """What was measured to tell whether a slide may be judged at all; None where it could not be measured.
 
-    Shares of the sampled tissue: `unexplained_share` of what is stained has a colour that no haematoxylin and eosin
-    gives, `colourless_share` has none, `out_of_focus_share` is blurred. `nucleus_um` is the middle width of `nuclei`
-    found, `black_share` of all tissue is dark without colour. `foreign_distance` is how far the slide's
-    texture lies from the mean of the model's reference slides, in that model's units; above `foreign_limit` it is
-    foreign. `reference_slides` of `reference_patients` (None: an older histo did not count them) set that limit; with
-    few patients it is loose.
+    Shares of the sampled tissue: `unexplained_share` of what has colour has one that no haematoxylin and eosin
+    gives, `colourless_share` of what is stained has none, `out_of_focus_share` is blurred. `nucleus_um` is the
+    middle width of `nuclei` found, `black_share` of all tissue is dark without colour, `dark_share` of the sampled
+    tiles, glass included, is too dark to tell a colour. `foreign_distance` is how far the slide's texture lies from
+    the mean of the model's reference slides, in that model's units; above `foreign_limit` it is foreign.
+    `reference_slides` of `reference_patients` (None: an older histo did not count them) set that limit; with few
+    patients it is loose. `at_a_glance`: texture and limit are those of a few tiles, as in screen mode.
     """
 
     unexplained_share: float | None = None
@@ -160,12 +163,15 @@ class Checks:
     reference_slides: int | None = None
     reference_patients: int | None = None
     black_share: float | None = None
+    dark_share: float | None = None
+    at_a_glance: bool = False
 
     @property
     def limit_from(self) -> str:
         """What sets the limit of foreign tissue, in words."""
-        slides = counted(self.reference_slides or 0, "slide")
-        return f"{slides} of {counted(self.reference_patients, 'patient')}" if self.reference_patients else slides
+        found = counted(self.reference_slides or 0, "slide")
+        found += f" of {counted(self.reference_patients, 'patient')}" if self.reference_patients else ""
+        return f"a few tiles of {found}, as of this one" if self.at_a_glance else found
 
     @property
     def has_few_references(self) -> bool:
@@ -268,7 +274,8 @@ class EvidenceField:
     """A strong field at two magnifications: pictures (H, W, 3) uint8 and the µm that their sides show.
 
     `lesion_id` is None for the strongest field of a class that does not count; `why_not` says why, and `area_mm2` is
-    that of its region, 0 where that is a speck.
+    that of its region, 0 where that is a speck. `probability` is the map's highest there, `own_probability` that of the
+    region, as a lesion has it.
     """
 
     lesion_id: str | None
@@ -280,6 +287,7 @@ class EvidenceField:
     far_rgb: NDArray[np.uint8]
     near_um: float
     far_um: float
+    own_probability: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

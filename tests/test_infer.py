@@ -45,6 +45,17 @@ def test_tissue_is_scored_unreadable_or_excluded(painted, colour_model):
     assert areas.unreadable_mm2 == 0
 
 
+def test_what_lies_wholly_under_ink_is_not_scored(paint_slide, write_tiff, tmp_path, colour_model):
+    """Regression: the heatmap showed heat there, and its channel `scored` more tissue than the report."""
+    image = paint_slide()
+    image[420:980, 320:880] = (40, 60, 200)  # over the calcium
+    prediction = predict_slide(write_tiff(tmp_path / "inked.svs", [image]), colour_model)
+    under = prediction.slide_map.excluded >= prediction.slide_map.tissue
+    assert prediction.result.areas.excluded_mm2 > 0.05
+    assert not prediction.slide_map.valid[under].any()
+    assert not prediction.slide_map.probability[:, under].any()
+
+
 def test_the_same_slide_twice_gives_the_same_numbers(painted, colour_model):
     """Regression: a loaded model was left in training mode, and dropout made every run another."""
     first, second = (predict_slide(painted, colour_model, readers=n) for n in (1, 3))

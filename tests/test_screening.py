@@ -12,11 +12,14 @@ from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
 from histo.data.records import SlideRecord
 from histo.errors import SlideFailed, UsageError
+from histo.export.report import write_report
 from histo.geometry import Pyramid, TileGrid, TileSpec, lay_tiles
 from histo.infer import load_model, predict_slide
 from histo.judging import Judge
 from histo.models.bundle import Model, load_bundle
+from histo.models.conformal import Conformal, LabelBound
 from histo.models.engine import Engines, Seen
+from histo.models.slide_scores import EVIDENCE, SlideCalibration
 from histo.models.stitching import Stitcher
 from histo.opening import open_for
 from histo.reference import fit_reference, put
@@ -66,6 +69,22 @@ def test_a_slide_without_anything_to_look_at_is_normal_and_wholly_screened(write
     assert result.areas.scored_mm2 == 0
     assert result.areas.screened_mm2 == pytest.approx(result.areas.tissue_mm2)
     assert prediction.evidence == ()
+    write_report(prediction, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    # Regression: the less the network saw, the surer the report was, up to "> 0.99" of a slide that it never saw.
+    assert "Probability not measured: nothing was scored." in page
+    assert "<h2>Diagnoses</h2>" not in page
+
+
+def test_no_set_of_diagnoses_is_certified_where_not_everything_was_looked_at(painted, screened):
+    """Regression: sets that were calibrated in full mode stood as certified beside slides that were screened."""
+    bound = LabelBound(patients=20, level=0.95, largest_score=0.9)
+    sets = Conformal(wanted=0.95, labels=dict.fromkeys(screened.card.classes.labels, bound))
+    curve = SlideCalibration(evidence=EVIDENCE, source="test", slides=1, patients=1, classes={})
+    calibration = screened.card.calibration.model_copy(update={"slides": curve, "conformal": sets})
+    model = replace(screened, card=screened.card.model_copy(update={"calibration": calibration}))
+    full, coarse = (predict_slide(painted, model, mode=mode).result.verdict for mode in ("full", "screen"))
+    assert (full.level, coarse.level) == (0.95, None)
 
 
 def test_what_the_screen_cannot_read_is_left_to_the_network(paint_slide, write_tiff, tmp_path, screened):

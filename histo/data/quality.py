@@ -1,6 +1,7 @@
 """The quality gate: what a sample of a slide's tiles says against judging it, and the figures behind that."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def judge_quality(
     """
     signs = measure_stain(tiles, glass)
     reasons = stain_reasons(signs, stains)
-    checks = Checks(unexplained_share=signs.unexplained, colourless_share=signs.grey)
+    checks = Checks(unexplained_share=signs.unexplained, colourless_share=signs.grey, dark_share=signs.black)
     if any(r.code == "not_h_and_e" for r in reasons):
         return checks, reasons
     focus = measure_focus(tiles, mpp)
@@ -35,11 +36,10 @@ def judge_quality(
     sharp = focus is not None and focus.sharpness >= SHARP
     sizes = measure_nuclei(tiles, mpp, glass) if sharp else None
     reasons += scale_reasons(sizes)
-    checks = Checks(
-        signs.unexplained,
-        signs.grey,
-        focus.blurred if focus else None,
-        sizes.width_um if sizes else None,
-        sizes.count if sizes else 0,
+    checks = replace(
+        checks,
+        out_of_focus_share=focus.blurred if focus else None,
+        nucleus_um=sizes.width_um if sizes else None,
+        nuclei=sizes.count if sizes else 0,
     )
     return checks, reasons

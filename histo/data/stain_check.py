@@ -32,8 +32,9 @@ OTHER_GAIN = 2.5  # and how many times as dense or as pale (van der Laak et al.,
 
 @dataclass(frozen=True)
 class StainSigns:
-    """The colours of the stained pixels of a sample, and how much of it is black.
+    """The colours of the stained pixels of a sample, and how much of it, glass included, is black.
 
+    `grey` is the share of the stained pixels without colour, `unexplained` that of those with one which is not H&E's.
     `red` and `blue` are their mean shares of optical density, `density` its mean sum; None without stained pixels.
     """
 
@@ -80,7 +81,10 @@ def stain_reasons(signs: StainSigns, reference: Mapping[str, tuple[float, float]
     """Return why the stain forbids a verdict without review; `reference` holds the ranges of the model's slides."""
     if signs.black > MOST_BLACK:
         share = percent_beside(signs.black, MOST_BLACK)
-        text = f"{share} of the tissue is black: this is no H&E slide in transmitted light."
+        text = (
+            f"{share} of the sampled tiles is too dark to tell a colour: stained far too strongly, too thick, or no "
+            "slide in transmitted light."
+        )
         return (Reason("not_h_and_e", text),)
     if signs.grey is None or signs.unexplained is None:
         return ()
@@ -90,7 +94,7 @@ def stain_reasons(signs: StainSigns, reference: Mapping[str, tuple[float, float]
         return (Reason("no_colour", text),)
     if signs.unexplained > MOST_UNEXPLAINED:
         share = percent_beside(signs.unexplained, MOST_UNEXPLAINED)
-        text = f"{share} of what is stained has a colour that no H&E stain gives; the model knows nothing else."
+        text = f"{share} of what has colour has one that no H&E stain gives; the model knows nothing else."
         return (Reason("not_h_and_e", text),)
     return _unusual(signs, reference or {})
 

@@ -16,8 +16,9 @@ def check_rows(result: SlideResult) -> list[tuple[str, str]]:
         foreign = _foreign(checks, checks.foreign_limit)
     nuclei = f"{checks.nucleus_um:.1f} µm ({checks.nuclei} measured)" if checks.nucleus_um else NOT_MEASURED
     return [
-        ("Stained tissue in a colour that is not H&E", _share(checks.unexplained_share)),
+        ("Coloured tissue in a colour that is not H&E", _share(checks.unexplained_share)),
         ("Stained tissue without colour", _share(checks.colourless_share)),
+        ("Sampled tiles, glass included, too dark to tell a colour", _share(checks.dark_share)),
         ("Tissue that is black", _share(checks.black_share)),
         ("Tissue out of focus", _share(checks.out_of_focus_share)),
         ("Middle width of round nuclei", nuclei),

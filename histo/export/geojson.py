@@ -45,6 +45,7 @@ def _feature(
     measurements = {
         "area_mm2": lesion.area_mm2,
         "feret_mm": lesion.feret_mm,
+        "probability": lesion.probability,
         "prob_mean": lesion.probability_mean,
         "prob_max": lesion.probability_max,
         "contribution": lesion.contribution,

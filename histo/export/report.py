@@ -17,7 +17,7 @@ from histo.export.pages import css_colour, picture_uri, render, verdict_colour
 from histo.export.words import marks
 from histo.files import write_text
 from histo.results import EvidenceField, Lesion, SlidePrediction, SlideResult
-from histo.wording import beside, pretty, probability_words
+from histo.wording import beside, probability_words
 
 MOST_LESIONS = 50
 SPECK_MM2 = 0.0005  # below it an area has no digits to show
@@ -96,8 +96,8 @@ def _why_not(field: EvidenceField, result: SlideResult) -> str:
     if field.why_not == "small":
         return f"{area}, and the smallest finding is {least:g} mm²"
     if field.why_not == "weak":
-        presence = next((b.presence for b in result.burdens if b.class_name == field.class_name), float("nan"))
-        return f"{area}, but too weak (any {pretty(field.class_name).lower()}: {probability_words(presence)})"
+        own = field.own_probability
+        return f"{area}, but too weak" + ("" if own is None else f" (its probability {probability_words(own)})")
     return ""
 
 

@@ -31,6 +31,7 @@ class Uncounted:
     probability_max: float
     peak_level0_px: tuple[float, float]
     why: WhyNot
+    probability: float | None = None  # its own, as a lesion's
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,14 @@ class _Sought:
         """Cells that make up the smallest area that counts."""
         return max(1, math.ceil(self.rule.min_area_mm2 / self.grid.cell_mm2))
 
+    def probability(self, evidence: float) -> float | None:
+        """Return the probability that evidence is of the class; None where that was not calibrated."""
+        return self.calibration.probability(evidence) if self.calibration else None
+
     def counts(self, area_mm2: float, evidence: float, peak: float) -> bool:
         """Tell whether a region counts; more area, evidence or peak never make it count less."""
-        sure = self.calibration.probability(evidence) >= PRESENT if self.calibration else peak >= self.config.seed
+        own = self.probability(evidence)
+        sure = peak >= self.config.seed if own is None else own >= PRESENT
         return area_mm2 >= self.rule.min_area_mm2 and sure
 
 
@@ -211,13 +217,13 @@ def _outlined(
         inside = np.zeros(near.shape, np.uint8)
         paint(inside, [outline], window, 1)
         if inside.any() and near[inside > 0].max() > 0:
-            lesion = _measure(outline, area_mm2, np.where(inside > 0, near, 0), window, sought)
             evidence = pooled(near[inside > 0], sought.cells)
+            lesion = _measure(outline, area_mm2, np.where(inside > 0, near, 0), window, sought, evidence)
             yield _Region(lesion, evidence, sought.counts(area_mm2, evidence, lesion.probability_max))
 
 
 def _measure(
-    outline: Outline, area_mm2: float, values: NDArray[np.float32], window: MapGrid, sought: _Sought
+    outline: Outline, area_mm2: float, values: NDArray[np.float32], window: MapGrid, sought: _Sought, evidence: float
 ) -> Lesion:
     pyramid = sought.pyramid
     return Lesion(
@@ -230,13 +236,14 @@ def _measure(
         probability_mean=float(values[values > 0].mean()),
         probability_max=float(values.max()),
         peak_level0_px=_peak(values, window),
+        probability=sought.probability(evidence),
     )
 
 
 def _strongest(dropped: Sequence[_Region], least_mm2: float) -> Uncounted:
     lesion = max(dropped, key=lambda r: r.evidence).lesion
     why: WhyNot = "small" if lesion.area_mm2 < least_mm2 else "weak"
-    return Uncounted(lesion.area_mm2, lesion.probability_max, lesion.peak_level0_px, why)
+    return Uncounted(lesion.area_mm2, lesion.probability_max, lesion.peak_level0_px, why, lesion.probability)
 
 
 def _speck(values: NDArray[np.float32], grid: MapGrid, grow: float) -> Uncounted:
@@ -246,8 +253,13 @@ def _speck(values: NDArray[np.float32], grid: MapGrid, grow: float) -> Uncounted
 
 
 def _peak(values: NDArray[np.float32], grid: MapGrid) -> tuple[float, float]:
-    """Return the middle of the strongest cell in level-0 px."""
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    """Return the middle of the strongest cell of a region (H, W) in level-0 px, the deepest inside of several.
+
+    Sure cells are all 1 in half precision, and the first of them lies at the region's border.
+    """
+    strongest = np.pad((values == values.max()).view(np.uint8), 1)
+    depth = cv2.distanceTransform(strongest, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), values.shape)
     x, y = grid.to_level0_px(np.array([[column + 0.5, row + 0.5]]))[0]
     return float(x), float(y)
 

@@ -65,9 +65,8 @@ def area_reasons(areas: Areas, config: RuleConfig) -> tuple[Reason, ...]:
         reasons.append(Reason("unreadable_tissue", text))
     if areas.excluded_mm2 > config.max_excluded_share * areas.tissue_mm2:
         most = f"more than {100 * config.max_excluded_share:.3g} %"
-        text = (
-            f"{area_words(areas.excluded_mm2)} of {area_words(areas.tissue_mm2)} mm² of tissue lies under ink, {most}."
-        )
+        found = f"{area_words(areas.excluded_mm2)} of {area_words(areas.tissue_mm2)} mm²"
+        text = f"{found} looks like blue or green ink, over tissue or beside it, {most}; nothing was judged there."
         reasons.append(Reason("ink_over_tissue", text))
     seen = areas.scored_mm2 + areas.screened_mm2
     if seen < config.enough_tissue_mm2:

@@ -152,12 +152,13 @@ def test_every_lesion_that_the_picture_marks_has_its_row(prediction, tmp_path):
     [
         ("small", 0.011, "0.0110 mm², and the smallest finding is 0.02 mm²"),
         ("small", 0, "a speck, and the smallest finding is 0.02 mm²"),
-        ("weak", 0.3, "0.3000 mm², but too weak (any bone: "),
+        ("weak", 0.3, "0.3000 mm², but too weak (its probability 0.31)"),
     ],
 )
 def test_a_field_that_does_not_count_says_why(why, area_mm2, said, make, tmp_path):
     prediction = make()
-    field = replace(prediction.evidence[0], lesion_id=None, why_not=why, area_mm2=area_mm2, class_name="bone")
+    none = {"lesion_id": None, "why_not": why, "own_probability": 0.31}
+    field = replace(prediction.evidence[0], **none, area_mm2=area_mm2, class_name="bone")
     text = _page(replace(prediction, evidence=(*prediction.evidence, field)), tmp_path).text
     assert f"Bone, not counted: {said}" in text
     assert "The strongest uncounted field of each class is shown too" in text

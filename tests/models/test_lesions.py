@@ -87,6 +87,11 @@ def test_with_a_calibration_a_region_counts_where_its_evidence_makes_the_class_l
     assert (bone.presence >= 0.5) == (found > 0)
     assert bone.presence == pytest.approx(curve.probability(bone.evidence))
     assert bone.evidence == find(case)[0].evidence  # what is fitted does not hang on what was fitted before
+    # Regression: by what a finding counts was told nowhere, and beside "too weak" stood the probability of another.
+    own = [one.probability for one in bone.lesions] + ([bone.uncounted.probability] if bone.uncounted else [])
+    assert all((p >= 0.5) == (k < found) for k, p in enumerate(own))
+    assert max(own) == pytest.approx(bone.presence)
+    assert all(one.probability is None for one in find(case)[0].lesions)
 
 
 # Hysteresis
@@ -252,7 +257,17 @@ def test_ids_are_stable_unique_and_depend_on_the_slide(make_map: MakeMap) -> Non
 def test_regions_of_equal_size_are_in_the_order_of_their_place(make_map: MakeMap) -> None:
     case = make_map(bone=((5, 40, 12, 12, 0.9), (30, 5, 12, 12, 0.9), (5, 5, 12, 12, 0.9)))
     peaks = [x.peak_level0_px for x in find(case)[0].lesions]
-    assert peaks == [(176, 176), (176, 976), (1296, 176)]  # by column, then by row; cells are 32 px wide
+    assert peaks == sorted(peaks)  # by column, then by row
+    assert [(x // 1000, y // 1000) for x, y in peaks] == [(0, 0), (0, 1), (1, 0)]
+
+
+def test_of_cells_that_are_equally_sure_the_deepest_is_shown(make_map: MakeMap) -> None:
+    """Regression: all sure cells are 1 in half precision, and the first of them showed the border of the lesion."""
+    case = make_map(bone=((10, 20, 15, 21, 1.0),))
+    (lesion,) = find(case)[0].lesions
+    x, y = np.array(lesion.peak_level0_px) / 32 - 0.5  # cells are 32 px wide
+    assert abs(y - 17) <= 1
+    assert 26 <= x <= 34
 
 
 def test_a_share_of_the_class_is_that_of_the_expected_area() -> None:
