@@ -68,4 +68,5 @@ def _field(slide: Slide, wanted: _Wanted) -> EvidenceField | None:
         sides_um.append(EVIDENCE_PX * plan.tile_px_level0[0] * slide.pyramid.mpp_x)
     near, far = pictures
     said = wanted.lesion_id, wanted.why_not, wanted.area_mm2, wanted.class_name, wanted.probability
-    return EvidenceField(*said, near, far, *sides_um, own_probability=wanted.own_probability)
+    near_um, far_um = sides_um
+    return EvidenceField(*said, near, far, near_um, far_um, wanted.own_probability)
