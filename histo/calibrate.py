@@ -83,6 +83,7 @@ def calibrate(
         model.info.normal_label,
         f"{_kept_aside([r for r, _ in used])}; {checked}",
         options.sizes,
+        model.card.calibration.of_slides[0],
     )
     if not slides.classes:
         raise UsageError(f"{manifest} calibrates nothing: {' '.join(slides.refused)} Add slides of more patients")

@@ -31,7 +31,7 @@ def train(
     try:
         bundle = run(settings, out, device=device, say=say)
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from the last finished epoch")
+        say("interrupted; the same command goes on from the last finished epoch, if one was")
         raise
     say(f"The model is in {bundle}; use it with: histo infer SLIDE --model {bundle} --out OUT")
 

@@ -261,7 +261,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     except ValidationError as error:
         raise UsageError(f"{path}: {'; '.join(explain(error, TrainConfig, overrides))}") from error
     folder = path.parent.absolute()
-    data = config.data.model_copy(update={"manifest": folder / config.data.manifest})
+    data = config.data.model_copy(update={"manifest": (folder / config.data.manifest).resolve()})
     network = config.network
     if network.start not in NAMED_STARTS:
         network = network.model_copy(update={"start": str(folder / network.start)})

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,7 @@ def evaluate(
     folder = _made(report or out / EVALUATION)
     bundle, card = _card(cohort, options.model)
     unannotated = options.unannotated or _unannotated(card)
+    options = replace(options, aliases={**_aliases(card), **options.aliases})
     held, located = measure_all(cohort, options.aliases, progress, unannotated)
     bootstrap = Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], options.rounds, options.seed)
     sides = sides_of(bundle, card.training if card else None)
@@ -183,6 +184,13 @@ def _unannotated(card: ModelCard | None) -> Unannotated:
     return "ignore" if isinstance(data, Mapping) and data.get("unannotated") == "ignore" else "normal"
 
 
+def _aliases(card: ModelCard | None) -> dict[str, str]:
+    """Return the words for classes that a model's training was told; none where nobody knows."""
+    data = card.training.get("data") if card else None
+    told = data.get("aliases") if isinstance(data, Mapping) else None
+    return {str(word): str(meant) for word, meant in told.items()} if isinstance(told, Mapping) else {}
+
+
 def _card(cohort: Cohort, model: Path | None) -> tuple[Path | None, ModelCard | None]:
     """Return the bundle and its card: the one that is given, or the shipped one where that made the results."""
     loaded = load_bundle(model or SHIPPED, lazy=True)
@@ -231,11 +239,13 @@ def _calibrated(probability: np.ndarray, happened: np.ndarray, seed: int) -> dic
 def _comparators(
     cohort: Cohort, bootstrap: Bootstrap, options: Options, bundle: Path | None, unannotated: Unannotated
 ) -> dict[str, Any]:
-    trained = _apart(read_manifest(options.train, cohort.labels), cohort, options.train) if options.train else []
+    # Of a manifest that was split, baselines learn from what the model may have learnt from.
+    listed = [r for r in read_manifest(options.train, cohort.labels) if r.split != "test"] if options.train else []
+    trained = _apart(listed, cohort, options.train) if options.train else []
     read = readers(cohort)
     judges = [majority(cohort, trained), *read]
     if options.against:
-        judges.append(other_run(cohort, options.against, cohort.manifest, options.split))
+        judges.append(other_run(cohort, options.against))
     if trained:
         judges += learnt_judges(cohort, trained, options.aliases, unannotated)
         if bundle:

@@ -25,6 +25,8 @@ from histo.infer import load_model
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 COLUMNS = (*REQUIRED, *OPTIONAL)
+_PACKED = (".geojson.gz", ".geojson.zip")  # as QuPath exports on request
+_OUTLINES_ALONE = (".geojson", ".ndpa", *_PACKED)  # other files of a slide may hold anything, and go unmentioned
 
 
 @dataclass(frozen=True)
@@ -209,17 +211,19 @@ def _geometry(slide: Path) -> tuple[Pyramid | None, str | None]:
 
 
 def _annotation_beside(slide: Path, pyramid: Pyramid | None) -> Path | None:
-    """Return the first file beside a slide that has its name and reads as an annotation."""
+    """Return the first file beside a slide that has its name and reads as an annotation; tell of those that don't."""
     # Only the frame matters for reading; where no scale is recorded any will do.
     frame = pyramid or open_slide(slide, mpp=1.0).pyramid
-    for suffix in OUTLINES:
+    beside = {f.name.casefold(): f for f in slide.parent.iterdir()}
+    for suffix in (*OUTLINES, *_PACKED):
         for name in (slide.stem + suffix, slide.name + suffix):
-            candidate = slide.with_name(name)
+            candidate = beside.get(name.casefold())
             try:
-                if candidate.is_file() and read_objects(candidate, frame):
+                if candidate is not None and candidate.is_file() and read_objects(candidate, frame):
                     return candidate
-            except UsageError:
-                continue
+            except UsageError as error:
+                if suffix in _OUTLINES_ALONE:
+                    said("left out", str(error))
     return None
 
 

@@ -211,7 +211,9 @@ def test_folds_calibrate_the_model_of_a_training(colour_bundle, painted_cohort, 
     read = read_held_out(tmp_path / "held.csv", labels)
     assert [r.evidence for r in read] == [pytest.approx(r.evidence, abs=1e-5) for r in rows]
     assert calibrate_out_of_fold(bundle, []) == ()
-    monkeypatch.setattr("histo.learning.calibration.fit_slides", lambda *a: fit_slides(*a, SampleSizes(3, 50, 3)))
+    monkeypatch.setattr(
+        "histo.learning.calibration.fit_slides", lambda *a, **k: fit_slides(*a, SampleSizes(3, 50, 3), **k)
+    )
     told = calibrate_out_of_fold(bundle, read)
     assert told[0].startswith("Slide probabilities fitted on 9 slides of 9 patients (out-of-fold")
     assert set(load_model(bundle).card.calibration.slides.classes) == {"bone", "calcification"}

@@ -1,6 +1,7 @@
 """The manifest and annotations commands, as a user types them."""
 
 import csv
+import gzip
 import json
 import shutil
 from collections import Counter
@@ -86,6 +87,18 @@ def test_what_was_made_and_filled_in_passes_the_check(folder: Path) -> None:
     assert done.exit_code == 0, done.stdout
     assert "1 slide of 1 patient, 1 with outlines" in done.stdout
     assert "no errors" in done.stdout
+
+
+def test_outlines_that_cannot_be_read_are_told(folder: Path) -> None:
+    """Regression: cut off, compressed or in capitals, they were passed over, and the slide had a diagnosis alone."""
+    (folder / "slides" / "one.svs.geojson").rename(folder / "slides" / "one.GeoJSON")
+    (folder / "slides" / "two.geojson").write_text('{"features": [')
+    (folder / "slides" / "two.geojson.gz").write_bytes(gzip.compress(b"{}"))
+    done = call("manifest", "make", folder / "slides", "--out", folder / "s.csv", "--config", folder / "c.yaml")
+    said = " ".join(done.stdout.split())
+    assert "one.GeoJSON" in (folder / "s.csv").read_text()
+    assert "two.geojson is not JSON" in said
+    assert "two.geojson.gz is compressed; unpack it, and give the file in it" in said
 
 
 def test_errors_end_with_2_and_are_all_told(folder: Path) -> None:

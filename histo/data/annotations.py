@@ -95,11 +95,11 @@ def no_class(drawn: Drawn, vocabulary: Vocabulary, file_words: str) -> str:
         called = ", ".join(repr(shown(w)) for w in drawn.words[:-1])
         return (
             f"has no classification{f' (only {called})' if called else ''}; give it one of {known}, or say in "
-            f"`data.aliases` what {UNCLASSIFIED} means"
+            f"`data.aliases` (or with --map) what {UNCLASSIFIED} means"
         )
     return (
-        f"has the unknown class {shown(drawn.words[0])!r}; use one of {known}, or say in `data.aliases` what it means "
-        f"(the file's words are {file_words})"
+        f"has the unknown class {shown(drawn.words[0])!r}; use one of {known}, or say in `data.aliases` (or with "
+        f"--map) what it means (the file's words are {file_words})"
     )
 
 
@@ -144,6 +144,8 @@ Reader = Callable[[Pyramid], Iterator[Drawn]]
 
 
 def _reader(raw: bytes, path: Path) -> Reader:
+    if raw.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise ValueError("is compressed; unpack it, and give the file in it")
     if raw.startswith(_TIFF):
         return lambda pyramid: read_mask(path, pyramid)
     text = raw.removeprefix(b"\xef\xbb\xbf")

@@ -153,6 +153,7 @@ _LOOKS_LIKE: dict[str, Callable[[str, Collection[str]], bool]] = {
 
 def _misnamed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Finding]:
     """Find columns of the manifest's own that look like one of histo's under another name: they are not heeded."""
+    filled = {name for k, name in enumerate(columns) if any(cells[k].strip() for cells in rows if k < len(cells))}
     for k, name in enumerate(columns):
         if name in REQUIRED + OPTIONAL + STUDY:
             continue
@@ -162,7 +163,7 @@ def _misnamed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator
                 yield Finding("warning", "column", "line 1", f"column {k + 1} has no name and is not read; give it one")
             continue
         meant = next((ours for ours, fits in _LOOKS_LIKE.items() if values and fits(name, values)), None)
-        if meant is not None and meant not in columns:
+        if meant is not None and meant not in filled:
             text = f"{name} is taken as a column of your own; if {meant} is meant, call it so"
             yield Finding("warning", "column", "line 1", text)
 
@@ -185,11 +186,12 @@ def _twice(rows: Rows) -> list[Finding]:
 
 
 def _patients(rows: Rows) -> list[Finding]:
-    """Find patients on both sides of a split, under two spellings, or with two values of what a person has once."""
+    """Find patients on both sides of a split, or with two values of what a person has once, and names spelt twice."""
     findings: list[Finding] = []
     of: dict[str, Rows] = defaultdict(list)
     spelt: dict[str, tuple[str, int]] = {}
     counted: dict[str, tuple[str, int]] = {}
+    sites: dict[str, tuple[str, int]] = {}
     for line, r in ((line, r) for line, r in rows if r.patient):
         of[r.patient].append((line, r))
         earlier, at = spelt.setdefault(told_apart(r.patient), (r.patient, line))
@@ -202,6 +204,13 @@ def _patients(rows: Rows) -> list[Finding]:
             if told_apart(earlier) != told_apart(r.patient):
                 said = f"patient {r.patient!r} is {earlier!r} in line {at} as a number; are these one patient?"
                 findings.append(Finding("warning", "spelling", f"line {line}", said))
+    for line, r in ((line, r) for line, r in rows if r.site):
+        site = str(r.site)
+        earlier, at = sites.setdefault(told_apart(site), (site, line))
+        if earlier != site:
+            findings.append(
+                _error(line, "spelling", f"site {site!r} is {earlier!r} in line {at}; spell a site one way")
+            )
     for patient, theirs in of.items():
         splits = {r.split or "no split" for _, r in theirs}
         if len(splits) > 1:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from histo.config import TrainConfig
 from histo.data.agreement import contradiction
-from histo.data.annotations import read_annotations
+from histo.data.annotations import IGNORE, read_annotations
 from histo.data.decoded import DecodedLevel
 from histo.data.labels import IGNORED, draw_labels, to_fractions
 from histo.data.overview import read_overview
@@ -22,8 +22,8 @@ from histo.data.tissue import find_tissue
 from histo.data.traits import measure_traits
 from histo.data.transforms import Augment
 from histo.errors import SlideFailed, UsageError
-from histo.geometry import TileGrid, TileSpec, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
-from histo.outlines import Outline, Stencil, stencil
+from histo.geometry import MapGrid, TileGrid, TileSpec, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
+from histo.outlines import Outline, Stencil, paint, stencil
 from histo.statistics import inverse_counts
 from histo.timing import Say
 
@@ -92,7 +92,7 @@ def gaps_of(slide: LabelledSlide) -> Iterator[str]:
     """Yield what a slide was meant to teach and cannot, in sentences that begin with its name."""
     name, cell_um = slide.record.slide, slide.tiles.map_grid.cell_um[0]
     if not len(slide.tiles):
-        yield f"{name} teaches nothing: no tissue was found on it; histo inspect --preview shows what was"
+        yield f"{name} teaches nothing: no tissue was found on it that ignore leaves; histo inspect --preview shows it"
         return
     if lost := slide.unreached:
         told = "its diagnosis alone" if slide.diagnosis_only else f"no {' and no '.join(lost)}"
@@ -117,7 +117,8 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     if record.annotation is not None:
         outlines = read_annotations(record.annotation, classes.names, slide.pyramid, config.data.aliases)
         found = [name for name, drawn in outlines.items() if drawn]
-        problem = contradiction(record, found, classes, complete=config.data.unannotated == "normal")
+        complete = config.data.unannotated == "normal" and found != [IGNORE]  # which says nothing of the rest
+        problem = contradiction(record, found, classes, complete)
         if problem:
             raise UsageError(problem)
     is_normal = record.label == classes.normal_label
@@ -135,8 +136,11 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     counts = _count(cells, tiles, len(classes.names))
     unreached = tuple(c for k, c in enumerate(classes.names) if k and stencils.get(c) and not counts[:, k].any())
     if not is_normal and not counts[:, 1:].any():
+        tissue_map = _without(tissue_map, stencils.get(IGNORE, []), grid)
+        tiles = lay_tiles(slide.pyramid, spec, tissue_map)
         diagnosis_only, unannotated, stencils = True, IGNORED, {}
-        cells, counts = np.full_like(cells, IGNORED), np.zeros_like(counts)
+        cells = np.full_like(cells, IGNORED)
+        counts = _count(cells, tiles, len(classes.names))
     return LabelledSlide(
         record,
         slide,
@@ -151,6 +155,13 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
         unreached,
         stain_norm_of(slide, overview, tissue, config.tile),
     )
+
+
+def _without(tissue: NDArray[np.float32], ignored: Sequence[Stencil], grid: MapGrid) -> NDArray[np.float32]:
+    """Return the tissue (H, W) without what is not to be learnt: a diagnosis is learnt from all that is left."""
+    under = np.zeros(grid.shape, np.uint8)
+    paint(under, ignored, grid, 1)
+    return np.where(under > 0, np.float32(0), tissue)
 
 
 def with_tiles(slide: LabelledSlide, spec: TileSpec, classes: Sequence[str]) -> LabelledSlide:

@@ -164,6 +164,19 @@ def read_cohort(out: Path, manifest: Path, split: str | None = None) -> Cohort:
     return Cohort(tuple(matched), model, manifest, out, dict(aside), max(0, foreign), doubts)
 
 
+def verdicts_in(out: Path, records: Sequence[SlideRecord]) -> tuple[ModelInfo, list[str]]:
+    """Return the model of another run and its verdict on each of the slides, `NO_VERDICT` where it has none.
+
+    The model may know other labels. Raises `UsageError` for a folder without results, results of several models, or
+    when none of the slides was examined.
+    """
+    results = _results(out)
+    cases = _match(records, results)
+    if not any(c.result for c in cases):
+        raise UsageError(f"{out} holds no result of the slides that are judged; run histo infer on these slides first")
+    return results[0][1].model, [c.called for c in cases]
+
+
 def _records(manifest: Path, labels: Sequence[str]) -> tuple[list[SlideRecord], tuple[Finding, ...]]:
     rows, findings = inspect_manifest(manifest, labels)
     problems = [str(f) for f in findings if f.severity == "error" and f.message != _NO_PATIENT]

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from histo.data.records import SlideRecord
 from histo.errors import UsageError
-from histo.evaluation.cases import NO_VERDICT, READER, Cohort, read_cohort
+from histo.evaluation.cases import NO_VERDICT, READER, Cohort, verdicts_in
 from histo.evaluation.confusion import confusions, overall, with_slides
 from histo.evaluation.discrimination import difference
 from histo.evaluation.intervals import mean_of_shares, number
@@ -80,17 +80,13 @@ def columns_without_labels(cohort: Cohort) -> list[str]:
     return [name for name in names if name not in compared]
 
 
-def other_run(cohort: Cohort, out: Path, manifest: Path, split: str | None) -> Judge:
-    """Return the verdicts of another run of `histo infer` on the same slides.
+def other_run(cohort: Cohort, out: Path) -> Judge:
+    """Return the verdicts of another run of `histo infer` on the same slides; its model may lack some of the labels.
 
-    Raises `UsageError` as `read_cohort` does.
+    Raises `UsageError` as `verdicts_in` does.
     """
-    other = read_cohort(out, manifest, split)
-    calls = {c.record.slide: c.called for c in other.cases}
-    model = other.model
-    return Judge(
-        f"model {model.name}", tuple(calls.get(c.record.slide, NO_VERDICT) for c in cohort.cases), model.digest
-    )
+    model, calls = verdicts_in(out, [c.record for c in cohort.cases])
+    return Judge(f"model {model.name}", tuple(calls), model.digest)
 
 
 def compare(cohort: Cohort, judges: Sequence[Judge], bootstrap: Bootstrap) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from histo.data.agreement import contradiction
-from histo.data.annotations import NO_ALIASES, read_annotations
+from histo.data.annotations import IGNORE, NO_ALIASES, read_annotations
 from histo.data.labels import IGNORED, draw_labels
 from histo.data.slide import open_slide
 from histo.errors import SlideError, UsageError
@@ -73,6 +73,8 @@ def draw_truth(
     outlines = read_annotations(record.annotation, model.class_names, pyramid, aliases) if record.annotation else {}
     complete = unannotated == "normal" or record.label == model.normal_label
     drawn = [name for name, some in outlines.items() if some]
+    if drawn == [IGNORE] and record.label != model.normal_label:
+        return None  # what is to be ignored says nothing of where the lesion is
     if record.annotation and (problem := contradiction(record, drawn, model, complete)):
         raise UsageError(problem)
     return Drawn(draw_labels(outlines, model.class_names, grid, 0 if complete else IGNORED), grid, complete)

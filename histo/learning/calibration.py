@@ -83,7 +83,7 @@ def calibrate_out_of_fold(bundle: Path, rows: Sequence[Held]) -> tuple[str, ...]
     before, _ = model.card.calibration.of_slides
     if before is not None and before.kept_from is None:
         return before.in_words
-    slides, conformal = fit_slides(scored, info.classes, info.normal_label, SOURCE)
+    slides, conformal = fit_slides(scored, info.classes, info.normal_label, SOURCE, current=before)
     if before is not None and set(slides.classes) != names:
         return (*slides.refused, *before.in_words)
     save_calibrated(bundle, model, slides, conformal, {CALIBRATED_ON: identities((), ())})

@@ -59,9 +59,11 @@ def fit_slides(
     normal_label: str,
     source: str,
     sizes: SampleSizes = SIZES,
+    current: SlideCalibration | None = None,
 ) -> tuple[SlideCalibration, Conformal | None]:
     """Fit every class and the sets of diagnoses; what has too few patients is refused with a sentence.
 
+    `current` are the slide scores that the model gives until now, which those it will give stand beside.
     Reliability and sets are measured on probabilities that each came from a fit without the slide's patient.
     """
     classes: dict[str, ClassCalibration] = {}
@@ -75,7 +77,8 @@ def fit_slides(
         why = _why_not(rule, rules, present, known, patients, sizes)
         if why is None:
             used = [p for p, k in zip(patients, known, strict=True) if k]
-            fitted, held = fit_class(evidence[known], present[known], used, sizes)
+            now = current.classes.get(rule.name) if current else None
+            fitted, held = fit_class(evidence[known], present[known], used, sizes, now)
             if max(fitted.a, fitted.b) < LEAST_SLOPE:
                 why = f"{rule.name} is not calibrated: its evidence is no higher on slides that have it."
         if why is not None:
@@ -110,12 +113,17 @@ def too_few(
 
 
 def fit_class(
-    evidence: Floats, present: Bools, patients: Sequence[str], sizes: SampleSizes = SIZES
+    evidence: Floats,
+    present: Bools,
+    patients: Sequence[str],
+    sizes: SampleSizes = SIZES,
+    current: ClassCalibration | None = None,
 ) -> tuple[ClassCalibration, Floats]:
     """Fit one class on evidence (N,) in log-odds; return it, and the probabilities (N,) by fits without the patient.
 
     Beta calibration with at least `sizes.beta` patients with and without the class, else Platt scaling: the numbers
     decide, never the fit. Every patient counts once with the class and once without it, however many slides he has.
+    What it is `before` is by the `current` scores, by the evidence itself where there are none.
     """
     with_class = {p for p, there in zip(patients, present, strict=True) if there}
     without = {p for p, there in zip(patients, present, strict=True) if not there}
@@ -135,10 +143,15 @@ def fit_class(
         patients_without=len(without),
         slides_with=int(present.sum()),
         slides_without=int((~present).sum()),
-        before=measure_reliability(expit(evidence), present),
+        before=measure_reliability(_by(current, evidence), present),
         after=measure_reliability(held, present),
     )
     return found, held
+
+
+def _by(current: ClassCalibration | None, evidence: Floats) -> Floats:
+    """Return the probabilities (N,) that a model gives to evidence (N,)."""
+    return np.asarray(expit(evidence)) if current is None else apply((current.a, current.b, current.c), evidence)
 
 
 def fit_curve(evidence: Floats, present: Bools, method: Method, weight: Floats) -> tuple[float, float, float]:

@@ -214,6 +214,21 @@ def test_a_column_that_looks_like_one_of_ours_is_told(column: str, meant: str, v
     assert any(f"{column} is taken as a column of your own; if {meant} is meant" in line for line in said)
 
 
+def test_an_empty_column_of_ours_beside_one_that_looks_like_it_is_told(write: Write) -> None:
+    """Regression: `histo manifest make` writes every column, so that a `set` beside its empty `split` was not told."""
+    path = write("s1,a.svs,p1,normal,,test", header="slide,path,patient,label,split,set")
+    said: list[str] = []
+    read_manifest(path, LABELS, said.append)
+    assert any("set is taken as a column of your own; if split is meant" in line for line in said)
+
+
+def test_a_site_is_spelt_one_way(write: Write) -> None:
+    """Regression: Graz and GRAZ were two hospitals, one of which was held out as never seen."""
+    rows = ["s1,a.svs,p1,normal,Graz", "s2,b.svs,p2,normal,GRAZ "]
+    problems = problems_of(write(*rows, header="slide,path,patient,label,site"))
+    assert "site 'GRAZ' is 'Graz' in line 2; spell a site one way" in problems
+
+
 def test_columns_of_phantoms_are_no_other_names_of_ours(write: Write) -> None:
     """Regression: `domain`, which says train for all of them, was taken for a misnamed `split`; so were other words."""
     said: list[str] = []

@@ -22,6 +22,7 @@ from histo.evaluation.comparators import (
     readers,
 )
 from histo.evaluation.resampling import Bootstrap
+from histo.results import to_json
 
 FOLDS = 5
 LABELS = ("normal", "heterotopic_ossification", "calcinosis_cutis")
@@ -71,9 +72,21 @@ def test_readers_who_used_one_label_have_no_kappa():
 def test_a_run_is_as_good_as_itself(make_cohort, made):
     out, manifest = cohort_of(make_cohort, made)
     cohort = read_cohort(out, manifest)
-    (row,) = compare(cohort, [other_run(cohort, out, manifest, None)], Bootstrap(list("abcd"), ["x"] * 4, 50))
+    (row,) = compare(cohort, [other_run(cohort, out)], Bootstrap(list("abcd"), ["x"] * 4, 50))
     assert row["gain_of_model"] == {"value": 0.0, "n": 4, "patient_low": 0.0, "patient_high": 0.0}
     assert row["mcnemar"]["p"] == 1
+
+
+def test_another_model_may_lack_a_label(make_cohort, made):
+    """Regression: the manifest was called wrong for a label that only the other model does not know."""
+    cohort = read_cohort(*cohort_of(make_cohort, made))
+    classes = cohort.model.classes[:1]
+    for case in cohort.cases:
+        other = replace(case.result, model=replace(cohort.model, classes=classes, digest="other"))
+        (case.folder / "result.json").write_text(to_json(other))
+    judge = other_run(cohort, cohort.out)
+    assert judge.note == "other"
+    assert len(compare(cohort, [judge], Bootstrap(list("abcd"), ["x"] * 4, 50))) == 1
 
 
 def test_a_reader_who_wrote_something_else_is_not_left_out_in_silence(make_cohort, made):

@@ -110,6 +110,21 @@ def test_baselines_may_not_learn_from_what_is_judged(cohort):
         evaluate(out, manifest, options=Options(rounds=100, train=manifest))
 
 
+def test_baselines_learn_from_what_is_not_marked_test(cohort, monkeypatch):
+    """Regression: the manifest of the training, split by histo itself, was refused for its own test slides."""
+    out, manifest = cohort
+    (manifest.parent / "t0.svs").write_bytes(b"another slide")
+    rows = csv.DictReader(manifest.read_text().splitlines())
+    lines = [f"{row['slide']},{row['path']},{row['patient']},{row['label']},test" for row in rows]
+    split = manifest.with_name("split.csv")
+    split.write_text("\n".join(["slide,path,patient,label,split", *lines, "t0,t0.svs,somebody,normal,train"]))
+    learnt = []
+    monkeypatch.setattr("histo.evaluate.learnt_judges", lambda cohort, trained, *rest: learnt.extend(trained) or [])
+    monkeypatch.setattr("histo.evaluate.sample_of", lambda *any: None)
+    evaluate(out, manifest, options=Options(rounds=50, train=split))
+    assert [r.slide for r in learnt] == ["t0"]
+
+
 def test_baselines_may_not_learn_from_a_copy_of_what_is_judged(cohort, tmp_path):
     """Regression: a copied file under another patient passed, for paths and names alone were compared."""
     out, manifest = cohort

@@ -86,6 +86,19 @@ def test_classes_told_apart_without_an_error_are_not_taken_for_certain() -> None
     assert 0.015 < found.probability(-9.2) < 0.1
 
 
+def test_before_is_what_the_model_said_before() -> None:
+    """Regression: raw evidence stood as "before", and a calibration that made it worse was told as a gain."""
+    rng = np.random.default_rng(3)
+    present = np.repeat([True, False], 40)
+    evidence, who = rng.normal(present * 3.0, 1), [str(i) for i in range(80)]
+    first, _ = fit_class(evidence, present, who)
+    again, _ = fit_class(evidence, present, who, current=first)
+    given = np.array([first.probability(e) for e in evidence])
+    assert again.before.brier == pytest.approx(((given - present) ** 2).mean(), abs=1e-4)
+    assert again.before.brier < first.before.brier
+    assert again.after == first.after
+
+
 def test_the_number_of_patients_chooses_the_method_not_the_fit() -> None:
     rng = np.random.default_rng(2)
     for patients, method in ((49, "platt"), (50, "beta")):
