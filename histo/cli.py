@@ -2,9 +2,11 @@
 
 import errno
 import logging
+import os
 import re
 import signal
 import sys
+import threading
 import traceback
 from io import TextIOWrapper
 from pathlib import Path
@@ -174,10 +176,21 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _raise_again(told: "sys.UnraisableHookArgs") -> None:
+    """Repeat a stop that was raised where Python drops exceptions, as in the callback of a weak reference."""
+    stops = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}
+    number = next((number for stop, number in stops.items() if issubclass(told.exc_type, stop)), None)
+    if number is None:
+        sys.__unraisablehook__(told)
+    else:  # a little later: raised in here it would be dropped, too
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code; expected errors are one sentence."""
     share_one_heap()
     signal.signal(signal.SIGTERM, _terminated)
+    sys.unraisablehook = _raise_again
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text

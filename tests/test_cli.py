@@ -4,11 +4,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import pytest
 
 import histo
+from histo.cli import _raise_again, _terminated
 
 COMMAND = [str(Path(sys.executable).parent / "histo")]
 
@@ -114,6 +117,26 @@ def test_a_file_that_may_not_be_read_costs_that_slide_alone(painted, tmp_path):
     assert done.returncode == 3
     assert "may not be read by this user" in done.stdout
     assert f"2/2 {painted.stem}: " in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_stop_is_not_lost_where_python_drops_exceptions(number, stop, monkeypatch):
+    """Regression: Ctrl-C in the callback of a weak reference was ignored, and the run went on to its end."""
+
+    class Thing:
+        pass
+
+    monkeypatch.setattr(sys, "unraisablehook", _raise_again)
+    before = signal.signal(signal.SIGTERM, _terminated)
+    things = [Thing()]
+    reference = weakref.ref(things[0], lambda _: signal.raise_signal(number))
+    things.clear()
+    try:
+        with pytest.raises(stop):
+            time.sleep(5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert reference() is None
 
 
 def test_a_stopped_run_says_how_to_go_on(painted, tmp_path):
