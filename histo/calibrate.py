@@ -1,6 +1,6 @@
 """Calibrating a model on labelled slides that it was not trained on: `histo calibrate`."""
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from histo.errors import UsageError
 from histo.infer import load_model, settings_of
 from histo.models.bundle import Model, load_bundle, refuse_to_overwrite, save_calibrated
 from histo.models.slide_fit import SIZES, SampleSizes, ScoredSlide, fit_slides, too_few
-from histo.models.slide_scores import Reliability
+from histo.models.slide_scores import Reliability, SlideCalibration
 from histo.out_folder import INDEX, LEDGER, RESULT, RESULTS, model_of_last_run
 from histo.precedence import known_classes
 from histo.results import SlideResult, load_result
@@ -90,13 +90,18 @@ def calibrate(
     _refuse_loss(manifest, model, slides.classes, slides.refused)
     kept = identities([found.sha256 or "" for _, found in used], [r.patient for r, _ in used])
     save_calibrated(out, model, slides, conformal, {CALIBRATED_ON: kept})
-    for name, one in slides.classes.items():
-        say(f"{name}: {one.method}, {one.slides_with} slides with and {one.slides_without} without it")
-        say(f"  before {_figures(one.before)}")
-        say(f"  after  {_figures(one.after)}")
-    for line in (*slides.refused, *(conformal.in_words if conformal else ())):
+    for line in (*_told(slides), *slides.refused, *(conformal.in_words if conformal else ())):
         say(line)
     return load_bundle(out)
+
+
+def _told(slides: SlideCalibration) -> Iterator[str]:
+    for name, one in slides.classes.items():
+        yield f"{name}: {one.method}, {one.slides_with} slides with and {one.slides_without} without it"
+        yield f"  before {_figures(one.before)}"
+        yield f"  after  {_figures(one.after)}, each slide by a fit without its patient"
+        if one.after.brier > one.before.brier:
+            yield "  the new scores fit these slides no better than those of before; more patients may tell"
 
 
 def _kept_aside(records: Sequence[SlideRecord]) -> str:

@@ -260,8 +260,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         config = TrainConfig.model_validate(tree)
     except ValidationError as error:
         raise UsageError(f"{path}: {'; '.join(explain(error, TrainConfig, overrides))}") from error
-    folder = path.parent.absolute()
-    data = config.data.model_copy(update={"manifest": (folder / config.data.manifest).resolve()})
+    folder = path.parent.resolve()
+    data = config.data.model_copy(update={"manifest": folder / config.data.manifest})
     network = config.network
     if network.start not in NAMED_STARTS:
         network = network.model_copy(update={"start": str(folder / network.start)})

@@ -1,7 +1,7 @@
 """Results and truth become a reviewer's report: `evaluate` writes report.json, report.html and three checklists."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from histo.data.manifest import read_manifest
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
 from histo.data.synthetic import person_of
-from histo.errors import ArchiveError, UsageError
+from histo.errors import ArchiveError, SlideError, UsageError
 from histo.evaluation.abstention import abstention, conformal
 from histo.evaluation.answers import answers_of
 from histo.evaluation.banners import as_json, banners_of
@@ -104,8 +104,7 @@ def evaluate(
     cohort = read_cohort(out, manifest, options.split)
     folder = _made(report or out / EVALUATION)
     bundle, card = _card(cohort, options.model)
-    unannotated = options.unannotated or _unannotated(card)
-    options = replace(options, aliases={**_aliases(card), **options.aliases})
+    options, unannotated = _as_trained(options, card)
     held, located = measure_all(cohort, options.aliases, progress, unannotated)
     bootstrap = Bootstrap(cohort.patients, [c.record.label for c in cohort.cases], options.rounds, options.seed)
     sides = sides_of(bundle, card.training if card else None)
@@ -178,17 +177,17 @@ def headline(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _unannotated(card: ModelCard | None) -> Unannotated:
-    """Return what tissue without outlines was taken for in the training of a model; normal where nobody knows."""
-    data = card.training.get("data") if card else None
-    return "ignore" if isinstance(data, Mapping) and data.get("unannotated") == "ignore" else "normal"
+def _as_trained(options: Options, card: ModelCard | None) -> tuple[Options, Unannotated]:
+    """Return the options with the words for classes that the model's training was told, and what bare tissue is.
 
-
-def _aliases(card: ModelCard | None) -> dict[str, str]:
-    """Return the words for classes that a model's training was told; none where nobody knows."""
+    What the options say counts first; where nobody knows, tissue without outlines is normal.
+    """
     data = card.training.get("data") if card else None
-    told = data.get("aliases") if isinstance(data, Mapping) else None
-    return {str(word): str(meant) for word, meant in told.items()} if isinstance(told, Mapping) else {}
+    told: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    words = told.get("aliases")
+    aliases = {str(word): str(meant) for word, meant in words.items()} if isinstance(words, Mapping) else {}
+    trained: Unannotated = "ignore" if told.get("unannotated") == "ignore" else "normal"
+    return replace(options, aliases={**aliases, **options.aliases}), options.unannotated or trained
 
 
 def _card(cohort: Cohort, model: Path | None) -> tuple[Path | None, ModelCard | None]:
@@ -289,11 +288,12 @@ def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[Slide
     """Return the slides that baselines learn from. Raises `UsageError` where a judged one is among them, or a copy."""
     files = {c.record.path.resolve() for c in cohort.cases}
     contents = {c.result.sha256 for c in cohort.cases if c.result}
+    sizes = {c.record.path.stat().st_size for c in cohort.cases if c.record.path.is_file()}
     named = {told_apart(person_of(c.record)) for c in cohort.cases} - {""}
     known = [
         r.slide
         for r in trained
-        if r.path.resolve() in files or told_apart(r.patient) in named or sha256_of(r.path) in contents
+        if r.path.resolve() in files or told_apart(r.patient) in named or _is_copy(r.path, sizes, contents)
     ]
     if known:
         raise UsageError(
@@ -301,6 +301,14 @@ def _apart(trained: list[SlideRecord], cohort: Cohort, path: Path) -> list[Slide
             "patients are: baselines would learn what they are asked; give the manifest of the training"
         )
     return trained
+
+
+def _is_copy(path: Path, sizes: Container[int], contents: Container[str | None]) -> bool:
+    """Tell whether a file has one of the contents; only one of their sizes is read for that."""
+    try:
+        return path.stat().st_size in sizes and sha256_of(path) in contents
+    except (OSError, SlideError):
+        return False
 
 
 def _plain(value: Any) -> Any:

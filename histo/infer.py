@@ -258,9 +258,10 @@ def _conclude(laid: Laid, model: Model, told: SlideResult, slide_map: SlideMap, 
     findings = locate(findings, slide_map)
     against = (*told.reasons, *overruled_scale(slide.pyramid))
     # What speaks against the slide itself says that it may not be like those of the calibration.
-    # Sets are certified for slides of which everything was looked at, as of the calibration's.
-    verdict = decide(findings, info, None if areas.screened_mm2 else conformal, familiar=not against)
+    verdict = decide(findings, info, conformal, familiar=not against)
     reasons = (*against, *review_reasons(findings, verdict, areas, rule))
+    if areas.screened_mm2:  # what speaks for a review does so all the same, and nothing is certified
+        verdict = replace(verdict, level=None)
     result = replace(
         told,
         status="review" if reasons else "done",

@@ -130,6 +130,7 @@ def make_manifest(folder: Path, path: Path, labels: Sequence[str]) -> int:
     rows: list[list[str]] = []
     bare: list[str] = []
     unreadable: list[str] = []
+    beside: dict[Path, dict[str, Path]] = {}
     for slide, name in name_slides(list_slides([folder]), {}).items():
         pyramid, problem = _geometry(slide)
         if problem:
@@ -137,7 +138,9 @@ def make_manifest(folder: Path, path: Path, labels: Sequence[str]) -> int:
             continue
         if pyramid is None:
             bare.append(name)
-        annotation = _annotation_beside(slide, pyramid)
+        if slide.parent not in beside:
+            beside[slide.parent] = {f.name.casefold(): f for f in slide.parent.iterdir()}
+        annotation = _annotation_beside(slide, pyramid, beside[slide.parent])
         row = {"slide": name, "path": _relative(slide, path), "annotation": ""}
         if annotation:
             row["annotation"] = _relative(annotation, path)
@@ -210,16 +213,19 @@ def _geometry(slide: Path) -> tuple[Pyramid | None, str | None]:
         return opened.pyramid, None
 
 
-def _annotation_beside(slide: Path, pyramid: Pyramid | None) -> Path | None:
-    """Return the first file beside a slide that has its name and reads as an annotation; tell of those that don't."""
+def _annotation_beside(slide: Path, pyramid: Pyramid | None, beside: Mapping[str, Path]) -> Path | None:
+    """Return the first file beside a slide that has its name and reads as an annotation; tell of those that don't.
+
+    `beside` are all files of the folder, by their names without capitals: one in other capitals is the second choice.
+    """
     # Only the frame matters for reading; where no scale is recorded any will do.
     frame = pyramid or open_slide(slide, mpp=1.0).pyramid
-    beside = {f.name.casefold(): f for f in slide.parent.iterdir()}
     for suffix in (*OUTLINES, *_PACKED):
         for name in (slide.stem + suffix, slide.name + suffix):
-            candidate = beside.get(name.casefold())
+            exact = slide.with_name(name)
+            candidate = exact if exact.exists() else beside.get(name.casefold(), exact)
             try:
-                if candidate is not None and candidate.is_file() and read_objects(candidate, frame):
+                if candidate.is_file() and read_objects(candidate, frame):
                     return candidate
             except UsageError as error:
                 if suffix in _OUTLINES_ALONE:

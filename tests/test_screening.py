@@ -85,6 +85,16 @@ def test_no_set_of_diagnoses_is_certified_where_not_everything_was_looked_at(pai
     model = replace(screened, card=screened.card.model_copy(update={"calibration": calibration}))
     full, coarse = (predict_slide(painted, model, mode=mode).result.verdict for mode in ("full", "screen"))
     assert (full.level, coarse.level) == (0.95, None)
+    # What speaks for a review in full mode does in screen mode.
+    tight = sets.model_copy(
+        update={"labels": {name: bound.model_copy(update={"largest_score": 0.0}) for name in sets.labels}}
+    )
+    doubtful = replace(
+        model, card=model.card.model_copy(update={"calibration": calibration.model_copy(update={"conformal": tight})})
+    )
+    for mode in ("full", "screen"):
+        codes = {reason.code for reason in predict_slide(painted, doubtful, mode=mode).result.reasons}
+        assert "no_diagnosis" in codes
 
 
 def test_what_the_screen_cannot_read_is_left_to_the_network(paint_slide, write_tiff, tmp_path, screened):

@@ -1,11 +1,8 @@
 """The ledger: the truth about what an output folder holds, in one SQLite file that one process writes."""
 
-import json
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from histo.errors import ArchiveError
 
@@ -17,20 +14,14 @@ CREATE TABLE IF NOT EXISTS slides (
     model TEXT NOT NULL,
     status TEXT NOT NULL,
     result_sha256 TEXT NOT NULL,
-    seconds REAL NOT NULL,
-    files TEXT NOT NULL DEFAULT '{}'
+    seconds REAL NOT NULL
 ) STRICT
 """
-_ADD_FILES = "ALTER TABLE slides ADD COLUMN files TEXT NOT NULL DEFAULT '{}'"  # which ledgers of before lack
-_SELECT = "SELECT slide_id, path, key, model, status, result_sha256, seconds, files FROM slides"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One slide's row: `key` pins content, model and settings, `result_sha256` the result.json that was written.
-
-    `files` are the hashes of the files that were written, by name.
-    """
+    """One slide's row: `key` pins content, model and settings, `result_sha256` the result.json that was written."""
 
     slide_id: str
     path: str
@@ -39,7 +30,6 @@ class Entry:
     status: str
     result_sha256: str
     seconds: float
-    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Ledger:
@@ -56,8 +46,6 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(_SCHEMA)
-            if "files" not in {column[1] for column in self._db.execute("PRAGMA table_info(slides)")}:
-                self._db.execute(_ADD_FILES)
             check = self._db.execute("PRAGMA quick_check").fetchone()[0]
         except sqlite3.Error as error:
             raise self._damaged(str(error)) from error
@@ -71,27 +59,31 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """Return all rows, in the order in which the slides were first named."""
         try:
-            rows = self._db.execute(f"{_SELECT} ORDER BY rowid").fetchall()
+            rows = self._db.execute(
+                "SELECT slide_id, path, key, model, status, result_sha256, seconds FROM slides ORDER BY rowid"
+            ).fetchall()
         except sqlite3.Error as error:
             raise self._damaged(str(error)) from error
-        return [_entry(row) for row in rows]
+        return [Entry(*row) for row in rows]
 
     def entry_of(self, path: str) -> Entry | None:
         """Return the row of the slide at a path, None where it has none."""
         try:
-            row = self._db.execute(f"{_SELECT} WHERE path = ?", (path,)).fetchone()
+            row = self._db.execute(
+                "SELECT slide_id, path, key, model, status, result_sha256, seconds FROM slides WHERE path = ?", (path,)
+            ).fetchone()
         except sqlite3.Error as error:
             raise self._damaged(str(error)) from error
-        return _entry(row) if row else None
+        return Entry(*row) if row else None
 
     def record(self, entry: Entry) -> None:
         """Write one slide's row, in place of an older one of the same slide."""
         try:
             self._db.execute(
-                "INSERT INTO slides VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slide_id) DO UPDATE SET"
+                "INSERT INTO slides VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slide_id) DO UPDATE SET"
                 " path=excluded.path, key=excluded.key, model=excluded.model, status=excluded.status,"
-                " result_sha256=excluded.result_sha256, seconds=excluded.seconds, files=excluded.files",
-                (*astuple(entry)[:-1], json.dumps(dict(entry.files))),
+                " result_sha256=excluded.result_sha256, seconds=excluded.seconds",
+                (entry.slide_id, entry.path, entry.key, entry.model, entry.status, entry.result_sha256, entry.seconds),
             )
         except sqlite3.Error as error:
             raise self._damaged(str(error)) from error
@@ -101,7 +93,3 @@ class Ledger:
             f"the ledger {self._path} cannot be used ({why}); free the disk, or move the file away and run again: "
             "slides are then computed anew"
         )
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    return replace(Entry(*row), files=json.loads(row[-1]))

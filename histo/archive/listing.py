@@ -75,11 +75,12 @@ def _slides_in(folder: Path) -> Iterator[Path]:
 def _is_slide(path: Path) -> bool:
     """Tell whether a file is a slide: by its name, or as DICOM without the suffix, as many archives keep it.
 
-    A Mac leaves a `._` file beside each one. A link to nothing may have been any slide: it becomes a failed one.
+    A Mac leaves a `._` file beside each one. A link to nothing may have been a slide, or a folder of them, unless its
+    name says that it was something else: it becomes a failed one.
     """
     if path.name.startswith(".") or path.name.endswith(TRUTH_SUFFIX):
         return False
-    leads_nowhere = os.path.islink(path) and not os.path.exists(path)
+    leads_nowhere = os.path.islink(path) and not os.path.exists(path) and not path.suffix
     return leads_nowhere or path.suffix.lower() in SUFFIXES or is_dicom_slide(path)
 
 

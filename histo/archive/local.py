@@ -14,6 +14,7 @@ from histo.archive.examine import RunOptions, examine
 from histo.archive.ledger import Entry, Ledger
 from histo.archive.listing import absolute, holds_slides, list_slides, name_slides
 from histo.archive.profiling import RunProfile
+from histo.archive.result_folder import is_of_others
 from histo.archive.store import Store
 from histo.archive.workers import Task, Workers
 from histo.data.slide import check_mpp
@@ -24,7 +25,7 @@ from histo.infer import check_mode, settings_of
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.opening import Opened, open_for, state_of
-from histo.out_folder import LEDGER, PROFILE, RESULT, RESULTS, RUN
+from histo.out_folder import LEDGER, PROFILE, RESULTS, RUN
 from histo.owning import owned, stopped_by
 from histo.results import SlideResult
 from histo.timing import Progress, Say
@@ -92,8 +93,7 @@ def _check_out(out: Path, paths: Sequence[Path], slides: Sequence[Path]) -> None
         folder = os.path.realpath(slide.parent)
         if not os.path.isdir(slide) and (folder == here or (folder + os.sep).startswith(results + os.sep)):
             raise UsageError(f"--out {out} would put results beside {slide}; give another one")
-    folders = sorted(f for f in (out / RESULTS).glob("[!.]*") if os.path.isdir(f))
-    if other := next((f for f in folders if not os.path.lexists(f / RESULT)), None):
+    if other := next(filter(is_of_others, sorted((out / RESULTS).glob("[!.@]*"))), None):
         raise UsageError(f"{other} is no result of histo and is left alone; give another --out")
 
 

@@ -2,11 +2,11 @@
 
 import hashlib
 import itertools
+import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from histo.export.outputs import MAPPED, REPORT
@@ -16,6 +16,7 @@ from histo.out_folder import RESULT, is_result
 log = logging.getLogger("histo")
 
 WRITTEN = (RESULT, *REPORT.values(), *MAPPED.values())
+SEAL = ".written.json"  # in a slide's folder: the SHA-256 of histo's files as they were written, by name
 _TEMPORARY = ".histo-tmp-"
 # Nothing else is removed: what begins like it may be the user's. No id holds a tilde.
 _LEFT_OVER = re.compile(r"\.histo-tmp-([\w.-]+)(~old\d+|~gone\d+)?")
@@ -33,9 +34,12 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256((folder / RESULT).read_bytes() + "\n".join(beside).encode()).hexdigest()
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of histo's files in a slide's folder, by name."""
-    return {name: _sha256(folder / name) for name in WRITTEN if (folder / name).is_file()}
+def is_of_others(path: Path) -> bool:
+    """Tell whether something among the results is a folder with things in it, and none of histo's."""
+    if not path.is_dir():
+        return False
+    names = set(os.listdir(path))
+    return bool(names) and not names & {*WRITTEN, SEAL}
 
 
 def swap_in(temporary: Path, final: Path) -> Path | None:
@@ -43,6 +47,8 @@ def swap_in(temporary: Path, final: Path) -> Path | None:
 
     A reader sees the old result, the new one, or none.
     """
+    hashes = {name: _sha256(temporary / name) for name in WRITTEN if (temporary / name).is_file()}
+    (temporary / SEAL).write_text(json.dumps(hashes), encoding="utf-8")
     for file in temporary.iterdir():
         sync(file)
     sync(temporary)
@@ -55,19 +61,22 @@ def swap_in(temporary: Path, final: Path) -> Path | None:
     return old
 
 
-def retire(old: Path, final: Path, written: Mapping[str, str]) -> list[Path]:
+def retire(old: Path, final: Path, row: str | None = None) -> list[Path]:
     """Remove the files that histo wrote from an old folder, carry all others to the new one, and remove the old.
 
-    `written` are the hashes of the files as histo wrote them; without them, the names beside a result tell. Returns
-    what was edited since and is kept under another name. What cannot be removed, as a file that is open on a network's
-    disk, waits for the next run.
+    The folder's seal tells which are as histo wrote them. Folders of before have none: there `row`, the fingerprint in
+    the ledger, tells whether any has another size. Returns what was edited since and is kept under another name. What
+    cannot be removed, as a file that is open on a network's disk, waits for the next run.
     """
     edited = []
-    is_ours = is_result(old)
+    written = _sealed(old)
+    is_as_written = is_result(old) and row in (None, fingerprint(old))
     try:
         for file in sorted(old.iterdir()):
             has_our_name = file.name in WRITTEN and file.is_file()
-            if has_our_name and (written.get(file.name) == _sha256(file) if written else is_ours):
+            if file.name == SEAL or (has_our_name and file.name == RESULT and written is None):
+                continue
+            if has_our_name and (is_as_written if written is None else written.get(file.name) == _sha256(file)):
                 continue
             place = _free(final, file.name, has_our_name)
             os.rename(file, place)
@@ -81,13 +90,10 @@ def retire(old: Path, final: Path, written: Mapping[str, str]) -> list[Path]:
     return edited
 
 
-def clear(results: Path, written: Mapping[str, Mapping[str, str]]) -> list[Path]:
-    """Undo or finish what a killed run left half done among the results; return what `retire` does.
-
-    `written` are the hashes of the files of every slide, by its id.
-    """
+def clear(results: Path) -> list[Path]:
+    """Undo or finish what a killed run left half done among the results; return what `retire` does."""
     edited = []
-    for left_over in sorted(results.glob(f"{_TEMPORARY}*")):
+    for left_over in sorted(results.glob(f"{_TEMPORARY}*"), reverse=True):  # of several old ones the newest first
         if not (found := _LEFT_OVER.fullmatch(left_over.name)):
             continue
         final = results / found[1]
@@ -96,8 +102,16 @@ def clear(results: Path, written: Mapping[str, Mapping[str, str]]) -> list[Path]
         elif not final.exists() and (left_over / RESULT).exists():
             os.rename(left_over, final)
         else:
-            edited += retire(left_over, final, written.get(found[1], {}))
+            edited += retire(left_over, final)
     return edited
+
+
+def _sealed(folder: Path) -> dict[str, str] | None:
+    try:
+        found = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _beside(final: Path, mark: str) -> Path:

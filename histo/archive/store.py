@@ -11,7 +11,7 @@ from pathlib import Path
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Entry, Ledger
 from histo.archive.listing import absolute
-from histo.archive.result_folder import clear, fingerprint, hashes, retire, swap_in, temporary_of
+from histo.archive.result_folder import clear, fingerprint, retire, swap_in, temporary_of
 from histo.data.slide import companions_of
 from histo.errors import UsageError
 from histo.export.index import write_index
@@ -33,10 +33,10 @@ class Store:
 
     def __init__(self, out: Path, model: Model, ledger: Ledger) -> None:
         self._out, self._model, self._ledger = out, model, ledger
-        self._failed_since = 0
+        self._failed_since = self._made_otherwise = 0
         self.slides = out / RESULTS
         self.slides.mkdir(exist_ok=True)
-        self._edited = clear(self.slides, {e.slide_id: e.files for e in ledger.entries()})
+        self._edited = clear(self.slides)
         for left_over in left_by_others(out):
             left_over.unlink(missing_ok=True)
 
@@ -72,14 +72,16 @@ class Store:
             shutil.rmtree(temporary, ignore_errors=True)
             self._failed_since += 1
             return
-        digest, files = fingerprint(temporary), hashes(temporary)
+        digest = fingerprint(temporary)
         old = swap_in(temporary, final)
         key = self._key(path, result.sha256, result.provenance.settings_digest)
         self._ledger.record(
-            Entry(slide_id, absolute(path), key, self._model.digest, result.status, digest, round(seconds, 2), files)
+            Entry(slide_id, absolute(path), key, self._model.digest, result.status, digest, round(seconds, 2))
         )
         if old is not None:
-            self._edited += retire(old, final, before.files if before else {})
+            self._edited += retire(old, final, before.result_sha256 if before else None)
+        if before and before.status in FINAL and before.key != key:
+            self._made_otherwise += 1
 
     def _holds_final(self, entry: Entry, sha256: str | None) -> bool:
         """Tell whether a slide has a final result that may be that of a file with this hash, None if it is unknown.
@@ -106,6 +108,10 @@ class Store:
         told = []
         if failed := self._failed_since:
             told.append(f"slides that failed now and have a result of before: {failed}; it is kept")
+        if otherwise := self._made_otherwise:
+            told.append(f"results of before that were made in another way and are replaced: {otherwise}")
+        if any(r.checks and r.checks.has_few_references for r in results):
+            told.append("foreign tissue is told by so few patients that hardly any is; see the reports")
         if n := len(self._edited):
             told.append(f"files of histo's that had been edited: {n}, kept beside the new ones ({self._edited[0]})")
         contents = Counter(r.sha256 for r in results if r.sha256)

@@ -92,7 +92,7 @@ def gaps_of(slide: LabelledSlide) -> Iterator[str]:
     """Yield what a slide was meant to teach and cannot, in sentences that begin with its name."""
     name, cell_um = slide.record.slide, slide.tiles.map_grid.cell_um[0]
     if not len(slide.tiles):
-        yield f"{name} teaches nothing: no tissue was found on it that ignore leaves; histo inspect --preview shows it"
+        yield f"{name} teaches nothing: no tissue was found on it, or all is ignored; histo inspect --preview shows it"
         return
     if lost := slide.unreached:
         told = "its diagnosis alone" if slide.diagnosis_only else f"no {' and no '.join(lost)}"

@@ -48,8 +48,11 @@ def check_regular_file(path: Path) -> None:
 
 def pipe_beside(path: Path) -> str:
     """Return the name of a pipe, socket or device in a file's folder, empty without one; a link to nothing is none."""
-    with os.scandir(path.parent) as entries:
-        return next((e.name for e in entries if not (e.is_file() or e.is_dir()) and os.path.exists(e)), "")
+    try:
+        with os.scandir(path.parent) as entries:
+            return next((e.name for e in entries if not (e.is_file() or e.is_dir()) and os.path.exists(e)), "")
+    except OSError:  # OpenSlide cannot list it either
+        return ""
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

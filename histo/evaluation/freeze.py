@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from histo.data.identities import hashed_patient
+from histo.data.slide_file import sha256_of
 from histo.data.synthetic import person_of
-from histo.evaluation.cases import Cohort
+from histo.errors import SlideError
+from histo.evaluation.cases import Case, Cohort
 from histo.evaluation.training_record import Side
 
 
@@ -57,9 +59,18 @@ def reference(cohort: Cohort) -> dict[str, Any]:
 
 def _slides_sha256(cohort: Cohort) -> str:
     """Return what pins the slides that are judged and their labels, whatever manifest lists them."""
-    known = [(c.result.sha256 if c.result else None) or c.record.slide for c in cohort.cases]
-    pairs = sorted(f"{slide} {c.record.label}" for slide, c in zip(known, cohort.cases, strict=True))
+    pairs = sorted(f"{_content(case)} {case.record.label}" for case in cohort.cases)
     return hashlib.sha256("\n".join(pairs).encode()).hexdigest()
+
+
+def _content(case: Case) -> str:
+    """Return the SHA-256 of a slide, by its result or by itself; the name of one that cannot be read."""
+    if case.result and case.result.sha256:
+        return case.result.sha256
+    try:
+        return sha256_of(case.record.path)
+    except SlideError:
+        return case.record.slide
 
 
 def partitions(cohort: Cohort, sides: Sequence[Side] | None) -> dict[str, Any]:

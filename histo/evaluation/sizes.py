@@ -62,7 +62,8 @@ def needles(cohort: Cohort, located: Sequence[Sequence[Located] | None]) -> dict
     left_out = 0
     for case, slide in zip(cohort.cases, located, strict=True):
         diameter = set_diameter(case) if case.record.label != cohort.labels[0] else None
-        if diameter is not None and slide is None and case.record.annotation is None:
+        # With an outline file and a verdict, nothing but what is to be ignored was drawn.
+        if diameter is not None and slide is None and (case.record.annotation is None or case.verdict):
             left_out += 1
         elif diameter is not None:
             hit = any(one.reported for part in slide or () for one in part.lesions)

@@ -23,7 +23,7 @@ from histo.learning.calibration import calibration_of
 from histo.learning.run_folder import provenance
 from histo.learning.start import Start, measure_batchnorm
 from histo.learning.validation import Meters, examine
-from histo.models.bundle import save_bundle
+from histo.models.bundle import rewrite, save_bundle
 from histo.models.classifier import TileClassifier
 from histo.reference import SETS_LEFT, fit_reference, put
 from histo.timing import Say
@@ -148,8 +148,9 @@ def add_reference(
         reference, arrays = fit_reference(model, [r for r in checked if r not in known], learnt, device, say)
     except UsageError as error:
         say(f"warning: foreign tissue will not be told: {error}")
-        return
-    say(f"foreign tissue is told by {reference.fitted_on}")
+        rewrite(model, bundle, {"calibration": model.card.calibration.without_sets().model_dump(mode="json")})
+    else:
+        say(f"foreign tissue is told by {reference.fitted_on}")
+        put(bundle, model, reference, arrays)
     if model.card.calibration.conformal is not None:
         say(SETS_LEFT)
-    put(bundle, model, reference, arrays)

@@ -119,7 +119,7 @@ class Calibration(Strict):
         current = self.slides is not None and self.slides.evidence == EVIDENCE
         return (self.slides, self.conformal) if current else (None, None)
 
-    def behind_another_gate(self) -> Self:
+    def without_sets(self) -> Self:
         """Return the calibration for another reference: sets of diagnoses hold for what the gate let pass to them."""
         return self.model_copy(update={"conformal": None})
 

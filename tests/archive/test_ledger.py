@@ -1,5 +1,4 @@
 import sqlite3
-from dataclasses import replace
 
 import pytest
 
@@ -18,16 +17,6 @@ def test_rows_come_back_in_order_and_a_new_result_replaces_the_old(tmp_path):
     entries = Ledger(tmp_path / "l.sqlite").entries()
     assert [e.slide_id for e in entries] == ["a", "b"]
     assert (entries[0].key, entries[0].status) == ("key2", "review")
-
-
-def test_a_ledger_of_before_gains_the_hashes_of_files(tmp_path):
-    Ledger(tmp_path / "l.sqlite").record(ROW)
-    with sqlite3.connect(tmp_path / "l.sqlite") as before:
-        before.execute("ALTER TABLE slides DROP COLUMN files")
-    ledger = Ledger(tmp_path / "l.sqlite")
-    assert ledger.entries() == [ROW]
-    ledger.record(replace(ROW, files={"report.html": "hash"}))
-    assert ledger.entry_of(ROW.path) == replace(ROW, files={"report.html": "hash"})
 
 
 @pytest.mark.parametrize("damage", [b"x" * 4096, b"SQLite format 3\0" + b"\xff" * 4000])

@@ -113,7 +113,7 @@ def test_a_link_beside_its_slide_is_not_another(tmp_path):
 def test_links_to_nothing_are_slides_that_are_not_found(tmp_path):
     """Regression: a link to the folder of a case on a disk that was away was passed over without a word."""
     touch(tmp_path, "a.svs")
-    for name in ("case7", ".hidden", "b.svs", "c.mask.tif"):
+    for name in ("case7", ".hidden", "b.svs", "c.mask.tif", "notes.txt"):
         (tmp_path / name).symlink_to(tmp_path / "away" / name)
     assert [p.name for p in list_slides([tmp_path])] == ["a.svs", "b.svs", "case7"]
 

@@ -94,7 +94,7 @@ def test_a_writer_that_breaks_costs_one_slide(slides, tmp_path, colour_model, mo
     out = tmp_path / "out"
     results, _ = run([slides], out, colour_model)
     assert [r.status == "failed" for r in results] == [False, True, False]
-    assert {p.name for p in (out / "slides" / "b").iterdir()} == {"result.json", "report.html"}
+    assert {p.name for p in (out / "slides" / "b").iterdir()} == {"result.json", "report.html", SEAL}
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_is_done(slides, tmp_path, colour_model, monkeypatch, run, rows):
@@ -171,6 +171,8 @@ import torch
 from torch import nn
 from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
+from histo.archive.result_folder import SEAL
+from histo.archive.result_folder import SEAL
 from histo.models import backbones
 from histo.models.bundle import load_bundle
 backbones.BACKBONES["mean_colour"] = (lambda weights: nn.AvgPool2d(16), lambda net: [net])
@@ -191,7 +193,7 @@ def _is_whole(out: Path) -> None:
     """No half-written file counts: every folder with a final name is complete and reads back."""
     for folder in (out / "slides").glob("[!.]*"):
         result = load_result(folder / "result.json")
-        assert {p.name for p in folder.iterdir()} == {*result.files.values(), "result.json"}
+        assert {p.name for p in folder.iterdir()} == {*result.files.values(), "result.json", SEAL}
 
 
 def test_killed_at_any_moment_it_goes_on_with_the_unfinished_slides(slides, tmp_path, colour_bundle, colour_model, run):

@@ -9,7 +9,7 @@ import pytest
 from histo.archive.examine import RunOptions
 from histo.archive.ledger import Ledger
 from histo.archive.local import run_slides
-from histo.archive.result_folder import fingerprint, swap_in
+from histo.archive.result_folder import SEAL, fingerprint, swap_in
 from histo.archive.store import Store
 from histo.errors import UsageError
 from histo.models.bundle import load_bundle, save_bundle
@@ -174,7 +174,7 @@ def test_a_result_is_on_the_disk_before_it_gets_its_name(colour_model, tmp_path,
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append((os.readlink(f"/proc/self/fd/{fd}"), final.exists())))
     swap_in(temporary, final)
-    files = {(str(temporary / name), False) for name in ("report.html", "result.json")}
+    files = {(str(temporary / name), False) for name in ("report.html", "result.json", SEAL)}
     assert set(synced[:-2]) == files
     assert synced[-2:] == [(str(temporary), False), (str(store.slides), True)]
 
@@ -221,7 +221,10 @@ def test_what_the_tables_leave_out_is_said(slides, colour_model, tmp_path, run):
     ]
     said.clear()
     run_slides([slides / "c.svs"], out, replace(colour_model, digest="another"), RunOptions(), say=said.append)
-    assert said == [f"2 results in {out} are another model's and in no table; give each model its own --out"]
+    assert said == [
+        "results of before that were made in another way and are replaced: 1",
+        f"2 results in {out} are another model's and in no table; give each model its own --out",
+    ]
 
 
 def test_tissue_that_could_not_be_read_is_tried_again(tmp_path, colour_model, write_tiff, paint_slide, run):
@@ -274,9 +277,52 @@ def test_an_edited_file_of_histo_s_is_kept_under_another_name(slides, tmp_path, 
         outlines.write_text(outlines.read_text().replace("bone", f"edit{number}"[:4]))  # of the same size
     kept = [outlines.with_name(name) for name in ("lesions.edited.geojson", "lesions.edited-2.geojson")]
     assert ["edit" in path.read_text() for path in kept] == [True, True]
-    assert said == [f"files of histo's that had been edited: 1, kept beside the new ones ({path})" for path in kept]
+    told = [line for line in said if "edited" in line]
+    assert told == [f"files of histo's that had been edited: 1, kept beside the new ones ({path})" for path in kept]
     names = {path.name for path in outlines.parent.iterdir() if ".edited" not in path.name}
-    assert names == {*load_result(outlines.with_name("result.json")).files.values(), "result.json"}
+    assert names == {*load_result(outlines.with_name("result.json")).files.values(), "result.json", SEAL}
+
+
+def test_what_is_left_of_an_old_result_is_not_taken_for_edited(slides, tmp_path, colour_model, run, monkeypatch):
+    """Regression: after a kill, or a file that could not be removed, all of histo's own files were kept as edited."""
+    out, said = tmp_path / "out", []
+    run([slides / "a.svs"], out, colour_model)
+    monkeypatch.setattr("histo.archive.store.retire", lambda *any: [])  # as if killed before
+    run([slides / "a.svs"], out, colour_model, mpp=0.4)
+    assert list((out / "slides").glob(".*"))
+    monkeypatch.undo()
+    run_slides([slides / "a.svs"], out, colour_model, RunOptions(mpp=0.45), say=said.append)
+    assert not [*(out / "slides").glob(".*"), *(out / "slides" / "a").glob("*edited*")]
+    assert not any("edited" in line for line in said)
+
+
+def test_a_folder_of_before_without_a_seal_keeps_what_was_edited(slides, tmp_path, colour_model, run):
+    """Regression: the first run of a new histo removed outlines that had been corrected in place."""
+    out = tmp_path / "out"
+    run([slides / "a.svs"], out, colour_model)
+    folder = out / "slides" / "a"
+    (folder / SEAL).unlink()
+    run([slides / "a.svs"], out, colour_model, mpp=0.4)
+    assert not list(folder.glob("*edited*"))
+    (folder / SEAL).unlink()
+    (folder / "lesions.geojson").write_text("corrected")
+    run([slides / "a.svs"], out, colour_model, mpp=0.45)
+    assert (folder / "lesions.edited.geojson").read_text() == "corrected"
+
+
+@pytest.mark.parametrize("what", ["@eaDir", "empty", "a without its result"])
+def test_what_is_no_case_of_the_user_s_does_not_close_an_out(what, slides, tmp_path, colour_model, run):
+    """Regression: an empty folder of a network disk, or a deleted result.json, refused every run."""
+    out = tmp_path / "out"
+    run([slides / "a.svs"], out, colour_model)
+    if what in ("@eaDir", "empty"):
+        (out / "slides" / what).mkdir()
+    if what == "@eaDir":
+        (out / "slides" / what / "thumb").write_text("x")
+    if what == "a without its result":
+        (out / "slides" / "a" / "result.json").unlink()
+    _, (step,) = run([slides / "a.svs"], out, colour_model)
+    assert step.kept == (what != "a without its result")
 
 
 def test_an_old_result_whose_successor_never_came_is_put_back(slides, tmp_path, colour_model, run):

@@ -162,6 +162,12 @@ def test_a_scale_that_contradicts_the_file_s_is_a_warning(cohort: Cohort, classe
     assert "records 4;" in found.message
 
 
+def test_a_slide_on_which_only_ignore_is_drawn_has_its_diagnosis_alone(cohort: Cohort, classes: ClassesConfig) -> None:
+    """Regression: it "outlines no lesion, which means normal", and no artefact could be left out of a diagnosis."""
+    cohort.outline("s2.geojson", ("Ignore*", (450, 350, 520, 420)))
+    assert errors(cohort.check(classes)) == []
+
+
 def test_a_scale_that_agrees_with_the_file_s_is_not_told(cohort: Cohort, classes: ClassesConfig) -> None:
     rows = [cohort.rows[0].replace("normal,,,", "normal,,4.1,"), *cohort.rows[1:]]
     assert not [f for f in cohort.check(classes, rows) if f.kind == "scale"]

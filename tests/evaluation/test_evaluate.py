@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -108,6 +109,32 @@ def test_baselines_may_not_learn_from_what_is_judged(cohort):
     out, manifest = cohort
     with pytest.raises(UsageError, match="are judged here too"):
         evaluate(out, manifest, options=Options(rounds=100, train=manifest))
+
+
+def test_what_is_to_be_ignored_alone_says_nothing_of_the_rest(make_cohort, made):
+    """Regression: such a slide was refused, for its outlines "mean normal"."""
+    needle = (("varied", "calcium.diameter_um=120"),)
+    slides = [made(CC, CC, truth=(("Ignore*", SPOT[1]),), found=(SPOT,), extra=needle), made("normal", "normal")]
+    out, manifest = make_cohort(slides)
+    found = evaluate(out, manifest, options=FEW)["localisation"]
+    assert (found["slides"], found["not_measured"]) == (1, 1)
+    assert (found["needles"]["by_diameter"], found["needles"]["left_out"]) == ([], 1)
+
+
+def test_words_for_classes_come_from_the_training_and_from_the_call(cohort, monkeypatch):
+    """Regression: outlines that the model had learnt from were refused for their words."""
+    seen = {}
+
+    def measure(cohort, aliases, *rest):
+        seen.update(aliases)
+        raise UsageError("enough")
+
+    told = {"data": {"aliases": {"Kalk": "calcification", "Tumor": "ignore"}}}
+    monkeypatch.setattr("histo.evaluate._card", lambda *any: (None, SimpleNamespace(training=told)))
+    monkeypatch.setattr("histo.evaluate.measure_all", measure)
+    with pytest.raises(UsageError, match="enough"):
+        evaluate(*cohort, options=Options(aliases={"Tumor": "bone"}))
+    assert seen == {"Kalk": "calcification", "Tumor": "bone"}
 
 
 def test_baselines_learn_from_what_is_not_marked_test(cohort, monkeypatch):
