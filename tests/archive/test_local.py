@@ -15,6 +15,7 @@ import pytest
 
 from histo.archive import examine as examine_module
 from histo.archive.listing import list_slides
+from histo.archive.result_folder import SEAL
 from histo.data.slide_file import sha256_of
 from histo.errors import ArchiveError, UsageError
 from histo.results import load_result
@@ -171,8 +172,6 @@ import torch
 from torch import nn
 from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
-from histo.archive.result_folder import SEAL
-from histo.archive.result_folder import SEAL
 from histo.models import backbones
 from histo.models.bundle import load_bundle
 backbones.BACKBONES["mean_colour"] = (lambda weights: nn.AvgPool2d(16), lambda net: [net])
