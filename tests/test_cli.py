@@ -127,7 +127,9 @@ def test_a_stop_is_not_lost_where_python_drops_exceptions(number, stop, monkeypa
         pass
 
     monkeypatch.setattr(sys, "unraisablehook", _raise_again)
-    before = signal.signal(signal.SIGTERM, _terminated)
+    # A test run in the background may have been started with Ctrl-C ignored.
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminated}
+    before = {which: signal.signal(which, handler) for which, handler in handlers.items()}
     things = [Thing()]
     reference = weakref.ref(things[0], lambda _: signal.raise_signal(number))
     things.clear()
@@ -135,7 +137,8 @@ def test_a_stop_is_not_lost_where_python_drops_exceptions(number, stop, monkeypa
         with pytest.raises(stop):
             time.sleep(5)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)
     assert reference() is None
 
 

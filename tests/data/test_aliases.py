@@ -87,5 +87,5 @@ def test_training_reads_with_the_aliases_of_its_configuration(
     labelled.slide.close()
     assert set(labelled.outlines) == {"calcification"}
     bare = replace(record, annotation=write(tmp_path / "b", "Stein"))
-    with pytest.raises(UsageError, match=r"or say in `data\.aliases` what it means"):
+    with pytest.raises(UsageError, match=r"or say in `data\.aliases` .* what it means"):
         open_labelled(bare, config)
