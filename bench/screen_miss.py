@@ -28,7 +28,7 @@ from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.outlines import Outline, feret_mm, paint
 from histo.phantom import make_cohort
-from histo.results import SlideMap
+from histo.results import SlideMap, SlidePrediction, SlideResult
 from histo.statistics import clopper_pearson, share_by_group
 
 
@@ -84,7 +84,6 @@ def examine(record: SlideRecord, seed: int, domain: str, model: Model, engines: 
     between = time.perf_counter()
     coarse = predict_slide(record.path, model, engines=engines, mode="screen")
     ended = time.perf_counter()
-    result, slide_map = full.result, coarse.slide_map
     verdicts = [p.result.verdict.label if p.result.verdict else p.result.status for p in (full, coarse)]
     row = Row(
         seed=seed,
@@ -97,6 +96,12 @@ def examine(record: SlideRecord, seed: int, domain: str, model: Model, engines: 
         full_s=between - started,
         screen_s=ended - between,
     )
+    return with_areas(row, record, model, full.result, coarse)
+
+
+def with_areas(row: Row, record: SlideRecord, model: Model, result: SlideResult, coarse: SlidePrediction) -> Row:
+    """Return a row with what screen mode passed over, of what is there and of what full mode found."""
+    slide_map = coarse.slide_map
     if slide_map is None or result.areas is None or result.pyramid is None:  # refused or failed: nothing to lose
         return row
     assert record.annotation is not None

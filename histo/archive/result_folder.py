@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from histo.export.outputs import MAPPED, REPORT
@@ -69,14 +70,11 @@ def retire(old: Path, final: Path, row: str | None = None) -> list[Path]:
     cannot be removed, as a file that is open on a network's disk, waits for the next run.
     """
     edited = []
-    written = _sealed(old)
-    is_as_written = is_result(old) and row in (None, fingerprint(old))
+    is_as_written = _as_written(old, row)
     try:
         for file in sorted(old.iterdir()):
             has_our_name = file.name in WRITTEN and file.is_file()
-            if file.name == SEAL or (has_our_name and file.name == RESULT and written is None):
-                continue
-            if has_our_name and (is_as_written if written is None else written.get(file.name) == _sha256(file)):
+            if file.name == SEAL or (has_our_name and is_as_written(file)):
                 continue
             place = _free(final, file.name, has_our_name)
             os.rename(file, place)
@@ -106,12 +104,14 @@ def clear(results: Path) -> list[Path]:
     return edited
 
 
-def _sealed(folder: Path) -> dict[str, str] | None:
+def _as_written(folder: Path, row: str | None) -> Callable[[Path], bool]:
+    """Return what tells of a file of histo's in a slide's folder whether it is as it was written; see `retire`."""
     try:
-        found = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        hashes = dict(json.loads((folder / SEAL).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        untouched = is_result(folder) and row in (None, fingerprint(folder))
+        return lambda file: untouched or file.name == RESULT
+    return lambda file: hashes.get(file.name) == _sha256(file)
 
 
 def _beside(final: Path, mark: str) -> Path:

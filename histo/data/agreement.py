@@ -3,6 +3,7 @@
 from collections.abc import Collection, Container
 from typing import Protocol
 
+from histo.data.annotations import IGNORE
 from histo.data.records import SlideRecord
 
 
@@ -19,12 +20,18 @@ class Rules(Protocol):
         ...
 
 
+def says_nothing(outlined: Collection[str]) -> bool:
+    """Tell whether nothing but what is to be ignored is outlined: of a lesion, and of the rest, that says nothing."""
+    return set(outlined) == {IGNORE}
+
+
 def contradiction(record: SlideRecord, outlined: Collection[str], rules: Rules, complete: bool = True) -> str | None:
     """Return a sentence when the outlined classes lead to another verdict than the slide's label, else None.
 
     Where outlines are not `complete`, what the label says may be there and not outlined: then only a lesion that comes
     before the label in the order of precedence, or any lesion on a normal slide, contradicts it.
     """
+    complete = complete and not says_nothing(outlined)
     implied = rules.label_of(outlined)
     normal, *lesion_labels = rules.labels
     if implied == record.label or record.label not in rules.labels:  # an unknown label is told where it stands

@@ -68,6 +68,7 @@ def inspect_manifest(path: Path, labels: Sequence[str]) -> tuple[Rows, list[Find
             rows.append((line, record))
     findings += _misnamed(columns, [cells for _, cells in lines])
     findings += _twice(rows)
+    findings += _spelling(rows)
     findings += _patients(rows)
     findings += _copies(rows)
     return rows, findings
@@ -185,32 +186,34 @@ def _twice(rows: Rows) -> list[Finding]:
     return findings
 
 
-def _patients(rows: Rows) -> list[Finding]:
-    """Find patients on both sides of a split, or with two values of what a person has once, and names spelt twice."""
+def _spelling(rows: Rows) -> list[Finding]:
+    """Find patients and sites under two spellings, and patients that are one as numbers."""
     findings: list[Finding] = []
-    of: dict[str, Rows] = defaultdict(list)
-    spelt: dict[str, tuple[str, int]] = {}
+    spelt: dict[tuple[str, str], tuple[str, int]] = {}
     counted: dict[str, tuple[str, int]] = {}
-    sites: dict[str, tuple[str, int]] = {}
-    for line, r in ((line, r) for line, r in rows if r.patient):
-        of[r.patient].append((line, r))
-        earlier, at = spelt.setdefault(told_apart(r.patient), (r.patient, line))
-        if earlier != r.patient:
-            findings.append(
-                _error(line, "spelling", f"patient {r.patient!r} is {earlier!r} in line {at}; spell a patient one way")
-            )
+    for line, r in rows:
+        for kind, name in (("patient", r.patient), ("site", r.site)):
+            if not name:
+                continue
+            earlier, at = spelt.setdefault((kind, told_apart(name)), (name, line))
+            if earlier != name:
+                problem = f"{kind} {name!r} is {earlier!r} in line {at}; spell a {kind} one way"
+                findings.append(_error(line, "spelling", problem))
         if number := _NUMBER.fullmatch(r.patient):
             earlier, at = counted.setdefault(number[1], (r.patient, line))
             if told_apart(earlier) != told_apart(r.patient):
                 said = f"patient {r.patient!r} is {earlier!r} in line {at} as a number; are these one patient?"
                 findings.append(Finding("warning", "spelling", f"line {line}", said))
-    for line, r in ((line, r) for line, r in rows if r.site):
-        site = str(r.site)
-        earlier, at = sites.setdefault(told_apart(site), (site, line))
-        if earlier != site:
-            findings.append(
-                _error(line, "spelling", f"site {site!r} is {earlier!r} in line {at}; spell a site one way")
-            )
+    return findings
+
+
+def _patients(rows: Rows) -> list[Finding]:
+    """Find patients on both sides of a split, or with two values of what a person has once."""
+    findings: list[Finding] = []
+    of: dict[str, Rows] = defaultdict(list)
+    for line, r in rows:
+        if r.patient:
+            of[r.patient].append((line, r))
     for patient, theirs in of.items():
         splits = {r.split or "no split" for _, r in theirs}
         if len(splits) > 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 from histo.config import ClassesConfig
 from histo.data.agreement import contradiction
 from histo.data.annotation_lint import lint
-from histo.data.annotations import IGNORE, NO_ALIASES, Vocabulary, read_objects
+from histo.data.annotations import NO_ALIASES, Vocabulary, read_objects
 from histo.data.cohort_findings import class_findings, copy_findings, outline_findings, site_findings
 from histo.data.findings import Finding, shorten
 from histo.data.likeness import Fingerprint, fingerprint
@@ -101,9 +101,7 @@ def _examine(
                 Finding(f.severity, f.kind, f"{place}, {name}, {f.place}", f.message) for f in shorten(found, 3)
             ]
             sound = not any(f.severity == "error" for f in found)
-            drawn = {s.name for s in shapes}
-            whole = complete and drawn != {IGNORE}  # which says nothing of the rest
-            if sound and (problem := contradiction(record, drawn, classes, whole)):
+            if sound and (problem := contradiction(record, {s.name for s in shapes}, classes, complete)):
                 findings.append(Finding("error", "contradiction", place, problem))
     return findings, fingerprint(overview, tissue)
 

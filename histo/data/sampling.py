@@ -117,8 +117,7 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     if record.annotation is not None:
         outlines = read_annotations(record.annotation, classes.names, slide.pyramid, config.data.aliases)
         found = [name for name, drawn in outlines.items() if drawn]
-        complete = config.data.unannotated == "normal" and found != [IGNORE]  # which says nothing of the rest
-        problem = contradiction(record, found, classes, complete)
+        problem = contradiction(record, found, classes, complete=config.data.unannotated == "normal")
         if problem:
             raise UsageError(problem)
     is_normal = record.label == classes.normal_label

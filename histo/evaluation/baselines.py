@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from histo.data.annotations import IGNORE, read_annotations
+from histo.data.agreement import says_nothing
+from histo.data.annotations import read_annotations
 from histo.data.labels import IGNORED, draw_labels
 from histo.data.overview import read_overview
 from histo.data.records import SlideRecord
@@ -112,8 +113,8 @@ def tiles_of(
                 outlines = (
                     read_annotations(record.annotation, names, slide.pyramid, aliases) if record.annotation else {}
                 )
-                if record.label != normal and [n for n, drawn in outlines.items() if drawn] == [IGNORE]:
-                    outlines = None  # what is to be ignored says nothing of the rest
+                if record.label != normal and says_nothing([name for name, drawn in outlines.items() if drawn]):
+                    outlines = None
             colour, texture, label = [], [], []
             for k in chosen.tolist():
                 x, y = grid.positions_level0_px[k].tolist()

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from histo.data.agreement import contradiction
-from histo.data.annotations import IGNORE, NO_ALIASES, read_annotations
+from histo.data.agreement import contradiction, says_nothing
+from histo.data.annotations import NO_ALIASES, read_annotations
 from histo.data.labels import IGNORED, draw_labels
 from histo.data.slide import open_slide
 from histo.errors import SlideError, UsageError
@@ -60,7 +60,8 @@ def draw_truth(
     """Draw the outlines of a slide; a normal slide without outlines is all normal.
 
     `unannotated` says what tissue is that nobody outlined on a slide with lesions, as in a training.
-    Returns None where nobody outlined a slide with lesions, or the slide's geometry is not known.
+    Returns None where nobody outlined a slide with lesions (or only what is to be ignored), or the slide's geometry is
+    not known.
     Raises `UsageError` for an annotation that cannot be read, and outlines that lead to another label.
     """
     record = case.record
@@ -73,8 +74,8 @@ def draw_truth(
     outlines = read_annotations(record.annotation, model.class_names, pyramid, aliases) if record.annotation else {}
     complete = unannotated == "normal" or record.label == model.normal_label
     drawn = [name for name, some in outlines.items() if some]
-    if drawn == [IGNORE] and record.label != model.normal_label:
-        return None  # what is to be ignored says nothing of where the lesion is
+    if says_nothing(drawn) and record.label != model.normal_label:
+        return None
     if record.annotation and (problem := contradiction(record, drawn, model, complete)):
         raise UsageError(problem)
     return Drawn(draw_labels(outlines, model.class_names, grid, 0 if complete else IGNORED), grid, complete)

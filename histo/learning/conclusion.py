@@ -143,9 +143,9 @@ def _note(bundle: Path, rows: Sequence[Held]) -> None:
 
 
 def _few_reference(reference: Reference | None) -> list[str]:
-    if reference is not None and reference.witnesses >= ENOUGH_REFERENCES:
+    if reference is not None and reference.limit_patients >= ENOUGH_REFERENCES:
         return []
-    persons = "no patient" if reference is None else counted(reference.witnesses, "patient")
+    persons = "no patient" if reference is None else counted(reference.limit_patients, "patient")
     return [
         f"The limit of foreign tissue is set by {persons}, and {ENOUGH_REFERENCES} are the least that tell much: "
         "what another model sends to review may be done with this one. Give it slides of more with histo reference."

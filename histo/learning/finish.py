@@ -148,6 +148,7 @@ def add_reference(
         reference, arrays = fit_reference(model, [r for r in checked if r not in known], learnt, device, say)
     except UsageError as error:
         say(f"warning: foreign tissue will not be told: {error}")
+        # No gate is a gate that lets all pass.
         rewrite(model, bundle, {"calibration": model.card.calibration.without_sets().model_dump(mode="json")})
     else:
         say(f"foreign tissue is told by {reference.fitted_on}")

@@ -67,7 +67,7 @@ class Reference(Strict):
         return given
 
     @property
-    def witnesses(self) -> int:
+    def limit_patients(self) -> int:
         """How many patients set the limit: of these a reference promises something, not of their slides."""
         return self.held_out_patients or self.held_out_slides
 
@@ -178,14 +178,14 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
     counted = fresh if is_fresh else np.ones(len(slides), bool)
     whose = np.array([s.patient for s in slides])
     distances = np.sort(held[counted])
-    witnesses = len(set(whose[counted].tolist()))
+    limit_patients = len(set(whose[counted].tolist()))
     glanced = counted & np.isfinite(held_glances)
     enough = len(set(whose[glanced].tolist())) >= LEAST_PATIENTS
     stains = {k: [s.stain[k] for s in slides if k in s.stain] for k in ("red", "blue", "density")}
     of_learnt = "" if is_fresh else ", though the network learnt from some"
     too_few = (
         ""
-        if witnesses >= ENOUGH_REFERENCES
+        if limit_patients >= ENOUGH_REFERENCES
         else f" Fewer than {ENOUGH_REFERENCES} patients: hardly any slide will be foreign."
     )
     reference = Reference(
@@ -194,12 +194,12 @@ def fit(slides: Sequence[SlideTexture]) -> tuple[Reference, Arrays]:
         limit=_limit(held[counted], whose[counted].tolist()),
         glance_limit=_limit(held_glances[glanced], whose[glanced].tolist()) if enough else None,
         held_out_slides=len(distances),
-        held_out_patients=witnesses,
+        held_out_patients=limit_patients,
         held_out_distances=tuple(distances.round(4).tolist()),
         stain={k: (round(min(v), 4), round(max(v), 4)) for k, v in stains.items() if v},
         fitted_on=(
-            f"{len(slides)} slides of {len(patients)} patients; limit from {len(distances)} slides of {witnesses}, "
-            f"each held out with its patient{of_learnt}.{too_few}"
+            f"{len(slides)} slides of {len(patients)} patients; limit from {len(distances)} slides of "
+            f"{limit_patients}, each held out with its patient{of_learnt}.{too_few}"
         ),
     )
     return reference, vars(cloud_of(textures)).copy()
@@ -230,7 +230,7 @@ def foreign_reasons(distance: float | None, reference: Reference, at_a_glance: b
     limit = reference.limit_of(at_a_glance)
     if distance is None or distance <= limit:
         return ()
-    kept = min(1 - FALSE_ALARMS, reference.witnesses / (reference.witnesses + 1))
+    kept = min(1 - FALSE_ALARMS, reference.limit_patients / (reference.limit_patients + 1))
     text = (
         f"Tissue, stain or scan differs from the model's {reference.slides} reference slides: the distance from their "
         f"mean is {beside(distance / limit, 1, 2)} times the limit, within which {100 * kept:.3g} % of similar slides "

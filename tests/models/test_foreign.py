@@ -158,7 +158,7 @@ def test_slides_of_few_patients_promise_no_more_than_these() -> None:
     assert foreign._limit(distances, three) == 60
     slides = some_slides(60)
     reference, _ = fit([replace(s, patient=f"p{k % 3}") for k, s in enumerate(slides)])
-    assert (reference.held_out_slides, reference.held_out_patients, reference.witnesses) == (60, 3, 3)
+    assert (reference.held_out_slides, reference.held_out_patients, reference.limit_patients) == (60, 3, 3)
     assert "60 slides of 3, " in reference.fitted_on
     assert "Fewer than 50 patients" in reference.fitted_on
     (reason,) = foreign_reasons(2 * reference.limit, reference)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.special import expit, logit
 
 from histo.models.reliability import bins_of, measure_reliability, slope_and_intercept
 from histo.models.slide_fit import SIZES, ScoredSlide, fit_class, fit_curve, fit_slides, too_few
+from histo.models.slide_scores import Method
 from histo.models.verdict import label_probability
 from histo.results import ClassRule
 from histo.statistics import calibration_errors
@@ -57,12 +59,12 @@ def test_beta_finds_a_curve_that_platt_cannot() -> None:
 
 @given(
     st.lists(st.tuples(st.floats(-9.2, 9.2), st.booleans()), min_size=1, max_size=60),
-    st.sampled_from(["platt", "beta"]),
+    st.sampled_from(get_args(Method)),
 )
 @settings(max_examples=40)
-def test_any_table_gives_a_finite_curve_that_never_falls(rows: list[tuple[float, bool]], method: str) -> None:
+def test_any_table_gives_a_finite_curve_that_never_falls(rows: list[tuple[float, bool]], method: Method) -> None:
     evidence, present = np.array([e for e, _ in rows]), np.array([there for _, there in rows])
-    a, b, c = fit_curve(evidence, present, method, np.ones(len(rows)))  # type: ignore[arg-type]
+    a, b, c = fit_curve(evidence, present, method, np.ones(len(rows)))
     assert all(map(math.isfinite, (a, b, c)))
     assert min(a, b) >= 0
 
