@@ -153,13 +153,13 @@ def plan_read(pyramid: Pyramid, mpp: float, size_px: int) -> ReadPlan:
     >>> plan_read(p, mpp=0.5, size_px=512)
     ReadPlan(level=0, size_read_px=(1024, 1024), size_tile_px=512, tile_px_level0=(2.0, 2.0))
     """
-    coarser = mpp * (1 + SAME_SCALE)
-    fine_enough = [i for i, d in enumerate(pyramid.downsamples) if max(pyramid.mpp_x, pyramid.mpp_y) * d <= coarser]
+    scan = max(pyramid.mpp_x, pyramid.mpp_y)
+    fine_enough = [i for i, d in enumerate(pyramid.downsamples) if scan * d <= mpp * (1 + SAME_SCALE)]
     if not fine_enough:
         raise SlideRefused(
             "too_coarse",
-            f"the scan has {max(pyramid.mpp_x, pyramid.mpp_y):.3g} µm per pixel and the model needs {mpp:g} or "
-            "finer; scan the slide again at a higher magnification or use a model made for this scale",
+            f"the scan has {scan:.3g} µm per pixel{' as given' * (pyramid.scale_source == 'user')} and "
+            f"the model needs {mpp:g} or finer; scan it again at a higher magnification or use a model for this scale",
         )
     level = max(fine_enough, key=lambda i: pyramid.downsamples[i])
     down = pyramid.downsamples[level]

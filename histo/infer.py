@@ -18,7 +18,7 @@ from histo.data.overview import read_overview
 from histo.data.scale_check import overruled_scale
 from histo.data.scanned import area_mm2
 from histo.data.slide import Slide, open_slide
-from histo.data.slide_file import check_regular_file
+from histo.data.slide_file import check_regular_file, not_given
 from histo.data.stain_norm import Density, density_of, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideFailed, SlideRefused, UsageError
@@ -186,10 +186,11 @@ def predict_slide(
             empty = replace(empty, pyramid=opened.slide.pyramid)
         try:
             return _examine(opened, engines, empty, Pace(readers, batch_size, progress), mode)
-        except SlideError as error:
+        except (SlideError, OSError) as error:
+            found = not_given(path, error) if isinstance(error, OSError) else error
             empty = replace(empty, sha256=opened.sha256)
             # What is said of a file must not stand under the hash of another.
-            why = (empty.sha256 and _changed(opened)) or error
+            why = (empty.sha256 and _changed(opened)) or found
             status: Status = "refused" if isinstance(why, SlideRefused) else "failed"
             return SlidePrediction(replace(empty, status=status, reasons=(Reason(why.code, str(why)),)))
 

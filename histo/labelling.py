@@ -225,8 +225,10 @@ def _annotation_beside(slide: Path, pyramid: Pyramid | None, beside: Mapping[str
             exact = slide.with_name(name)
             candidate = exact if exact.exists() else beside.get(name.casefold(), exact)
             try:
-                if candidate.is_file() and read_objects(candidate, frame):
-                    return candidate
+                if candidate.is_file():
+                    if read_objects(candidate, frame):
+                        return candidate
+                    said("left out", f"{candidate} holds no object")
             except UsageError as error:
                 if suffix in _OUTLINES_ALONE:
                     said("left out", str(error))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from histo.data.overview import read_overview
 from histo.data.scanned import area_mm2, on_map
 from histo.data.slide import Slide, check_mpp, companions_of, open_slide
-from histo.data.slide_file import sha256_of
+from histo.data.slide_file import not_given, sha256_of
 from histo.data.stain_norm import StainNorm, stain_norm_of
 from histo.data.tissue import Tissue, find_tissue
 from histo.errors import SlideError, SlideFailed, SlideRefused
@@ -93,7 +93,7 @@ def open_for(path: Path, model: Model, mpp: float | None = None, sha256: str | N
     except SlideError as error:
         opened.found = error
     except OSError as error:  # raised, it would be taken for one of the output folder's, and stop a run
-        opened.found = SlideFailed("unreadable", f"{path} cannot be read ({error.strerror or error}); check the disk")
+        opened.found = not_given(path, error)
     return opened
 
 

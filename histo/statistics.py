@@ -1,7 +1,6 @@
 """The statistics that rooms share: exact intervals, AUROC, permutation tests by patient, calibration error."""
 
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +22,6 @@ def clopper_pearson(right: float, count: float, level: float = 0.95) -> tuple[fl
     low = float(beta.ppf(tail, right, count - right + 1)) if right else 0.0
     high = float(beta.ppf(1 - tail, right + 1, count - right)) if right < count else 1.0
     return low, high
-
-
-def inverse_counts(keys: Sequence[Hashable]) -> NDArray[np.float64]:
-    """Return weights (N,) that add up to 1 over the rows of each key.
-
-    >>> inverse_counts(["a", "b", "a"]).tolist()
-    [0.5, 1.0, 0.5]
-    """
-    rows = Counter(keys)
-    return np.array([1 / rows[key] for key in keys])
 
 
 def share_by_group(

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1] / "histo"
 
 BASE = (
-    "blocks", "processes", "errors", "statistics", "geometry", "outlines", "files", "owning", "schema", "timing",
-    "wording", "out_folder", "precedence",
+    "blocks", "processes", "errors", "statistics", "weighting", "geometry", "outlines", "files", "owning", "schema",
+    "timing", "wording", "out_folder", "precedence",
 )  # fmt: skip
 RECORDS = (*BASE, "results", "config", "training_options")
 LEAVES = ("data*", "models*")
@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "blocks": (),
     "processes": (),
     "statistics": (),
+    "weighting": (),
     "errors": (),
     "files": ("errors",),
     "owning": ("errors",),

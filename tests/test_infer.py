@@ -1,3 +1,4 @@
+import errno
 import re
 import shutil
 import subprocess
@@ -250,11 +251,24 @@ def test_a_slide_has_no_more_tissue_than_area(size, write_tiff, tmp_path, colour
     assert inspect_slide(path, colour_model).areas.tissue_mm2 == pytest.approx(area_mm2, rel=1e-4)
 
 
+def test_a_disk_that_fails_while_the_slide_is_scored_is_the_slide_s(painted, colour_model, monkeypatch):
+    """Regression: raised, it was taken for the output folder's disk and stopped a whole archive."""
+
+    def stale(*_, **__):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("histo.infer.score_tiles", stale)
+    result = predict_slide(painted, colour_model).result
+    assert (result.status, [r.code for r in result.reasons]) == ("failed", ["unreadable"])
+    assert "Stale file handle" in result.reasons[0].message
+
+
 def test_a_slide_that_is_too_coarse_is_refused_for_that_by_inspect_and_infer(write_tiff, tmp_path, colour_model):
     """Regression: of a blank one `histo infer` asked whether it was the right slide, and only `inspect` said why."""
     path = write_tiff(tmp_path / "glass.svs", [np.full((1024, 1024, 3), 243, np.uint8)])
     result = predict_slide(path, colour_model, mpp=4).result
     assert result.reasons[0].code == inspect_slide(path, colour_model, mpp=4).reason.code == "too_coarse"
+    assert "has 4 µm per pixel as given" in result.reasons[0].message
 
 
 def test_slide_smaller_than_a_tile(write_tiff, tmp_path, colour_model):

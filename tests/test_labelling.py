@@ -94,10 +94,12 @@ def test_outlines_that_cannot_be_read_are_told(folder: Path) -> None:
     (folder / "slides" / "one.svs.geojson").rename(folder / "slides" / "one.GeoJSON")
     (folder / "slides" / "two.geojson").write_text('{"features": [')
     (folder / "slides" / "two.geojson.gz").write_bytes(gzip.compress(b"{}"))
+    (folder / "slides" / "two.svs.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     done = call("manifest", "make", folder / "slides", "--out", folder / "s.csv", "--config", folder / "c.yaml")
     said = " ".join(done.stdout.split())
     assert "one.GeoJSON" in (folder / "s.csv").read_text()
     assert "two.geojson is not JSON" in said
+    assert "two.svs.geojson holds no object" in said
     assert "two.geojson.gz is compressed; unpack it, and give the file in it" in said
 
 

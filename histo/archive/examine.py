@@ -86,7 +86,7 @@ def examine(
             mode=options.mode,
         )
         return write_outputs(prediction, folder, opened.timings)
-    except (HistoError, OSError):
+    except (HistoError, OSError):  # an error of the slide's own disk is its result already: these are of OUT's
         raise
     except Exception as error:
         # One slide must never stop the others, whatever is wrong with it or with us; nothing of it is hidden.

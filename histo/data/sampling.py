@@ -24,8 +24,8 @@ from histo.data.transforms import Augment
 from histo.errors import SlideFailed, UsageError
 from histo.geometry import MapGrid, TileGrid, TileSpec, lay_tiles, map_grid_for, rebin, round_px, tile_lattice
 from histo.outlines import Outline, Stencil, paint, stencil
-from histo.statistics import inverse_counts
 from histo.timing import Say
+from histo.weighting import inverse_counts
 
 FREE_SHARE = 0.8  # of a disk's free space that decoded tissue may take
 

@@ -65,7 +65,12 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise SlideFailed("unreadable", f"{path} cannot be read ({error.strerror}); check the disk") from error
+        raise not_given(path, error) from error
+
+
+def not_given(path: str | os.PathLike[str], error: OSError) -> SlideFailed:
+    """Return the failure of a slide that its disk, or the network, does not give."""
+    return SlideFailed("unreadable", f"{path} cannot be read ({error.strerror or error}); check the disk")
 
 
 def begins_as_tiff(path: Path) -> bool:

@@ -22,7 +22,7 @@ from histo.errors import ModelError, UsageError
 from histo.files import whole
 from histo.results import ENOUGH_REFERENCES, Reason
 from histo.schema import Strict
-from histo.statistics import inverse_counts
+from histo.weighting import inverse_counts
 from histo.wording import beside
 
 FOREIGN = "foreign_tissue"  # the code of the reason

@@ -16,7 +16,7 @@ from histo.models.slide_scores import EVIDENCE, ClassCalibration, Method, SlideC
 from histo.models.verdict import label_probability
 from histo.precedence import Rule
 from histo.results import ClassRule
-from histo.statistics import inverse_counts
+from histo.weighting import inverse_counts
 
 FOLDS = 10
 SLOPE_SD, OFFSET_SD = 2.0, 10.0  # how far from the identity a fit goes without evidence for it
