@@ -58,10 +58,8 @@ def describe_run(run: Path, config: TrainConfig, sides: Mapping[str, Sequence[Sl
     begun = _is_begun(run)
     written, splits = run / "config.yaml", run / "splits.csv"
     before = (written.read_text(encoding="utf-8") if written.exists() else "") if begun else text
-    if before != text and not (is_finished(run) and before.endswith(resolved(config))):
-        raise UsageError(
-            f"{run} holds a run that {_difference(before, config)}; give this one another `name` or move it away"
-        )
+    if other := _difference(before, text):
+        raise UsageError(f"{run} holds a run that {other}; give this one another `name` or move it away")
     if begun and (other := _other_slide(_rows(splits), rows)):
         raise UsageError(
             f"{run} holds a run on other slides, labels, outlines or sides (first: {other}); give this one another "
@@ -93,12 +91,17 @@ def _is_begun(run: Path) -> bool:
     return any((run / part).exists() for part in ("checkpoints", "folds", BUNDLE))
 
 
-def _difference(before: str, config: TrainConfig) -> str:
-    """Say in what a run's configuration differs, by the first keys that do."""
-    then, now = (_flat(yaml.safe_load(text) or {}) for text in (before, resolved(config)))
+def _difference(before: str, after: str) -> str:
+    """Say in what a run's configuration differs, by the first keys that do; empty where it does not.
+
+    The manifest may lie elsewhere by now: its slides are compared one by one.
+    """
+    then, now = (_flat(yaml.safe_load(text) or {}) for text in (before, after))
     keys = [key for key in [*now, *(k for k in then if k not in now)] if then.get(key) != now.get(key)]
+    keys = [key for key in keys if key != "data.manifest"]
     if not keys:
-        return "began with another start"
+        start = after.partition("\n")[0]
+        return "began with another start" if start.startswith("#") and not before.startswith(start) else ""
     told = ", ".join(f"{key} is {then.get(key, 'not there')} and not {now.get(key, 'there')}" for key in keys[:3])
     return f"has another configuration: {told}{', and more' if len(keys) > 3 else ''}"
 

@@ -73,6 +73,16 @@ def test_a_finished_run_needs_neither_its_start_nor_the_order_of_its_rows(small_
         describe_run(run, config, {"train": slides[:1]})
 
 
+def test_a_begun_run_goes_on_where_its_slides_lie_elsewhere_by_now(small_training, tmp_path):
+    """Regression: it was refused where the same manifest had another path, though every slide in it is compared."""
+    config = small_training()
+    describe_run(tmp_path, config, {})
+    (tmp_path / "checkpoints").mkdir()
+    moved = config.data.model_copy(update={"manifest": tmp_path / "moved" / "slides.csv"})
+    describe_run(tmp_path, config.model_copy(update={"data": moved}), {})
+    assert load_config(tmp_path / "config.yaml").data.manifest == moved.manifest
+
+
 def test_a_bundle_bears_its_name_once_it_is_whole(tmp_path):
     (tmp_path / UNFINISHED).mkdir()
     (tmp_path / UNFINISHED / CARD).write_text("{}")
