@@ -5,6 +5,7 @@ import platform
 import sqlite3
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from rich.markup import escape
 
@@ -40,10 +41,12 @@ def examine() -> int:
 
 def _extras() -> str:
     def told(name: str) -> str:
+        if find_spec(name) is None:
+            return f"{name} not installed"
         try:
             return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            return f"{name} not installed"
+        except PackageNotFoundError:  # onnxruntime-gpu is the module onnxruntime
+            return f"{name} of another package"
 
     return ", ".join(map(told, EXTRAS))
 
@@ -61,6 +64,7 @@ def _device() -> str:
     import torch
 
     if torch.cuda.is_available():
+        torch.ones(1, device="cuda").add(1).item()  # a card that is too old, or taken, is seen and does not compute
         return f"cuda, {torch.cuda.get_device_name()}"
     return f"cpu, {torch.get_num_threads()} threads (no GPU found)"
 

@@ -217,7 +217,9 @@ def _pick(engines: Engines, sample: Sample) -> Engine:
 def _torch(engines: Engines, cores: int, why: str) -> Engine:
     from histo.models.engine_torch import TorchEngine, pick_device
 
-    return TorchEngine(engines.model, pick_device(engines.gpu or engines.device), cores, why)
+    # What `auto` means is decided once: the kind stands in the key of every result.
+    device = "cpu" if engines.kind == "cpu" else engines.gpu or engines.device
+    return TorchEngine(engines.model, pick_device(device), cores, why)
 
 
 def _has_driver() -> bool:

@@ -100,7 +100,8 @@ def made_up_tile(size_px: int) -> Tiles:
 
 
 def _key(model: Model) -> str:
-    parts = [model.digest, *(version(name) for name in ("histo", "torch", "onnx", "onnxruntime")), FORMAT, OPSET]
+    # Not by the name of the package: onnxruntime-gpu is the same module.
+    parts = [model.digest, *map(version, ("histo", "torch", "onnx")), onnxruntime.__version__, FORMAT, OPSET]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 
-from histo.errors import UsageError
+from histo.errors import ArchiveError, UsageError
 from histo.models.bundle import Model
 from histo.models.classifier import TileClassifier
 from histo.models.engine import Seen, passes_of, usable_cores
@@ -36,6 +36,23 @@ def pick_device(wanted: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {wanted} asks for a GPU and torch sees {torch.cuda.device_count()}; use cpu")
     return device
+
+
+@contextmanager
+def _blaming(device: torch.device) -> Iterator[None]:
+    """Say in one sentence that a GPU cannot compute at all: no slide is to blame for that, and none would pass.
+
+    Too old for torch's kernels or the driver, taken by another process, or in a fault that only a new process ends.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if device.type != "cuda":
+            raise
+        said = str(error).partition("\n")[0]
+        raise ArchiveError(f"{device} does not compute ({said}); ask `histo doctor`, or use --device cpu") from error
 
 
 @contextmanager
@@ -111,12 +128,16 @@ class TorchEngine:
         self.why = f"torch {torch.__version__} on {device}: {why}"
         margin = model.card.tile.spec().margin_cells
         scorer = Scorer(model.network, model.card.calibration.temperature, margin, fold=not on_gpu)
-        self._scorer = scorer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with _blaming(device):
+            self._scorer = scorer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def see(self, tiles: NDArray[np.uint8]) -> Seen:
-        """Return what is seen in tiles (B, S, S, 3) uint8; a batch too large for the GPU is halved."""
+        """Return what is seen in tiles (B, S, S, 3) uint8; a batch too large for the GPU is halved.
+
+        Raises `ArchiveError` where a GPU does not compute at all.
+        """
         try:
-            with flushed_denormals():
+            with flushed_denormals(), _blaming(self.on):
                 return self._see(tiles)
         except torch.cuda.OutOfMemoryError:
             if len(tiles) == 1:

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from histo.errors import UsageError
+from histo.errors import ArchiveError, UsageError
 from histo.models import backbones, engine, engine_onnx
 from histo.models.bundle import Model, load_bundle, save_bundle
 from histo.models.classifier import TileClassifier
@@ -353,6 +355,52 @@ def test_a_gpu_is_one_lane_with_large_batches_and_keeps_the_trunk_as_it_was(
     one = TorchEngine(small, torch.device("cuda"), 2, "a test")
     assert (one.lanes, one.device, made["fold"]) == (1, "cuda", False)
     assert one.batch_size > 1
+
+
+def test_a_gpu_that_does_not_compute_stops_the_run_in_one_sentence(
+    small: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: with a card too old for torch's kernels every slide of an archive failed as an internal error."""
+
+    def refuses(self: object, *_: object, **__: object) -> NoReturn:
+        raise RuntimeError("CUDA error: no kernel image is available\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(TorchEngine, "_see", refuses)
+    one = TorchEngine(small, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        one.see(np.zeros((1, 64, 64, 3), np.uint8))
+    one.on = torch.device("cuda")
+    with pytest.raises(ArchiveError, match=r"^cuda does not compute \(CUDA error: no kernel image is available\); ask"):
+        one.see(np.zeros((1, 64, 64, 3), np.uint8))
+    monkeypatch.setattr("histo.models.engine_torch.Scorer", lambda *_, **__: nn.Identity())
+    monkeypatch.setattr(nn.Module, "to", refuses)
+    with pytest.raises(ArchiveError, match="use --device cpu"):
+        TorchEngine(small, torch.device("cuda"))
+
+
+def test_what_auto_means_is_decided_once(small: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: with a GPU that has no libcuda (ROCm) half precision stood under the key of the CPU."""
+    monkeypatch.setattr(engine, "_has_driver", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    picked = Engines(small, "torch").pick(lambda: np.zeros((1, 512, 512, 3), np.uint8))
+    assert picked.device == "cpu"
+
+
+@needs_onnx
+def test_an_export_is_kept_under_the_module_s_version_whatever_package_it_is_of(
+    small: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: with onnxruntime-gpu, which is the same module, every slide failed."""
+
+    def installed(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(engine_onnx, "version", installed)
+    key = engine_onnx._key(small)
+    monkeypatch.setattr("onnxruntime.__version__", "0.0")
+    assert engine_onnx._key(small) != key
 
 
 @needs_onnx
