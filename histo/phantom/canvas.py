@@ -26,11 +26,15 @@ class Canvas:
         self.label = np.zeros(shape, np.uint8)
 
     def paint(self, part: Window, alpha: F32, h: F32 | float, e: F32 | float, nuclei: float = 0.0) -> None:
-        """Blend stain amounts over a part of the canvas; `nuclei` is what stays of the nuclei beneath."""
+        """Blend stain amounts over a part of the canvas; `nuclei` is what stays of the nuclei beneath.
+
+        What covers a place takes its label away: whoever paints something that has one marks it afterwards.
+        """
         cut = part.within(self.window)
         for target, value in ((self.h[cut], h), (self.e[cut], e)):
             target += alpha * (value - target)
         self.n[cut] *= 1 - alpha * np.float32(1 - nuclei)
+        self.label[cut][alpha >= 0.5] = 0
 
     def mark(self, part: Window, inside: NDArray[np.bool_], label: int) -> None:
         """Set the label where `inside`."""
