@@ -28,9 +28,14 @@ setup: $(READY)
 	$(PYTHON) -m venv .make/uv
 	.make/uv/bin/pip install --quiet uv
 
+# An environment whose Python was upgraded away is made again.
+ifeq ($(shell $(BIN)/python -c "print(1)" 2>/dev/null),)
+$(shell rm -f $(READY))
+endif
+
 $(READY): pyproject.toml constraints.txt | $(UV)
-	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --compile-bytecode -c constraints.txt -e '.[dev,fast]'
+	$(BIN)/python -c "" 2>/dev/null || $(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(UV) pip install --quiet --compile-bytecode -c constraints.txt -e '.[dev,fast]'
 	@touch $@
 
 demo: setup

@@ -203,7 +203,8 @@ def main() -> None:
     model = load_model(given.model)
     engines = Engines(model)
     given.out.mkdir(parents=True, exist_ok=True)
-    table = given.out / "screen_miss.csv"
+    # What another model, or other slides, gave is another table.
+    table = given.out / f"screen_miss-{model.digest[:8]}-{given.seed}-{given.slides}-{given.size}.csv"
     rows = read_rows(table)
     domains = given.domains.split(",")
     for number, domain in enumerate(domains):

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import traceback
-from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -18,8 +17,9 @@ import typer
 import histo
 from histo import cli_labels, cli_models
 from histo.cli_options import Device, EngineName, ModelPath, Mpp, OneSlide, Out, Slides, say, say_step
-from histo.errors import ArchiveError, HistoError, UsageError
+from histo.errors import ArchiveError, HistoError, UsageError, is_out_of_memory
 from histo.processes import share_one_heap
+from histo.streams import settle_streams
 
 app = typer.Typer(
     name="histo",
@@ -191,9 +191,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     share_one_heap()
     signal.signal(signal.SIGTERM, _terminated)
     sys.unraisablehook = _raise_again
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be text
+    settle_streams()
     try:
         _refuse_empty(sys.argv[1:] if arguments is None else arguments)
         app(arguments)
@@ -204,6 +202,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise  # no file and no full disk: a fault of ours
         where = error.filename or "the disk"
         _end(f"{where} cannot be read or written ({error.strerror}); mend that and run again", ArchiveError.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = str(error).partition("\n")[0]
+        _end(f"out of memory ({said}); use fewer --workers, smaller batches or --device cpu", ArchiveError.exit_code)
     sys.exit(0)
 
 

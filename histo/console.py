@@ -15,8 +15,9 @@ from histo.wording import counted, probability_words
 
 STYLES = {"done": "green", "review": "yellow", "refused": "magenta", "failed": "red"}
 
-# Piped output is read by programs or in logs: no line is ever cut there.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
+# Piped output is read by programs or in logs: no line is ever cut or wrapped there. A path may hold `:smile:`.
+_IS_READ = sys.stdout.isatty()
+out = Console(highlight=False, emoji=False, soft_wrap=not _IS_READ, width=None if _IS_READ else 400)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What `histo doctor` looks at: versions, imports, devices, the reader, the shipped model."""
 
-import os
 import platform
 import sqlite3
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from rich.markup import escape
 import histo
 from histo.console import out
 from histo.errors import HistoError
+from histo.models.engine import usable_cores
 
 EXTRAS = ("onnx", "onnxruntime", "simplejpeg", "timm", "tensorboard")
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "openslide-python", "openslide-bin", "numpy")
@@ -20,7 +20,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "open
 def examine() -> int:
     """Print one line a check; return 0 when all that is needed works, else 2."""
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("histo", lambda: f"{histo.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"),
+        ("histo", lambda: f"{histo.__version__}, Python {platform.python_version()}, {usable_cores()} cores"),
         *((name, lambda name=name: version(name)) for name in PACKAGES),
         ("extras", _extras),
         ("sqlite", lambda: f"{sqlite3.sqlite_version} (rollback journal is used)"),

@@ -59,3 +59,8 @@ class TrainingDiverged(HistoError):
     """The training loss became NaN or infinite."""
 
     exit_code = 5
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that the memory of the machine, or of its GPU, was not enough."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's own

@@ -1,6 +1,7 @@
 """Writing files so that they are whole or absent."""
 
 import csv
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,10 +43,13 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
+    """Flush a file or folder to the disk; some network disks take no such wish for a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not os.path.isdir(path):
+            raise
     finally:
         os.close(handle)
 

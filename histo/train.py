@@ -34,6 +34,7 @@ from histo.learning.bags import StepSample, StepTiles, draw_steps
 from histo.learning.conclusion import conclude, held_out_by_folds
 from histo.learning.diary import Best, Diary
 from histo.learning.finish import settle_batchnorm, write_bundle
+from histo.learning.folds import check_processes
 from histo.learning.interrupt import Interrupt
 from histo.learning.kept import Kept
 from histo.learning.loading import load
@@ -91,11 +92,11 @@ def dry_run(config: TrainConfig, out: Path, device: str = "auto", say: Say = lam
     config = settle_precision(config, pick_device(device))
     learn, validate = (open_all(side, config, say) for side in _sides(config, say))
     check_lessons(learn, config.loss, say)
-    _trainer(config, device, [], [])
+    processes = _trainer(config, device, [], []).world_size
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     start = build_network(config)
     say(f"{len(learn)} slides to train on, {len(validate)} to validate on; starting {start.told}")
-    return estimate_run(out / config.name, config, learn, validate, start, pick_device(device), say)
+    return estimate_run(out / config.name, config, learn, validate, start, pick_device(device), processes, say)
 
 
 def _sides(config: TrainConfig, say: Say) -> tuple[list[SlideRecord], list[SlideRecord]]:
@@ -256,6 +257,7 @@ class _Tiles(lightning.LightningDataModule):
     def __init__(self, job: _Job) -> None:
         super().__init__()
         self._job, self._augment, self._found = job, build_augmentation(job.config.augment), nothing_found()
+        self._is_on_gpu = pick_device(job.device).type == "cuda"
 
     def state_dict(self) -> dict[str, Any]:
         return to_state(self._found)
@@ -272,11 +274,13 @@ class _Tiles(lightning.LightningDataModule):
         steps = draw_steps(slides, c, trainer.current_epoch, self._found, (trainer.global_rank, trainer.world_size))
         numbers = iter(range(sum(map(len, steps))))
         tiles = StepTiles(slides, [tile for step in steps for tile in step], c.classes.names, self._augment)
-        return load(tiles, c.data.loaders, batch_sampler=[[next(numbers) for _ in step] for step in steps])
+        batches = [[next(numbers) for _ in step] for step in steps]
+        return load(tiles, c.data.loaders, self._is_on_gpu, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[ValidationSample]:
         c = self._job.config
-        return load(ValidationTiles(self._job.validation, c), c.data.loaders, batch_size=c.optimiser.batch_size)
+        tiles = ValidationTiles(self._job.validation, c)
+        return load(tiles, c.data.loaders, self._is_on_gpu, batch_size=c.optimiser.batch_size)
 
 
 def _loggers(job: _Job) -> list[Logger]:
@@ -297,7 +301,7 @@ def _trainer(
     ours = {"enable_progress_bar": sys.stdout.isatty(), "log_every_n_steps": 1}
     options: dict[str, Any] = {"devices": [target.index or 0] if on_gpu else 1, **ours, **c.trainer}
     try:
-        return lightning.Trainer(
+        trainer = lightning.Trainer(
             accelerator="gpu" if on_gpu else "cpu",
             max_epochs=c.optimiser.epochs,
             callbacks=callbacks,
@@ -312,6 +316,8 @@ def _trainer(
         )
     except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"`trainer` {dict(c.trainer)} doesn't work: {' '.join(str(error).split())}") from error
+    check_processes(c, trainer.world_size)
+    return trainer
 
 
 def _fit(job: _Job, start: Start) -> int:

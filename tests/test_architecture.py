@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "processes": (),
     "statistics": (),
     "weighting": (),
+    "streams": (),
     "errors": (),
     "files": ("errors",),
     "owning": ("errors",),
@@ -61,7 +62,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "demo": ("console", "archive*", "infer", "phantom*", *RECORDS),
     "labelling": ("console", "archive*", "infer", "data*", *RECORDS),
     "inspection": ("console", "infer", "data*", "export*", *RECORDS),
-    "doctor": ("console", "infer", "data*", *RECORDS, "__init__"),
+    "doctor": ("console", "infer", *LEAVES, *RECORDS, "__init__"),
     "cli*": ("*",),
 }
 # `python -m histo.infer` hands over to the command line, at the very end of these files.

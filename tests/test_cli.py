@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import histo
-from histo.cli import _raise_again, _terminated
+from histo.cli import _raise_again, _terminated, main
 
 COMMAND = [str(Path(sys.executable).parent / "histo")]
 
@@ -177,6 +177,26 @@ def test_what_cannot_be_written_is_one_sentence(painted, tmp_path):
     assert "/proc/nope" in done.stderr
     assert "cannot be read or written (" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_too_little_memory_is_one_sentence(monkeypatch, capsys):
+    """Regression: a GPU whose memory was not enough for a training ended it in a traceback."""
+
+    class OutOfMemoryError(RuntimeError):
+        """As torch's own."""
+
+    def greedy(arguments):
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+    monkeypatch.setattr("histo.cli.app", greedy)
+    monkeypatch.setattr("histo.cli.settle_streams", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        main(["train", "x.yaml"])
+    assert end.value.code == 4
+    assert capsys.readouterr().err == (
+        "histo: out of memory (CUDA out of memory. Tried to allocate 2 GiB); use fewer --workers, smaller batches or "
+        "--device cpu\n"
+    )
 
 
 def test_doctor_finds_what_it_needs():

@@ -1,11 +1,32 @@
 """Files are whole or absent."""
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from histo.files import path_text, sync, whole, write_text
+
+
+def test_a_disk_that_syncs_files_alone_is_no_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: on some network disks, which refuse it for folders, nothing could be written at all."""
+
+    def files_alone(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("histo.files.os.fsync", files_alone)
+    write_text(tmp_path / "a.txt", "whole")
+    assert (tmp_path / "a.txt").read_text() == "whole"
+
+    def fails(handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("histo.files.os.fsync", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        sync(tmp_path)
 
 
 def test_text_is_written_as_utf8(tmp_path: Path) -> None:

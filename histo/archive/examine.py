@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from histo.data.slide import lacks_scale
-from histo.errors import HistoError
+from histo.errors import HistoError, is_out_of_memory
 from histo.export.outputs import write_outputs
 from histo.geometry import is_credible_mpp
-from histo.infer import blank_result, predict_slide
+from histo.infer import blank_result, digest_of, predict_slide, settings_of
 from histo.models.bundle import Model
 from histo.models.engine import Engines
 from histo.opening import Opened, open_for
@@ -43,13 +43,17 @@ class RunOptions:
         missing = self.mpp_if_missing is not None and lacks_scale(path)
         return replace(self, mpp=self.mpp_if_missing if missing else self.mpp, mpp_if_missing=None)
 
-    def either(self) -> tuple["RunOptions", ...]:
-        """Return the options that `of` may give: a slide need not be opened to look for its result of before."""
-        scales = (self.mpp,) if self.mpp_if_missing is None else (None, self.mpp_if_missing)
-        return tuple(replace(self, mpp=mpp, mpp_if_missing=None) for mpp in scales)
-
     def would_be(self, result: SlideResult) -> bool:
-        """Tell whether a result with one of these settings has the scale that these options give its slide."""
+        """Tell whether a result of before is what these options would give: the slide need not be read for that.
+
+        With the device `auto` that of a GPU and of the CPU are both: a GPU that is away for a night costs no archive.
+        """
+        scales = (self.mpp,) if self.mpp_if_missing is None else (None, self.mpp_if_missing)
+        wanted = [settings_of(mpp, self.device, self.mode) for mpp in scales]
+        if self.device == "auto":
+            wanted = [settings | {"device": kind} for settings in wanted for kind in ("cpu", "cuda")]
+        if result.provenance.settings_digest not in map(digest_of, wanted):
+            return False
         if self.mpp_if_missing is None:
             return True
         recorded = result.pyramid.recorded_mpp if result.pyramid else None
@@ -100,8 +104,9 @@ def give_up(
 ) -> SlideResult:
     """Write the result of a slide that could not be examined, in place of whatever was written of it."""
     shutil.rmtree(folder, ignore_errors=True)
-    is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's own
+    is_memory = is_out_of_memory(error)
     code = "out_of_memory" if is_memory else "internal_error"
-    what = f"{path} could not be examined ({type(error).__name__}: {error}); please report this with the log"
+    advice = "use fewer --workers, a smaller --batch-size, or --device cpu" if is_memory else "report it with the log"
+    what = f"{path} could not be examined ({type(error).__name__}: {error}); {advice}"
     blank = blank_result(path, model, options.mpp, slide_id, options.device, options.mode)
     return write_outputs(SlidePrediction(replace(blank, reasons=(Reason(code, what),))), folder)

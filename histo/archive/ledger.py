@@ -6,6 +6,9 @@ from pathlib import Path
 
 from histo.errors import ArchiveError
 
+PATIENCE_S = 60  # a backup, or a database browser, may have the file open for a while
+_HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS slides (
     slide_id TEXT PRIMARY KEY,
@@ -42,15 +45,15 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(_SCHEMA)
             check = self._db.execute("PRAGMA quick_check").fetchone()[0]
         except sqlite3.Error as error:
-            raise self._damaged(str(error)) from error
+            raise self._unusable(error) from error
         if check != "ok":
-            raise self._damaged(check)
+            raise self._unusable(sqlite3.DatabaseError(check))
 
     def close(self) -> None:
         """Close the file."""
@@ -63,7 +66,7 @@ class Ledger:
                 "SELECT slide_id, path, key, model, status, result_sha256, seconds FROM slides ORDER BY rowid"
             ).fetchall()
         except sqlite3.Error as error:
-            raise self._damaged(str(error)) from error
+            raise self._unusable(error) from error
         return [Entry(*row) for row in rows]
 
     def entry_of(self, path: str) -> Entry | None:
@@ -73,7 +76,7 @@ class Ledger:
                 "SELECT slide_id, path, key, model, status, result_sha256, seconds FROM slides WHERE path = ?", (path,)
             ).fetchone()
         except sqlite3.Error as error:
-            raise self._damaged(str(error)) from error
+            raise self._unusable(error) from error
         return Entry(*row) if row else None
 
     def record(self, entry: Entry) -> None:
@@ -86,10 +89,10 @@ class Ledger:
                 (entry.slide_id, entry.path, entry.key, entry.model, entry.status, entry.result_sha256, entry.seconds),
             )
         except sqlite3.Error as error:
-            raise self._damaged(str(error)) from error
+            raise self._unusable(error) from error
 
-    def _damaged(self, why: str) -> ArchiveError:
-        return ArchiveError(
-            f"the ledger {self._path} cannot be used ({why}); free the disk, or move the file away and run again: "
-            "slides are then computed anew"
-        )
+    def _unusable(self, error: sqlite3.Error) -> ArchiveError:
+        what = "free the disk, or move the file away and run again: slides are then computed anew"
+        if getattr(error, "sqlite_errorcode", None) in _HELD:
+            what = "another program has it open; close it there and run again"
+        return ArchiveError(f"the ledger {self._path} cannot be used ({error}); {what}")

@@ -203,10 +203,11 @@ class _Run:
 
     def _kept(self, slide: "_Named", entry: Entry | None) -> tuple[SlideResult | None, str | None]:
         """Return the result of an earlier run if it still holds, and the slide's SHA-256 if that was needed to tell."""
-        if entry is None:
+        held = self.store.held(entry, self.options) if entry else None
+        if entry is None or held is None:
             return None, None
         sha256 = _digest(slide.path)
-        return self.store.kept(slide.path, entry, sha256, self.options), sha256
+        return (held if self.store.is_of(held, entry, slide.path, sha256) else None), sha256
 
     def _describe(self) -> None:
         info = {

@@ -109,7 +109,8 @@ def _as_written(folder: Path, row: str | None) -> Callable[[Path], bool]:
     try:
         hashes = dict(json.loads((folder / SEAL).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        untouched = is_result(folder) and row in (None, fingerprint(folder))
+        # Before there were fingerprints the row was the hash of the result alone.
+        untouched = is_result(folder) and row in (None, fingerprint(folder), _sha256(folder / RESULT))
         return lambda file: untouched or file.name == RESULT
     return lambda file: hashes.get(file.name) == _sha256(file)
 

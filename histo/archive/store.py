@@ -17,7 +17,6 @@ from histo.errors import UsageError
 from histo.export.index import write_index
 from histo.export.tables import write_slides
 from histo.files import left_by_others, path_text
-from histo.infer import digest_of, settings_of
 from histo.models.bundle import Model
 from histo.out_folder import INDEX, RESULT, RESULTS, TABLE
 from histo.results import SlideResult, load_result
@@ -48,17 +47,19 @@ class Store:
         """Return where a slide's files are written until all are there; `enter` takes them from there."""
         return temporary_of(self.slides / slide_id)
 
-    def kept(self, path: Path, entry: Entry, sha256: str | None, options: RunOptions) -> SlideResult | None:
-        """Return the result of an earlier run if content, model and settings are what they were."""
-        if entry.status not in FINAL:
+    def held(self, entry: Entry, options: RunOptions) -> SlideResult | None:
+        """Return the result of an earlier run if model and settings are what they were; the slide is not read."""
+        if entry.status not in FINAL or entry.model != self._model.digest:
             return None
-        for either in options.either():
-            key = self._key(path, sha256, digest_of(settings_of(either.mpp, either.device, either.mode)))
-            stored = self._stored(entry) if key and entry.key == key else None
-            # What could not be read may be readable now: a disk or a network may have been the cause.
-            if stored and not (stored.areas and stored.areas.unreadable_mm2 > 0) and options.would_be(stored):
-                return stored
-        return None
+        stored = self._stored(entry)
+        # What could not be read may be readable now: a disk or a network may have been the cause.
+        if stored is None or (stored.areas and stored.areas.unreadable_mm2 > 0):
+            return None
+        return stored if options.would_be(stored) else None
+
+    def is_of(self, result: SlideResult, entry: Entry, path: Path, sha256: str | None) -> bool:
+        """Tell whether a slide that now has this hash is the very one that a result is of."""
+        return entry.key == self._key(path, sha256, result.provenance.settings_digest) != ""
 
     def enter(self, path: Path, slide_id: str, result: SlideResult, seconds: float) -> None:
         """Put a finished slide's temporary folder in its place, then its row into the ledger.
@@ -113,7 +114,9 @@ class Store:
         if any(r.checks and r.checks.has_few_references for r in results):
             told.append("foreign tissue is told by so few patients that hardly any is; see the reports")
         if n := len(self._edited):
-            told.append(f"files of histo's that had been edited: {n}, kept beside the new ones ({self._edited[0]})")
+            told.append(
+                f"files of histo's that may have been edited: {n}, kept beside the new ones ({self._edited[0]})"
+            )
         contents = Counter(r.sha256 for r in results if r.sha256)
         if twice := contents.total() - len(contents):
             told.append(f"rows of slides with the content of another: {twice}; copied or moved slides count again")

@@ -49,6 +49,15 @@ def deal_folds(config: TrainConfig, records: Sequence[SlideRecord], start: Start
     return dealt
 
 
+def check_processes(config: TrainConfig, processes: int) -> None:
+    """Raise `UsageError` for folds on several processes: all but the first end with the first training."""
+    if processes > 1 and config.cross_validation.is_wanted:
+        raise UsageError(
+            "cross_validation trains one model after another, which several processes cannot; take one device, or "
+            "leave it out and use `histo calibrate` on patients kept aside"
+        )
+
+
 def fold_by_patient(records: Sequence[SlideRecord], folds: int, seed: int) -> list[list[SlideRecord]]:
     """Return the slides that each fold holds out: whole patients, labels spread evenly, `test` rows left out.
 

@@ -19,7 +19,7 @@ def settle_precision(config: TrainConfig, device: torch.device, before: Mapping[
     """Return the configuration with `trainer.precision` in it: as given, else the fastest that the device computes in.
 
     So it stands in the run's `config.yaml` and in the card. `before` is the configuration that a run was begun with: it
-    goes on in the same numbers, wherever that is. Raises `UsageError` for numbers that no training is in.
+    goes on in the same numbers. Raises `UsageError` for numbers that no training is in, or that the device has not.
     """
     asked = config.trainer.get("precision")
     if asked is not None:
@@ -30,6 +30,9 @@ def settle_precision(config: TrainConfig, device: torch.device, before: Mapping[
         chosen = before.get("trainer", {}).get("precision")
     else:
         chosen = _fastest(device)
+    if chosen == "16-mixed" and device.type == "cpu":  # Lightning would compute in bfloat16, and say nothing
+        begun = "the run was begun in" if asked is None else "`trainer.precision` is"
+        raise UsageError(f"{begun} 16-mixed, which is for GPUs; use bf16-mixed or 32-true, and another `name`")
     return config.model_copy(update={"trainer": {**config.trainer, "precision": chosen}}) if chosen else config
 
 

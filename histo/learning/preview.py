@@ -49,15 +49,16 @@ def estimate_run(
     validation: Sequence[LabelledSlide],
     start: Start,
     device: torch.device,
+    processes: int,
     say: Say,
 ) -> Estimate:
     """Read the first steps, draw the first, time reading and learning on a copy of the network.
 
-    Says the estimate, and what the model will keep of its start's calibration. Raises `UsageError` where no folds can
-    be dealt.
+    The `processes` that train together share the steps. Says the estimate, and what the model will keep of its start's
+    calibration. Raises `UsageError` where no folds can be dealt.
     """
     trainings = 1 + len(deal_folds(config, [s.record for s in (*slides, *validation)], start))
-    steps = draw_steps(slides, config, 0, Found({}, {}, {}))
+    steps = draw_steps(slides, config, 0, Found({}, {}, {}), (0, processes))
     augment = build_augmentation(config.augment)
     trial = copy.deepcopy(start.network).to(device).train()
     objective = Objective(config, slides)
@@ -84,7 +85,7 @@ def estimate_run(
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 2**30
     found = Estimate(read, learn, len(steps), seconds, peak, picture)
-    _tell(found, config, trainings, say)
+    _tell(found, config, trainings, device, say)
     for warning in judged_blind(config.stop, validation):
         say(f"warning: {warning}")
     say(kept_of_start(start, config)[1] or "The start has no slide scores of these classes to keep.")
@@ -138,7 +139,7 @@ def _and_screen(config: TrainConfig) -> str:
     return f" and the screen's {config.screen.steps} steps" if config.screen.enabled else ""
 
 
-def _tell(found: Estimate, config: TrainConfig, trainings: int, say: Say) -> None:
+def _tell(found: Estimate, config: TrainConfig, trainings: int, device: torch.device, say: Say) -> None:
     times = f" x {trainings} trainings" if trainings > 1 else ""
     say(
         f"a step: {found.seconds_to_read:.2f} s to read and augment, {found.seconds_to_learn:.2f} s to learn "
@@ -148,5 +149,6 @@ def _tell(found: Estimate, config: TrainConfig, trainings: int, say: Say) -> Non
         f"about {found.seconds / 60:.1f} min: {found.steps} steps x {config.optimiser.epochs} epochs{times}, with "
         f"validation; the verdicts on held-out slides{_and_screen(config)} come on top"
     )
-    say(f"about {found.peak_gb:.1f} GB of memory, beside {config.data.loaders} loader(s) of about 0.5 GB each")
+    memory = "the GPU's memory" if device.type == "cuda" else "memory"
+    say(f"about {found.peak_gb:.1f} GB of {memory}, beside {config.data.loaders} loader(s) of about 0.5 GB each")
     say(f"nothing was trained; the first batch and its labels are in {found.picture}")

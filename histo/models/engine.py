@@ -5,12 +5,14 @@ Nothing here imports torch before it is needed: on a CPU with ONNX Runtime and a
 
 import ctypes
 import logging
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 
 import numpy as np
@@ -149,8 +151,19 @@ def device_kind(wanted: str) -> str:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may run on: a container may have a share of them all."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _quota())))
+
+
+def _quota() -> float:
+    """Return how many cores' time the kernel gives this process's control group; infinite without such a limit."""
+    try:
+        group = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("0::/")[2].strip()
+        share, period = Path("/sys/fs/cgroup", group, "cpu.max").read_text(encoding="utf-8").split()
+        return float(share) / float(period)
+    except (OSError, ValueError):  # no such limit ("max"), or no such kernel
+        return math.inf
 
 
 def passes_of(size_px: int) -> int:

@@ -14,11 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from histo.files import whole
 from histo.models.bundle import Model
 from histo.models.engine import PARITY, Sample, Seen, Tiles, log, passes_of, usable_cores
+
+# From 1.29 on it tells Microsoft what it runs, unless told not to; nothing of a laboratory's leaves it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
 
 FORMAT = 4  # of the cached file; another number is another file
 OPSET = 17

@@ -131,7 +131,8 @@ def make_slide(
 
     `kind` is one of `KINDS` or `confounder:NAME`. With `lesions=False` the same slide is made without its calcium and
     bone, all else alike. `overrides` sets single numbers instead of drawing them, see `histo.phantom.overrides`.
-    Raises UsageError for what is unknown, a size below 1000 px, a scale no microscope has, or a lesion without room.
+    Raises UsageError for what is unknown, a size below 1000 px, a scale no microscope has, a lesion without room, or
+    numbers with which nothing can be drawn.
     """
     asked = parameters(
         kind=kind,
@@ -143,7 +144,13 @@ def make_slide(
         lesions=lesions,
         overrides=overrides,
     )
-    drawing = draw(asked)
+    try:
+        drawing = draw(asked)
+    except (ArithmeticError, ValueError) as error:
+        if not asked["overrides"]:
+            raise
+        given = ", ".join(f"{number}={value}" for number, value in asked["overrides"].items())
+        raise UsageError(f"{name} cannot be made with {given} ({error}); take other values") from error
     files = files_of(folder, name, asked["kind"], lesions)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f".{name}.*.tmp"):  # of a run that was killed

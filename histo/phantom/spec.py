@@ -134,6 +134,10 @@ class Group(Strict):
             raise ValueError("the shares in kinds must not all be 0")
         if any(not values for values in self.vary.values()):
             raise ValueError("vary needs at least one value for every name")
+        if twice := next(
+            (name for name, values in self.vary.items() if any(values.count(v) > 1 for v in values)), None
+        ):
+            raise ValueError(f"vary gives {twice} one value twice, which would be one slide under two names")
         if self.twins and not self.lesions:
             raise ValueError("twins are the slides without lesions; lesions: false leaves nothing to pair")
         for kind in self.kinds:

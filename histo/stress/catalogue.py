@@ -19,10 +19,10 @@ def select(words: str | None) -> list[Trial]:
 
     Raises `UsageError` that lists what there is.
     """
-    if not words:
+    if words is None:
         return list(CATALOGUE)
     wanted: set[int] = set()
-    for word in filter(None, (w.strip() for w in words.split(","))):
+    for word in (w.strip() for w in words.split(",")):
         found = _named(word)
         if not found:
             names = ", ".join(f"{t.number} {t.name}" for t in CATALOGUE)

@@ -73,7 +73,9 @@ def run_stress(bundle: Path | None, folder: Path, options: Options, advance: Pro
     try:
         folder.mkdir(parents=True, exist_ok=True)
         laid = lay_out(kit, trials)
-        score(kit, laid, options.workers or cores, cores, advance, say)
+        # On a GPU a second process would only take of its memory.
+        workers = options.workers or (1 if device_kind(options.device) == "cuda" else cores)
+        score(kit, laid, workers, cores, advance, say)
         judged = judge_all(kit, trials, laid, say)
         # Tests of earlier calls with the same model and slides stay in the table.
         earlier = [j for j in read_judged(kit) if j.trial.number not in laid]

@@ -62,15 +62,30 @@ def at_most(what: str, hits: int, n: int, limit: float, needs: int, more: str = 
     else:
         outcome = "fail" if hits > limit * looks + _SLACK else "insufficient n"
     value = hits / n if n else None
-    words = share_words(hits, n) if slides == n else f"{hits} of {n} looks at {slides} slides = {100 * hits / n:.1f} %"
-    return Check(what, words + more, value, f"≤ {_percent(limit)}", slides, needs, outcome, kept if n else None)
+    return Check(
+        what,
+        _share_of_looks(hits, n, slides) + more,
+        value,
+        f"≤ {_percent(limit)}",
+        slides,
+        needs,
+        outcome,
+        kept if n else None,
+    )
 
 
-def at_least(what: str, hits: int, n: int, limit: float, needs: int, more: str = "") -> Check:
+def at_least(
+    what: str, hits: int, n: int, limit: float, needs: int, more: str = "", slides: int | None = None
+) -> Check:
     """Check a share of good events; the misses are what counts where slides are too few, as in `at_most`."""
-    other = at_most(what, n - hits, n, 1 - limit, needs)
-    value = hits / n if n else None
-    return Check(what, share_words(hits, n) + more, value, f"≥ {_percent(limit)}", n, needs, other.outcome, other.kept)
+    other = at_most(what, n - hits, n, 1 - limit, needs, slides=slides)
+    words, value = _share_of_looks(hits, n, other.n) + more, hits / n if n else None
+    return Check(what, words, value, f"≥ {_percent(limit)}", other.n, needs, other.outcome, other.kept)
+
+
+def _share_of_looks(hits: int, n: int, slides: int) -> str:
+    """Return a share in words; several looks at a slide are no independent ones, and have no interval."""
+    return share_words(hits, n) if slides == n else f"{hits} of {n} looks at {slides} slides = {100 * hits / n:.1f} %"
 
 
 def number(
@@ -103,8 +118,8 @@ def combine(checks: Sequence[Check]) -> Outcome:
 
 
 def better(one: Check, other: Check) -> Check:
-    """Return the better of two checks of which one is enough; the first of equals."""
-    return max((one, other), key=lambda c: _ORDER.index(c.outcome))
+    """Return the better of two checks of which one is enough; of equals that within its limit, then the first."""
+    return max((one, other), key=lambda c: (_ORDER.index(c.outcome), bool(c.kept)))
 
 
 def pairs(one: Sequence[Seen | None], other: Sequence[Seen | None]) -> list[tuple[Seen, Seen]]:

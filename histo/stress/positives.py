@@ -1,5 +1,6 @@
 """Tests 27 to 32: deposits and bone that must be found, for the right reason."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -49,7 +50,8 @@ LEAST_BONE_MM2: Final = 0.05
 def _needle_views(kit: Kit) -> Views:
     """Return needles of every diameter, each on a slide of its own: six looks at one slide are not six slides."""
     each = max(1, (kit.slides or NEEDLES_NEED) // len(DIAMETERS_UM))
-    views: dict[str, list[View]] = {"plain": clean(kit.plain())}
+    bare = [replace(source, size_px=kit.needle_size_px) for source in kit.plain()]
+    views: dict[str, list[View]] = {"plain": clean(bare)}
     for diameter in DIAMETERS_UM:
         sources = []
         for k in range(each):
@@ -222,7 +224,7 @@ def _twins(kit: Kit, seen: Observed) -> list[Check]:
         unseen += not found
     dropped = f"; {unseen} pairs without tissue outside" if unseen else ""
     return [
-        at_least("p of the class rises with the lesion", right, total, 0.99, OTHERS_NEED),
+        at_least("p of the class rises with the lesion", right, total, 0.99, OTHERS_NEED, slides=len(both)),
         number(
             "change of 95 % of the map outside, in 95 % of pairs",
             percentile(changes, 95),
@@ -252,7 +254,7 @@ def _outside(kit: Kit, one: Seen, other: Seen) -> list[float]:
 POSITIVES: Final = (
     Trial(27, "needle", "positives", "one deposit of Ø 50, 100, 150, 200, 300, 500 µm",
         "d95 ≤ 200 µm at ≤ 0.1 false lesions a normal slide", _needle_views, _needles,
-        notes=(f"The reference asks for slides of {SECTION_MM2:g} mm²: give --needle-size 20000 for that.",)),
+        notes=(f"The reference asks for slides of {SECTION_MM2:g} mm²: give --needle-size 20000 for that, of glass.",)),
     Trial(28, "pale", "positives", "pale, decalcified calcium (H 0.15 to 0.4)",
         "called ≥ 80 %, confident normal ≤ 5 %", _pale_views, _pale),
     Trial(29, "company", "positives", "calcium without giant cells, cracks, rim; giant cells without calcium",

@@ -28,6 +28,19 @@ def test_a_damaged_file_is_named_and_left_alone(damage, tmp_path):
     assert path.read_bytes() == damage
 
 
+def test_a_file_that_another_program_has_open_is_not_to_be_thrown_away(tmp_path, monkeypatch):
+    """Regression: beside a backup or a database browser it was told to move the ledger away, and compute all anew."""
+    path = tmp_path / "l.sqlite"
+    Ledger(path).close()
+    monkeypatch.setattr("histo.archive.ledger.PATIENCE_S", 0.1)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(ArchiveError, match=r"another program has it open; close it there and run again$"):
+        Ledger(path).record(ROW)
+    other.close()
+    Ledger(path).record(ROW)
+
+
 def test_a_truncated_file_is_named(tmp_path):
     path = tmp_path / "l.sqlite"
     ledger = Ledger(path)

@@ -295,18 +295,37 @@ def test_a_scale_for_those_without_one_leaves_the_others_theirs(tmp_path, colour
 def test_the_hash_of_a_slide_that_is_still_being_copied_is_not_kept(tmp_path, colour_model, painted, run, monkeypatch):
     # Bug: a slide that grew while it was hashed had the hash of its first half beside the verdict of the whole.
     slide, whole = tmp_path / "late.svs", painted.read_bytes()
+    slide.write_bytes(whole)
+    assert run([slide], tmp_path / "out", colour_model)[0][0].status in ("done", "review")
     slide.write_bytes(whole[: len(whole) // 2])
-    assert run([slide], tmp_path / "out", colour_model)[0][0].status == "failed"
 
     def hash_while_it_grows(path):
         found = sha256_of(path)
-        slide.write_bytes(whole)
+        slide.write_bytes(whole + b"\0")
         return found
 
     monkeypatch.setattr("histo.archive.local.sha256_of", hash_while_it_grows)
     (result,), _ = run([slide], tmp_path / "out", colour_model)
     assert result.status in ("done", "review")
     assert result.sha256 == sha256_of(slide)
+
+
+def test_a_slide_whose_result_cannot_be_kept_is_read_once(slides, tmp_path, colour_model, run, monkeypatch):
+    """Regression: with other settings, or after a failure, every slide was hashed first, one after the other."""
+    run([slides], tmp_path / "out", colour_model)
+    monkeypatch.setattr("histo.archive.local.sha256_of", lambda path: pytest.fail("it was hashed ahead"))
+    _, steps = run([slides], tmp_path / "out", colour_model, mpp=0.45)
+    assert not any(step.kept for step in steps)
+
+
+def test_with_the_device_auto_a_gpu_that_is_away_costs_no_archive(slides, tmp_path, colour_model, run, monkeypatch):
+    """Regression: after a night without its driver every result was made again on the CPU, and once more after it."""
+    run([slides], tmp_path / "out", colour_model)
+    monkeypatch.setattr("histo.infer.device_kind", lambda wanted: "cuda" if wanted != "cpu" else "cpu")
+    assert all(step.kept for step in run([slides], tmp_path / "out", colour_model)[1])
+    assert all(step.kept for step in run([slides], tmp_path / "out", colour_model, device="cpu")[1])
+    monkeypatch.setattr("histo.infer.device_kind", lambda wanted: "cuda")
+    assert not any(step.kept for step in run([slides / "a.svs"], tmp_path / "out", colour_model, device="cpu")[1])
 
 
 def test_a_profile_of_nothing_leaves_the_last_one(slides, colour_model, tmp_path, run):

@@ -1,7 +1,9 @@
 import errno
+import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -278,7 +280,9 @@ def test_an_edited_file_of_histo_s_is_kept_under_another_name(slides, tmp_path, 
     kept = [outlines.with_name(name) for name in ("lesions.edited.geojson", "lesions.edited-2.geojson")]
     assert ["edit" in path.read_text() for path in kept] == [True, True]
     told = [line for line in said if "edited" in line]
-    assert told == [f"files of histo's that had been edited: 1, kept beside the new ones ({path})" for path in kept]
+    assert told == [
+        f"files of histo's that may have been edited: 1, kept beside the new ones ({path})" for path in kept
+    ]
     names = {path.name for path in outlines.parent.iterdir() if ".edited" not in path.name}
     assert names == {*load_result(outlines.with_name("result.json")).files.values(), "result.json", SEAL}
 
@@ -293,6 +297,19 @@ def test_what_is_left_of_an_old_result_is_not_taken_for_edited(slides, tmp_path,
     monkeypatch.undo()
     run_slides([slides / "a.svs"], out, colour_model, RunOptions(mpp=0.45), say=said.append)
     assert not [*(out / "slides").glob(".*"), *(out / "slides" / "a").glob("*edited*")]
+    assert not any("edited" in line for line in said)
+
+
+def test_results_of_before_there_were_fingerprints_are_not_taken_for_edited(slides, tmp_path, colour_model, run):
+    """Regression: the row was the hash of the result alone then, and every file was kept as edited."""
+    out, said = tmp_path / "out", []
+    run([slides / "a.svs"], out, colour_model)
+    (out / "slides" / "a" / SEAL).unlink()
+    row = hashlib.sha256((out / "slides" / "a" / "result.json").read_bytes()).hexdigest()
+    with sqlite3.connect(out / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE slides SET result_sha256 = ?", (row,))
+    run_slides([slides / "a.svs"], out, colour_model, RunOptions(mpp=0.45), say=said.append)
+    assert not list((out / "slides" / "a").glob("*edited*"))
     assert not any("edited" in line for line in said)
 
 

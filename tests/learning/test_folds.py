@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from histo.data.records import SlideRecord
 from histo.errors import UsageError
-from histo.learning.folds import deal_folds, fold_by_patient, fold_by_site, without
+from histo.learning.folds import check_processes, deal_folds, fold_by_patient, fold_by_site, without
 from histo.training_options import CrossValidationConfig
 
 
@@ -32,6 +32,15 @@ def test_every_slide_is_held_out_once_and_no_patient_is_split(normal, calcium, e
         counts = [len({r.patient for r in fold if r.label == label}) for fold in held]
         assert max(counts) - min(counts) <= 1
     assert held == fold_by_patient(slides, folds, seed)
+
+
+def test_folds_on_several_processes_are_refused():
+    """Regression: all but the first process end with the first fold, and the second waited for them for ever."""
+    folds = SimpleNamespace(cross_validation=CrossValidationConfig(folds=3))
+    check_processes(folds, 1)
+    check_processes(SimpleNamespace(cross_validation=CrossValidationConfig()), 2)
+    with pytest.raises(UsageError, match="one model after another, which several processes cannot"):
+        check_processes(folds, 2)
 
 
 def test_test_patients_are_left_alone():

@@ -38,7 +38,15 @@ def test_what_is_asked_for_is_kept_beside_other_options(small_training, monkeypa
 
 @pytest.mark.parametrize(("asked", "named"), [("32", "32-true"), ("16", "16-mixed"), ("bf16", "bf16-mixed")])
 def test_short_names_are_the_same_numbers(asked, named, small_training):
-    assert settle_precision(small_training(f"trainer.precision={asked}"), CPU).trainer == {"precision": named}
+    assert settle_precision(small_training(f"trainer.precision={asked}"), GPU).trainer == {"precision": named}
+
+
+def test_numbers_of_a_gpu_are_refused_on_a_cpu(small_training):
+    """Regression: Lightning computed in bfloat16 there, and everything said 16-mixed."""
+    with pytest.raises(UsageError, match=r"`trainer\.precision` is 16-mixed, which is for GPUs"):
+        settle_precision(small_training("trainer.precision=16-mixed"), CPU)
+    with pytest.raises(UsageError, match="the run was begun in 16-mixed, which is for GPUs"):
+        settle_precision(small_training(), CPU, {"trainer": {"precision": "16-mixed"}})
 
 
 @pytest.mark.parametrize("asked", ["8", "16-true", "half"])

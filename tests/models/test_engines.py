@@ -1,6 +1,8 @@
 """Engines agree, are chosen openly, and fall back; lanes keep order; a kept export is trusted only while it agrees."""
 
 import logging
+import math
+import os
 import subprocess
 import sys
 import threading
@@ -376,6 +378,27 @@ def test_a_gpu_that_does_not_compute_stops_the_run_in_one_sentence(
     monkeypatch.setattr(nn.Module, "to", refuses)
     with pytest.raises(ArchiveError, match="use --device cpu"):
         TorchEngine(small, torch.device("cuda"))
+
+
+def test_a_container_s_share_of_the_cores_is_what_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: with `docker --cpus=2` on 64 cores there were 64 lanes."""
+    monkeypatch.setattr(engine.os, "sched_getaffinity", lambda process: set(range(64)))
+    for quota, cores in ((2.0, 2), (1.5, 2), (0.1, 1), (math.inf, 64)):
+        monkeypatch.setattr(engine, "_quota", lambda quota=quota: quota)
+        assert engine.usable_cores() == cores
+
+
+@needs_onnx
+def test_nothing_is_told_to_the_maker_of_the_engine(tmp_path: Path) -> None:
+    """Regression: from 1.29 on ONNX Runtime keeps, and sends, what it was used for."""
+    code = (
+        "import histo.models.engine_onnx, onnxruntime, time\n"
+        "onnxruntime.SessionOptions(); onnxruntime.get_available_providers(); time.sleep(0.5)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+    assert not list(tmp_path.rglob("*Microsoft*"))
 
 
 def test_what_auto_means_is_decided_once(small: Model, monkeypatch: pytest.MonkeyPatch) -> None:

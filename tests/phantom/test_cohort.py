@@ -161,6 +161,17 @@ def test_a_manifest_that_was_edited_is_not_overwritten(tmp_path: Path) -> None:
     make_cohort(tmp_path, slides=1, seed=2, size_px=SIZE, workers=1)
 
 
+def test_a_manifest_from_which_a_slide_was_taken_out_is_not_overwritten(tmp_path: Path) -> None:
+    """Regression: the same command put the slide back, without a word."""
+    manifest = make_cohort(tmp_path, slides=2, seed=2, size_px=SIZE, workers=1)
+    header, first, second = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text(header + second)
+    with pytest.raises(UsageError, match=r"slides.csv was changed since it was made"):
+        make_cohort(tmp_path, slides=2, seed=2, size_px=SIZE, workers=1)
+    manifest.write_text(header + first)
+    make_cohort(tmp_path, slides=2, seed=2, size_px=SIZE, workers=1)
+
+
 def test_a_number_with_which_no_slide_can_be_made_ends_in_a_sentence(tmp_path: Path) -> None:
     # Bug: a traceback (float division by zero).
     group = {"slides": 1, "size_px": list(SIZE), "overrides": {"tissue.bundle_um": 0.0}}

@@ -62,6 +62,13 @@ def test_settings_are_yaml() -> None:
             read_settings([line])
 
 
+def test_a_single_slide_that_cannot_be_drawn_is_told_in_one_sentence(tmp_path: Path) -> None:
+    """Regression: only a cohort's was; of one alone there was a traceback."""
+    wanted = Options(kind="bone", seed=3, size="1000", set=("bone.lacunae_mm2=0",))
+    with pytest.raises(UsageError, match=r"_3 cannot be made with bone\.lacunae_mm2=0\.0 \(.*\); take other values"):
+        run(tmp_path, wanted)
+
+
 def test_a_full_disk_stops_the_run_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folder: Path, job: Job) -> None:
         raise OSError(28, "No space left on device")

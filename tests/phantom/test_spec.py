@@ -36,6 +36,7 @@ EXAMPLE = Path(__file__).parents[2] / "configs" / "cohort.yaml"
         ({"slides": 4, "overrides": {"bone.colour": 1}}, r"unknown override 'bone.colour'; bone has canals_mm2"),
         ({"slides": 4, "vary": {"bone.h": [0.1, "x"]}}, r"bone.h must be a number"),
         ({"slides": 4, "vary": {"bone.h": []}}, r"vary needs at least one value"),
+        ({"slides": 4, "vary": {"bone.h": [0.1, 0.1]}}, r"vary gives bone.h one value twice"),
         ({"slides": 4, "patients": 3}, r"either slides or patients"),
         ({}, r"either slides or patients"),
         ({"slides": 4, "kind_of": "patient"}, r"kind_of: patient needs patients"),

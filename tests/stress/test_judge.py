@@ -86,6 +86,20 @@ def test_one_of_two_is_enough():
     assert better(shy, at_least("right", 4, 4, 0.9, 60)).outcome == "insufficient n"
 
 
+def test_of_two_that_are_undecided_that_within_its_limit_is_better():
+    """Regression: the first was told, beyond its limit, though 30 of 30 were right by the other."""
+    beyond, within = at_least("beyond", 10, 30, 0.5, 60), at_least("within", 30, 30, 0.9, 60)
+    assert beyond.outcome == within.outcome == "insufficient n"
+    assert better(beyond, within) == better(within, beyond) == within
+
+
+def test_several_looks_at_a_slide_are_not_several_slides():
+    """Regression: a slide with both classes counted twice towards the slides that a decision needs."""
+    check = at_least("rises", 36, 36, 0.99, 30, slides=24)
+    assert (check.n, check.outcome, check.kept) == (24, "insufficient n", True)
+    assert check.figure == "36 of 36 looks at 24 slides = 100.0 %"
+
+
 def test_a_test_is_as_good_as_its_worst_check():
     good, bad, few = (Check("", "", 0.0, "", 1, 1, o) for o in ("pass", "fail", "insufficient n"))
     assert combine([good, told("x", "y", 3)]) == "pass"

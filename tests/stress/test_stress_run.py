@@ -38,6 +38,9 @@ def test_tests_are_named_by_number_range_name_and_group():
     assert len(select(None)) == 40
     with pytest.raises(UsageError, match="is no stress test"):
         select("1,heat")
+    for nothing in ("", ",", "3,"):  # Bug: no test was run, and all was well
+        with pytest.raises(UsageError, match="is no stress test"):
+            select(nothing)
 
 
 def test_every_test_can_be_laid_out_and_more_slides_keep_the_first(colour_bundle, tmp_path):
