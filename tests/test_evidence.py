@@ -22,15 +22,15 @@ class Asked:
         if corner[0] < self.damaged:
             raise SlideFailed("unreadable", "planted")
         self.read.append((corner, plan.size_read_px))
-        return np.zeros((plan.size_tile_px, plan.size_tile_px, 3), np.uint8)
+        return np.full((plan.size_tile_px, plan.size_tile_px, 3), len(self.read), np.uint8)
 
 
 def findings(name, count, uncounted=None, peak=(20000.0, 15000.0)):
     """Return a class with so many lesions, and the probability of what does not count."""
     lesions = tuple(
-        Lesion(f"{name}-{n}", f"{name} {n}", name, ([],), 0.5, 0.5, 0.9, 0.95, peak) for n in range(1, count + 1)
+        Lesion(f"{name}-{n}", f"{name} {n}", name, ([],), 0.5, 0.8, 0.9, 0.95, peak) for n in range(1, count + 1)
     )
-    found = None if uncounted is None else Uncounted(0.001, uncounted, peak, "small")
+    found = None if uncounted is None else Uncounted(0.001, uncounted, peak, "small", 0.3)
     return ClassFindings(ClassRule(name, (1, 2, 3), 0.01, name), lesions, found, 0.0, 0.5)
 
 
@@ -56,6 +56,13 @@ def test_next_to_nothing_is_not_shown():
 def test_a_field_that_cannot_be_read_is_left_out():
     there = findings("bone", 1, peak=(30000.0, 15000.0))
     assert shown(findings("calcium", 1), there, slide=Asked(damaged=20000)) == ["bone-1"]
+
+
+def test_a_field_says_of_what_it_shows_what_the_report_does():
+    lesion, small = show_evidence(Asked(), [findings("bone", 1, uncounted=0.6)])
+    assert (lesion.class_name, lesion.area_mm2, lesion.probability, lesion.own_probability) == ("bone", 0.5, 0.95, None)
+    assert (small.class_name, small.area_mm2, small.probability, small.own_probability) == ("bone", 0.001, 0.6, 0.3)
+    assert (lesion.near_rgb.max(), lesion.far_rgb.max()) == (1, 2), "in the order in which they are read"
 
 
 @pytest.mark.parametrize(

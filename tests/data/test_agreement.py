@@ -4,6 +4,7 @@ import pytest
 
 from histo.config import ClassConfig, ClassesConfig
 from histo.data.agreement import contradiction
+from histo.data.annotations import IGNORE
 from histo.data.records import SlideRecord
 
 HO, CC = "heterotopic_ossification", "calcinosis_cutis"
@@ -27,6 +28,10 @@ CLASSES = ClassesConfig(
         (CC, set(), True, False),
         ("normal", set(), False, False),
         ("normal", {"calcification"}, True, True),
+        (HO, {IGNORE}, False, False),  # of what is not to be ignored that says nothing
+        (HO, {"calcification", IGNORE}, True, False),
+        (CC, {"bone", IGNORE}, True, True),
+        ("benign", {"bone"}, False, False),  # the manifest's check tells of an unknown label
     ],
 )
 def test_outlines_contradict_a_label_that_they_do_not_lead_to(

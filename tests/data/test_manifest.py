@@ -229,6 +229,25 @@ def test_a_site_is_spelt_one_way(write: Write) -> None:
     assert "site 'GRAZ' is 'Graz' in line 2; spell a site one way" in problems
 
 
+def test_a_patient_is_spelt_one_way(write: Write) -> None:
+    """Lee and LEE would be two persons, one to learn from and one to be judged."""
+    problems = problems_of(write("s1,a.svs,Lee,normal", "s2,b.svs,LEE,normal"))
+    assert "line 3: patient 'LEE' is 'Lee' in line 2; spell a patient one way" in problems
+
+
+def test_what_is_spelt_one_way_is_not_told(write: Write) -> None:
+    """One patient on two lines, codes that merely begin alike, and a patient called as another's hospital."""
+    rows = (
+        "s1,a.svs,7,normal,Graz",
+        "s2,b.svs,7,normal,Graz",
+        "s3,c.svs,7a,normal,Graz",
+        "s4,a.geojson,GRAZ,normal,Graz",
+    )
+    said: list[str] = []
+    read_manifest(write(*rows, header="slide,path,patient,label,site"), LABELS, said.append)
+    assert said == []
+
+
 def test_columns_of_phantoms_are_no_other_names_of_ours(write: Write) -> None:
     """Regression: `domain`, which says train for all of them, was taken for a misnamed `split`; so were other words."""
     said: list[str] = []

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from histo.data import slide as slide_module
 from histo.data.slide import Slide, companions_of, lacks_scale, open_slide
-from histo.data.slide_file import check_regular_file, sha256_of
+from histo.data.slide_file import (
+    WHOLE_SLIDE,
+    begins_as_tiff,
+    check_regular_file,
+    is_dicom_slide,
+    pipe_beside,
+    sha256_of,
+)
 from histo.errors import SlideFailed, SlideRefused, UsageError
 from histo.geometry import ReadPlan, Stage, plan_read
 
@@ -112,6 +119,16 @@ def test_a_share_that_fails_is_not_a_missing_file(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SlideFailed, match="cannot be reached") as caught:
         check_regular_file(whole)
     assert caught.value.code == "unreadable"
+
+
+def test_a_folder_that_may_not_be_entered_is_a_matter_of_permission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That no slide was found in it would be a guess."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SlideFailed, match="may not enter") as caught:
+        check_regular_file(tmp_path)
+    assert caught.value.code == "permission"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -502,6 +519,40 @@ def test_sha256_of_what_is_no_file_fails_without_blocking(tmp_path: Path) -> Non
         with pytest.raises(SlideFailed) as caught:
             sha256_of(tmp_path / name)
         assert caught.value.code == code
+
+
+def test_a_disk_that_fails_under_the_hash_costs_that_slide(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(hashlib, "file_digest", broken)
+    with pytest.raises(SlideFailed, match="cannot be read") as caught:
+        sha256_of(whole)
+    assert caught.value.code == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "head", [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"], ids=["little", "big", "BigTIFF", "big BigTIFF"]
+)
+def test_a_tiff_of_any_kind_begins_as_one(head: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.svs").write_bytes(head + bytes(8))
+    assert begins_as_tiff(tmp_path / "a.svs")
+
+
+def test_nothing_is_read_from_a_pipe(tmp_path: Path) -> None:
+    """Looking through a folder would wait at it for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    full = os.open(tmp_path / "pipe", os.O_RDWR)
+    os.write(full, (bytes(128) + b"DICM" + WHOLE_SLIDE).ljust(2048))
+    assert not is_dicom_slide(tmp_path / "pipe")
+    os.close(full)
+
+
+def test_a_link_to_nothing_beside_a_slide_is_no_pipe(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "away")
+    assert pipe_beside(tmp_path / "a.dcm") == ""
+    os.mkfifo(tmp_path / "pipe")
+    assert pipe_beside(tmp_path / "a.dcm") == "pipe"
 
 
 def test_the_reader_s_versions_are_known() -> None:

@@ -94,6 +94,25 @@ def test_a_glance_has_a_limit_of_its_own() -> None:
     assert without.limit_of(True) == without.limit
 
 
+def test_a_slide_at_the_limit_is_not_foreign() -> None:
+    reference, _ = fit(some_slides(5))
+    assert foreign_reasons(reference.limit, reference) == ()
+    assert len(foreign_reasons(reference.limit + 1e-4, reference)) == 1
+
+
+def test_glances_at_slides_that_were_learnt_from_set_no_limit() -> None:
+    slides = [replace(s, glance=s.texture * (50 if s.learnt else 1)) for s in some_slides(30, learnt=20)]
+    without = [replace(s, glance=None if s.learnt else s.glance) for s in slides]
+    assert fit(slides)[0].glance_limit == fit(without)[0].glance_limit
+
+
+def test_glances_of_two_patients_set_no_limit_however_many_slides_they_have() -> None:
+    slides = [replace(s, patient=f"p{k % 6}", glance=s.texture) for k, s in enumerate(some_slides(12))]
+    few = [replace(s, glance=s.glance if s.patient in ("p0", "p1") else None) for s in slides]
+    assert fit(slides)[0].glance_limit is not None
+    assert fit(few)[0].glance_limit is None
+
+
 def test_tiles_count_by_their_tissue() -> None:
     """Regression: the glass around a small specimen hid what it is made of."""
     tiles = np.array([[1.0, 0], [1, 0], [1, 0], [0, 9]])
@@ -139,6 +158,13 @@ def test_the_limit_comes_from_slides_that_taught_nothing_when_there_are_enough()
     assert reference.stain == {"red": (0.2, 0.31), "blue": (0.3, 0.3), "density": (1.5, 1.5)}
 
 
+def test_three_slides_of_one_patient_are_not_enough_to_set_the_limit() -> None:
+    slides = [replace(s, patient=s.patient if s.learnt else "new") for s in some_slides(12, learnt=9)]
+    reference, _ = fit(slides)
+    assert (reference.held_out_slides, reference.held_out_patients) == (12, 10)
+    assert "learnt from some" in reference.fitted_on
+
+
 def test_a_slide_is_held_out_with_all_slides_of_its_patient() -> None:
     """Beside its near twins it would lie near the middle, and the limit would be no limit for a new patient."""
     slides, rng = some_slides(15), np.random.default_rng(1)
@@ -170,6 +196,7 @@ def test_each_patient_weighs_the_same_in_the_limit() -> None:
     distances = np.array([*range(1, 40), *range(1000, 1040)], float)
     patients = [*(f"p{k}" for k in range(39)), *["many"] * 40]
     assert foreign._limit(distances, patients) == 39
+    assert foreign._limit(distances[::-1], patients[::-1]) == 39, "whatever their order"
 
 
 def test_the_covariance_is_shrunk_towards_a_sphere() -> None:
@@ -205,6 +232,8 @@ def test_slides_that_are_all_alike_are_a_reference() -> None:
 def test_two_patients_are_no_reference() -> None:
     with pytest.raises(UsageError, match="2 patients"):
         fit(some_slides(2))
+    with pytest.raises(UsageError, match="2 patients"):
+        fit([replace(s, patient=f"p{k % 2}") for k, s in enumerate(some_slides(6))])
 
 
 @pytest.fixture
