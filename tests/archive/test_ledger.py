@@ -19,6 +19,28 @@ def test_rows_come_back_in_order_and_a_new_result_replaces_the_old(tmp_path):
     assert (entries[0].key, entries[0].status) == ("key2", "review")
 
 
+def test_a_row_is_found_by_its_path_and_replaced_whole(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.record(Entry("b", "/x/b.svs", "k", "model", "failed", "h", 0.0))
+    ledger.record(ROW)
+    new = Entry("b", "/x/b.svs", "k2", "model2", "done", "h2", 2.0)
+    ledger.record(new)
+    assert ledger.entries() == [new, ROW], "in the order in which they were first named"
+    assert (ledger.entry_of("/x/b.svs"), ledger.entry_of("b")) == (new, None)
+
+
+def test_the_journal_is_one_that_a_network_s_disk_bears(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_a_row_that_cannot_be_written_stops_the_run_in_one_sentence(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger._db.execute("PRAGMA query_only=ON")  # as a full disk
+    with pytest.raises(ArchiveError, match=r"l\.sqlite cannot be used"):
+        ledger.record(ROW)
+
+
 @pytest.mark.parametrize("damage", [b"x" * 4096, b"SQLite format 3\0" + b"\xff" * 4000])
 def test_a_damaged_file_is_named_and_left_alone(damage, tmp_path):
     path = tmp_path / "l.sqlite"

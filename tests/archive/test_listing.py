@@ -1,7 +1,9 @@
 import hashlib
+import os
 from pathlib import Path
 
-from histo.archive.listing import absolute, list_slides, name_slides
+from histo.archive.listing import absolute, holds_slides, list_slides, name_slides
+from histo.data.slide_file import WHOLE_SLIDE
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -127,3 +129,44 @@ def test_a_series_counts_once_however_its_files_are_named(tmp_path, monkeypatch)
     assert list_slides(files) == list_slides([tmp_path]) == list_slides([files[0], tmp_path]) == [
         files[0], files[2], files[3],
     ]  # fmt: skip
+
+
+def test_one_series_in_two_folders_is_two_slides(tmp_path, monkeypatch):
+    """A copy may be damaged where the other is whole, and has a folder and a diagnosis of its own."""
+    monkeypatch.setattr("histo.archive.listing.series_of", lambda path: "1.2.3")
+    touch(tmp_path, "x/a.dcm", "x/b.dcm", "y/a.dcm")
+    assert list_slides([tmp_path]) == [tmp_path / "x" / "a.dcm", tmp_path / "y" / "a.dcm"]
+
+
+def test_dicom_without_a_suffix_is_a_slide(tmp_path):
+    touch(tmp_path, "notes", "a.svs")
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM" + WHOLE_SLIDE)
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    assert [p.name for p in list_slides([tmp_path])] == ["IM0001", "a.svs"]
+
+
+def test_a_folder_that_may_not_be_entered_is_kept(tmp_path, monkeypatch):
+    """It becomes a failed slide, not silence."""
+    touch(tmp_path, "a.svs", "closed/b.svs")
+    scandir = os.scandir
+
+    def guarded(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert [p.name for p in list_slides([tmp_path])] == ["a.svs", "closed"]
+
+
+def test_the_id_of_a_slide_of_before_is_given_to_no_other(tmp_path):
+    touch(tmp_path, "s.svs")
+    names = name_slides(list_slides([tmp_path]), {"/elsewhere/S.svs": "S"})
+    assert names[tmp_path / "s.svs"].startswith("s-")
+
+
+def test_a_folder_that_is_called_like_a_slide_is_none(tmp_path):
+    (tmp_path / "a.svs").mkdir()
+    assert holds_slides(tmp_path) is None
+    touch(tmp_path, "b.svs")
+    assert holds_slides(tmp_path) == tmp_path / "b.svs"

@@ -256,6 +256,29 @@ def test_a_folder_of_the_user_s_that_is_called_slides_is_left_as_it_is(named, pa
     assert sorted(p for p in data.rglob("*") if p.is_file()) == sorted(kept)
 
 
+def test_slides_that_lie_where_results_would_are_left_alone(painted, tmp_path, colour_model, run):
+    out = tmp_path / "data"
+    (out / "slides").mkdir(parents=True)
+    shutil.copy(painted, out / "slides" / "mine.svs")
+    with pytest.raises(UsageError, match="holds a slide"):
+        run([painted], out, colour_model)
+    assert [path.name for path in out.rglob("*")] == ["slides", "mine.svs"]
+
+
+def test_a_link_leads_no_results_beside_the_slides(painted, tmp_path, colour_model, run):
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    shutil.copy(painted, real / "x.ome.tif")  # which is known for a slide only where it is named
+    link.symlink_to(real)
+    for named, out in ((real, link), (link, real)):
+        with pytest.raises(UsageError, match="would put results beside"):
+            run([named / "x.ome.tif"], out, colour_model)
+    shutil.rmtree(real)
+    real.mkdir()
+    with pytest.raises(UsageError, match="folder of the slides themselves"):
+        run([real], link, colour_model)
+
+
 def test_only_temporary_folders_of_histo_s_are_removed(painted, tmp_path, colour_model, run):
     """Regression: whatever began with `.tmp-` was, uploads of the user's too."""
     mine = tmp_path / "out" / "slides" / ".tmp-upload"
