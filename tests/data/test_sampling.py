@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,20 @@ from numpy.typing import NDArray
 from histo.config import ClassesConfig, DataConfig, TileConfig, TrainConfig
 from histo.data.labels import IGNORED
 from histo.data.records import SlideRecord
-from histo.data.sampling import Draw, DrawnTiles, LabelledSlide, draw_epoch, expected_cells, open_all, open_labelled
+from histo.data.sampling import (
+    Draw,
+    DrawnTiles,
+    LabelledSlide,
+    choose_by_patient,
+    draw_epoch,
+    expected_cells,
+    gaps_of,
+    keep_decoded,
+    open_all,
+    open_labelled,
+    place_around,
+    with_tiles,
+)
 from histo.errors import SlideRefused, UsageError
 from histo.models.bundle import SHIPPED, load_bundle
 from histo.opening import open_for
@@ -221,6 +235,65 @@ def test_a_slide_too_coarse_for_the_model_is_refused(painted_record: SlideRecord
         open_labelled(painted_record, fine)
 
 
+def test_a_diagnosis_alone_is_no_gap_and_ignore_over_all_tissue_is_one(
+    painted: Path, plain: LabelledSlide, config: TrainConfig, tmp_path: Path
+) -> None:
+    bare = open_labelled(SlideRecord("s1", painted, "p1", "calcinosis_cutis"), config)
+    assert list(gaps_of(bare)) == []
+    (tmp_path / "a.geojson").write_text(json.dumps([outline("Ignore*", (0, 0, 1024, 1024))]))
+    ignored = open_labelled(replace(plain.record, annotation=tmp_path / "a.geojson"), config)
+    (told,) = gaps_of(ignored)
+    assert told.startswith("plain teaches nothing")
+
+
+def test_outlines_in_part_need_not_lead_to_the_label(painted: Path, config: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "a.geojson").write_text(json.dumps([outline("calcification", CALCIUM_BOX)]))
+    record = SlideRecord("s1", painted, "p1", "heterotopic_ossification", tmp_path / "a.geojson")
+    assert open_labelled(record, ignoring(config)).class_cells[:, 2].any()
+    with pytest.raises(UsageError, match="which means calcinosis_cutis"):
+        open_labelled(record, config)
+
+
+def test_ink_is_not_learnt_from(write_tiff: Callable[..., Path], config: TrainConfig, tmp_path: Path) -> None:
+    picture = np.full((1024, 1024, 3), (225, 170, 195), np.uint8)
+    picture[448:576] = (20, 60, 200)
+    slide = open_labelled(SlideRecord("s", write_tiff(tmp_path / "ink.svs", [picture]), "p", "normal"), config)
+    assert slide.traits["share of ink"] > 0
+    assert not slide.tissue[16, 2:-2].any()
+    assert (slide.cells[16] == IGNORED).all()
+
+
+def test_glass_is_not_normal_tissue(labelled: LabelledSlide) -> None:
+    assert (labelled.cells[labelled.tissue == 0] == IGNORED).all()
+    assert (labelled.tissue == 0).any()
+
+
+# Decoded pixels
+
+
+def test_tissue_is_kept_decoded_as_long_as_it_fits_budget_and_disk(
+    labelled: LabelledSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width, height = labelled.tiles.plan.size_read_px
+    gb = 3e-9 * width * height * len(labelled.tiles)
+
+    def kept(budget_gb: float, free_gb: float) -> list[bool]:
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free_gb * 1e9))
+        return [s.decoded is not None for s in keep_decoded([labelled] * 3, tmp_path, budget_gb)]
+
+    assert kept(2.5 * gb, 1000) == [True, True, False]
+    assert kept(0, 1000) == [False] * 3
+    assert kept(1000, 2 * gb) == [True, False, False], "a full disk would end the process"
+
+
+def test_other_tiles_are_not_read_from_what_was_decoded_for_these(
+    labelled: LabelledSlide, config: TrainConfig, tmp_path: Path
+) -> None:
+    (kept,) = keep_decoded([labelled], tmp_path, 1)
+    assert kept.decoded is not None
+    assert with_tiles(kept, config.tile.spec(), config.classes.names).decoded is None
+
+
 # Drawing
 
 
@@ -267,6 +340,29 @@ def test_every_lesion_draw_comes_from_a_slide_that_has_one(labelled: LabelledSli
 
 def test_slides_without_any_lesion_can_still_be_drawn(plain: LabelledSlide) -> None:
     assert len(draw_epoch([plain], 10, 1.0, seed=0, epoch=0)) == 10
+
+
+def test_slides_without_normal_tissue_are_drawn_by_their_lesions(
+    painted_record: SlideRecord, config: TrainConfig
+) -> None:
+    slide = open_labelled(painted_record, ignoring(config))
+    assert {d.class_index for d in draw_epoch([slide], 10, 0.0, 0, 0)} <= {1, 2}
+    assert expected_cells([slide], 0.0) == pytest.approx(expected_cells([slide], 1.0))
+
+
+def test_a_patient_with_many_slides_is_drawn_no_oftener(labelled: LabelledSlide, plain: LabelledSlide) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [choose_by_patient([labelled] * 9 + [plain], range(10), rng) for _ in range(400)]
+    assert 0.4 < np.mean([d == 9 for d in drawn]) < 0.6
+
+
+def test_the_cell_that_a_tile_is_drawn_for_never_lies_in_its_margin(labelled: LabelledSlide) -> None:
+    rng = np.random.default_rng(0)
+    spec, px = labelled.tiles.spec, labelled.tiles.plan.tile_px_level0[0]
+    cell = labelled.tiles.map_grid.to_level0_px(np.array([[10.5, 8.5]]))[0]
+    inside = [(cell - place_around(labelled, 8, 10, rng)) / px for _ in range(300)]
+    assert spec.margin_px - 1 <= np.min(inside) < spec.margin_px + 16
+    assert spec.size_px - spec.margin_px - 16 < np.max(inside) <= spec.size_px - spec.margin_px + 1
 
 
 def test_nothing_to_draw_is_a_usage_error(tmp_path: Path, write_tiff: Callable[..., Path], config: TrainConfig) -> None:

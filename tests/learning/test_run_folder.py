@@ -1,5 +1,6 @@
 """A run's folder pins down what the run is; another one may not go on in it, and a bundle is whole or absent."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,16 @@ import pytest
 from histo.config import load_config
 from histo.data.records import SlideRecord
 from histo.errors import ArchiveError, UsageError
-from histo.learning.run_folder import BUNDLE, UNFINISHED, alone, begun_with, describe_run, finish, is_finished
+from histo.learning.run_folder import (
+    BUNDLE,
+    UNFINISHED,
+    alone,
+    begun_with,
+    describe_run,
+    finish,
+    is_finished,
+    provenance,
+)
 from histo.models.bundle import CARD
 
 
@@ -108,3 +118,47 @@ def test_what_a_run_was_begun_with_is_known_once_something_is_learnt(small_train
         (tmp_path / "config.yaml").write_text(damaged)
         with pytest.raises(UsageError, match="is no configuration any more"):
             begun_with(tmp_path)
+
+
+@pytest.mark.parametrize("begun", ["checkpoints", "folds"])
+@pytest.mark.parametrize("what", ["scale", "outlines", "file", "side", "patient"])
+def test_a_slide_that_teaches_something_else_is_another_run(what, begun, small_training, tmp_path):
+    slide, outlines = tmp_path / "a.svs", tmp_path / "a.geojson"
+    slide.write_text("a")
+    outlines.write_text("[]")
+    record, config, side = SlideRecord("a", slide, "p1", "normal", outlines, 0.5), small_training(), "train"
+    describe_run(tmp_path / "run", config, {side: [record]})
+    (tmp_path / "run" / begun).mkdir()
+    describe_run(tmp_path / "run", config, {side: [record]})
+    if what == "scale":
+        record = replace(record, mpp=0.25)
+    elif what == "patient":
+        record = replace(record, patient="p2")
+    elif what == "side":
+        side = "validation"
+    else:
+        (outlines if what == "outlines" else slide).write_text("changed")
+    with pytest.raises(UsageError, match=r"other slides, labels, outlines or sides \(first: a\)"):
+        describe_run(tmp_path / "run", config, {side: [record]})
+
+
+def test_what_a_configuration_no_longer_says_is_a_difference(small_training, tmp_path):
+    describe_run(tmp_path, small_training("trainer={log_every_n_steps: 2}"), {})
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UsageError, match=r"trainer\.log_every_n_steps is 2 and not there"):
+        describe_run(tmp_path, small_training(), {})
+
+
+def test_a_card_counts_patients_and_names_no_path(small_training, tmp_path):
+    slides = [SlideRecord(f"s{k}", tmp_path / f"s{k}.svs", f"p{k // 2}", "normal") for k in range(4)]
+    config = small_training(f"network.start={tmp_path / 'Jane Doe'}")
+    found = provenance(config, slides, slides[:2], 0)
+    assert (found["train_slides"], found["train_patients"]) == (4, 2)
+    assert (found["validation_slides"], found["validation_patients"]) == (2, 1)
+    assert found["start"] == "bundle"
+    assert str(tmp_path) not in str(found)
+
+
+def test_a_folder_without_a_card_is_no_finished_run(tmp_path):
+    (tmp_path / BUNDLE).mkdir()
+    assert not is_finished(tmp_path)
