@@ -122,6 +122,7 @@ def test_a_slide_that_cannot_be_reached_just_now_keeps_its_result(slides, tmp_pa
     slide.rename(slides / "away")
     for scale in ({}, {"mpp": 0.4}, {"mpp_if_missing": 0.4}):
         (gone,), _ = run([slide], out, colour_model, **scale)
+        assert not list((out / "slides").glob(".*")), "nothing is left of the attempt"
     assert (gone.status, gone.reasons[0].code) == ("failed", "not_found")
     assert rows(out)["there"]["status"] == first.status
     assert sorted(p.name for p in (out / "slides" / "there").iterdir()) == before
@@ -151,6 +152,39 @@ def test_a_slide_that_became_another_file_and_fails_has_no_result_of_before(slid
     (slides / "a.svs").write_text("no slide any more")
     run([slides / "a.svs"], tmp_path / "out", colour_model)
     assert {name: row["reason_codes"] for name, row in rows(tmp_path / "out").items()} == {"a": "unsupported"}
+
+
+def test_a_slide_that_fails_again_tells_why_it_fails_now(slides, tmp_path, colour_model, run, rows):
+    out, late, said = tmp_path / "out", slides / "late.svs", []
+    run([late], out, colour_model)
+    late.touch()
+    run([late], out, colour_model)
+    assert rows(out)["late"]["reason_codes"] == "empty_file"
+    shutil.copy(slides / "a.svs", late)
+    run_slides([late], out, colour_model, RunOptions(), say=said.append)
+    assert said == [], "a failure is no result that was made in another way"
+
+
+def test_a_slide_whose_result_is_gone_and_that_fails_is_a_failed_one(slides, tmp_path, colour_model, run, rows):
+    out = tmp_path / "out"
+    run([slides / "a.svs"], out, colour_model)
+    shutil.rmtree(out / "slides" / "a")
+    (slides / "a.svs").unlink()
+    run([slides / "a.svs"], out, colour_model)
+    assert rows(out)["a"]["reason_codes"] == "not_found"
+
+
+def test_a_slide_that_is_away_stays_in_the_tables(slides, tmp_path, colour_model, run, rows):
+    run([slides / "a.svs"], tmp_path / "out", colour_model)
+    (slides / "a.svs").unlink()
+    run([slides / "b.svs"], tmp_path / "out", colour_model)
+    assert set(rows(tmp_path / "out")) == {"a", "b"}
+
+
+def test_slides_that_cannot_be_read_are_no_copies_of_each_other(slides, tmp_path, colour_model):
+    said: list[str] = []
+    run_slides([slides / "x.svs", slides / "y.svs"], tmp_path / "out", colour_model, RunOptions(), say=said.append)
+    assert said == []
 
 
 def test_a_slide_of_several_files_is_computed_again_when_one_of_them_changed(painted, tmp_path, colour_model, run):

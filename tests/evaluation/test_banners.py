@@ -7,7 +7,8 @@ from histo.data.identities import hashed_patient
 from histo.data.splits import HELD_OUT
 from histo.evaluation.banners import banners_of
 from histo.evaluation.cases import read_cohort
-from histo.evaluation.training_record import sides_of
+from histo.evaluation.training_record import Side, sides_of
+from histo.statistics import ENOUGH_TO_TELL
 
 LABELS = ("normal", "calcinosis_cutis", "heterotopic_ossification")
 
@@ -155,3 +156,40 @@ def test_a_card_that_lists_its_slides_is_believed(make_cohort, made):
     texts = {b.code: b.text for b in banners_of(cohort, sides_of(None, {"learnt_from": both}), None)}
     assert texts["trained_on"].startswith("1 of the judged slides")
     assert texts["patient_in_training"].startswith("1 more of the judged slides")
+
+
+def test_red_banners_come_first(make_cohort, made):
+    slides = [made("normal", "normal", "review"), made("normal", "normal")]
+    found = [b.red for b in banners_of(read_cohort(*make_cohort(slides)), None, None)]
+    assert found == sorted(found, reverse=True)
+    assert set(found) == {True, False}
+
+
+def test_as_many_patients_as_are_enough_are_not_few(make_cohort, made):
+    slides = [made(label, label) for label in LABELS for _ in range(ENOUGH_TO_TELL)]
+    assert "few_positives" not in codes(read_cohort(*make_cohort(slides)))
+
+
+def test_slides_without_a_patient_count_one_each(make_cohort, made):
+    slides = [made("normal", "normal", patient="") for _ in range(3)]
+    texts = {b.code: b.text for b in banners_of(read_cohort(*make_cohort(slides)), [], None)}
+    assert texts["few_positives"].startswith("Only 3 patients with the label normal")
+
+
+def test_one_slide_in_ten_without_a_verdict_misleads(make_cohort, made):
+    slides = [made("normal", None, "failed"), *[made("normal", "normal") for _ in range(9)]]
+    found = {b.code: b for b in banners_of(read_cohort(*make_cohort(slides)), [], None)}
+    assert found["without_verdict"].red
+
+
+def test_slides_marked_train_are_told(make_cohort, made):
+    out, manifest = make_cohort([made("normal", "normal", extra=(("split", "train"),))])
+    assert "trained_on" in codes(read_cohort(out, manifest), [])
+
+
+def test_a_patient_of_whom_card_and_file_tell_is_told_once(make_cohort, made):
+    cohort = read_cohort(*make_cohort([made("normal", "normal")]))
+    patients = frozenset({hashed_patient("p0")})
+    of_file = Side("validation", frozenset({("x", 1)}), frozenset(), patients)
+    of_card = Side("train", frozenset(), frozenset(), patients)
+    assert codes(cohort, [of_card, of_file]).count("patient_in_training") == 1

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from histo.errors import UsageError
-from histo.evaluation.cases import read_cohort
+from histo.errors import SlideFailed, UsageError
+from histo.evaluation.cases import NO_VERDICT, read_cohort, verdicts_in
 
 
 def test_every_slide_has_its_case_whatever_became_of_it(make_cohort, made):
@@ -109,3 +109,40 @@ def test_a_folder_without_results_says_so(make_cohort, made, tmp_path):
     _, manifest = make_cohort([made("normal", "normal")])
     with pytest.raises(UsageError, match="holds no results"):
         read_cohort(tmp_path, manifest)
+
+
+def test_a_slide_that_could_not_be_hashed_has_its_result_by_its_name(make_cohort, made, monkeypatch):
+    out, manifest = make_cohort([made("normal", None, "failed"), made("normal", "normal")])
+    file = out / "slides" / "s0" / "result.json"
+    result = json.loads(file.read_text())
+    file.write_text(json.dumps(result | {"sha256": None}))
+    assert [c.status for c in read_cohort(out, manifest).cases] == ["failed", "done"]
+
+    def broken(path):
+        raise SlideFailed("unreadable", "planted")
+
+    monkeypatch.setattr("histo.evaluation.cases.sha256_of", broken)
+    assert [c.status for c in read_cohort(out, manifest).cases] == ["failed", "done"]
+
+
+def test_moved_slides_that_the_manifest_calls_otherwise_are_found_by_their_file(make_cohort, made):
+    out, manifest = make_cohort([made("normal", "normal"), made("normal", "normal")])
+    for file in out.glob("slides/*/result.json"):
+        file.write_text(file.read_text().replace(str(manifest.parent), "/elsewhere"))
+    manifest.write_text(manifest.read_text().replace("s0,s0.svs", "case 1,s0.svs"))
+    assert [c.folder.name for c in read_cohort(out, manifest).cases] == ["s0", "s1"]
+
+
+def test_a_file_of_a_result_that_is_gone_is_none(make_cohort, made):
+    (case,) = read_cohort(*make_cohort([made("normal", "normal")])).cases
+    assert case.file("heatmap") == case.folder / "heatmap.ome.tif"
+    (case.folder / "heatmap.ome.tif").unlink()
+    assert case.file("heatmap") is None
+
+
+def test_another_run_that_knows_none_of_the_slides_is_refused(make_cohort, made):
+    out, manifest = make_cohort([made("normal", "normal"), made("normal", None, "missing")])
+    records = [c.record for c in read_cohort(out, manifest).cases]
+    assert verdicts_in(out, records)[1] == ["normal", NO_VERDICT]
+    with pytest.raises(UsageError, match="holds no result of the slides that are judged"):
+        verdicts_in(out, records[1:])

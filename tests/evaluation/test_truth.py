@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from histo.data.labels import IGNORED
-from histo.evaluation.truth import Drawn, ignored, lesions_of
-from histo.geometry import MapGrid
+from histo.data.records import SlideRecord
+from histo.evaluation.cases import Case, read_cohort
+from histo.evaluation.truth import Drawn, _pyramid_of, draw_truth, fine_grid, ignored, lesions_of
+from histo.geometry import MapGrid, Pyramid
 
 
 def grid_of(shape, cell_um=(4.0, 4.0)):
@@ -35,3 +39,30 @@ def test_a_lesion_does_not_hold_another_in_the_corner_of_its_box():
 def test_only_what_the_reader_left_out_is_ignored():
     classes = np.array([[0, IGNORED, 1]], np.uint8)
     assert ignored(Drawn(classes, grid_of((1, 3)))).tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize(("side_px", "cell_um"), [(2000, 4.0), (400_000, 400_000 / 2**13.5)])
+def test_the_lattice_is_fine_unless_the_slide_is_too_large_for_it(side_px, cell_um):
+    pyramid = Pyramid((side_px, side_px // 2), (1.0,), 0.5, 1.0, "recorded", (0, 0, side_px, side_px // 2))
+    grid = fine_grid(pyramid)
+    assert grid.cell_um == pytest.approx((cell_um / 2 ** (side_px > 2000),) * 2, rel=0.01)
+    assert grid.cell_level0_px == pytest.approx((2 * grid.cell_um[0], grid.cell_um[1]))
+
+
+def test_outlines_are_drawn_by_the_words_that_are_given(make_cohort, made, model_info):
+    slide = made("heterotopic_ossification", "normal", truth=(("Knochen", (800.0, 800.0, 400.0)),))
+    (case,) = read_cohort(*make_cohort([slide])).cases
+    drawn = draw_truth(case, model_info, {"Knochen": "bone"})
+    assert (drawn.classes == 1).any()
+
+
+def test_a_normal_slide_with_a_part_to_be_ignored_is_normal_elsewhere(make_cohort, made, model_info):
+    (case,) = read_cohort(*make_cohort([made("normal", "normal", truth=(("Ignore*", (800.0, 800.0, 400.0)),))])).cases
+    drawn = draw_truth(case, model_info)
+    assert set(np.unique(drawn.classes)) == {0, IGNORED}
+
+
+def test_a_slide_without_a_result_has_the_scale_of_the_manifest(painted):
+    record = SlideRecord("s", painted, "p", "normal", mpp=0.25)
+    assert _pyramid_of(Case(record, None)).mpp_x == 0.25
+    assert _pyramid_of(Case(replace(record, mpp=None), None)).mpp_x == 0.5
