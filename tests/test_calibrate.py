@@ -4,15 +4,17 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scipy.special import expit
 
 from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
-from histo.calibrate import CalibrateOptions, calibrate
-from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, hashed_patient, identities
+from histo.calibrate import CalibrateOptions, _refuse_known, _refuse_other_settings, _score, _scored, calibrate
+from histo.data.identities import CALIBRATED_ON, LEARNT_FROM, STARTED_FROM, hashed_patient, identities
 from histo.data.manifest import read_manifest
+from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
 from histo.errors import UsageError
 from histo.infer import load_model, predict_slide
@@ -21,6 +23,7 @@ from histo.learning.scores import read_held_out, score_held_out, write_held_out
 from histo.models.bundle import CARD, save_bundle, save_calibrated
 from histo.models.slide_fit import SampleSizes, fit_slides
 from histo.models.slide_scores import NOT_CALIBRATED
+from histo.results import load_result
 
 FEW = CalibrateOptions(run=RunOptions(engine="torch", readers=1), sizes=SampleSizes(platt=3, beta=50, label=3))
 
@@ -225,3 +228,58 @@ def test_folds_calibrate_the_model_of_a_training(colour_bundle, painted_cohort, 
     card = json.loads((bundle / CARD).read_text())
     assert card["calibration"]["slides"]["classes"] == {}
     assert predict_slide(painted_cohort.parent / "s1.svs", load_model(bundle)).result.verdict.level is None
+
+
+def test_what_the_start_had_learnt_from_calibrates_nothing_and_a_phantom_s_patient_is_nobody(tmp_path):
+    (tmp_path / "a.svs").write_text("a")
+    records = [SlideRecord("a", tmp_path / "a.svs", "p1", "normal")]
+    for key in (LEARNT_FROM, STARTED_FROM):
+        model = SimpleNamespace(card=SimpleNamespace(training={key: identities([], ["p1"])}))
+        with pytest.raises(UsageError, match="p1 of the manifest was in the training"):
+            _refuse_known(records, model, False)
+    facts = dict.fromkeys(("format", "kind", "seed", "domain", "patient_seed"), 1)
+    (tmp_path / "a.json").write_text(json.dumps(facts))
+    assert _refuse_known(records, model, False) == "none of the slides was in the training"
+
+
+def test_scores_are_not_lost_with_slides_that_have_no_verdict(calibrated, painted_cohort, tmp_path, monkeypatch):
+    def without_calcinosis(*arguments):
+        results = made(*arguments)
+        return [replace(r, verdict=None) if r.slide_id in ("s1", "s4") else r for r in results]
+
+    made = run_slides
+    monkeypatch.setattr("histo.calibrate.run_slides", without_calcinosis)
+    said = refused(calibrated[0] / "new", painted_cohort, tmp_path / "new", FEW)
+    assert "would take the slide scores of calcification from the model" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_every_slide_is_scored_at_the_scale_of_its_row(tmp_path, monkeypatch):
+    records = [
+        SlideRecord(n, Path(f"{n}.svs"), n, "normal", mpp=mpp) for n, mpp in zip("abc", (0.5, None, 0.5), strict=True)
+    ]
+
+    def run(paths, folder, model, options, *rest):
+        return [(path.stem, options.mpp) for path in paths]
+
+    monkeypatch.setattr("histo.calibrate.run_slides", run)
+    assert _score(records, tmp_path, None, RunOptions(), None, None) == [("a", 0.5), ("b", None), ("c", 0.5)]
+
+
+def test_a_slide_that_had_no_verdict_may_be_examined_otherwise(colour_model, write_tiff, paint_slide, tmp_path):
+    paths = [write_tiff(tmp_path / "bare.svs", [paint_slide()], description="Aperio made for a test |AppMag = 20")]
+    paths.append(write_tiff(tmp_path / "own.svs", [paint_slide()]))
+    run_slides(paths, tmp_path / "out", colour_model, RunOptions())
+    bare, own = (SlideRecord(p.stem, p, "p", "normal", mpp=0.5) for p in paths)
+    _refuse_other_settings(tmp_path / "out", [bare], colour_model, RunOptions())
+    _refuse_other_settings(tmp_path / "out", [replace(own, mpp=None)], colour_model, RunOptions())
+    with pytest.raises(UsageError, match=r"own with mpp None, and not 0\.5"):
+        _refuse_other_settings(tmp_path / "out", [bare, own], colour_model, RunOptions())
+
+
+def test_slides_that_a_check_speaks_against_count_for_no_set(calibrated, colour_model):
+    result = load_result(calibrated[0] / "new_results" / "slides" / "s1" / "result.json")
+    record = SlideRecord("s1", Path("s1.svs"), "p", "calcinosis_cutis")
+    for holds in (True, False):
+        found = SimpleNamespace(burdens=result.burdens, verdict=SimpleNamespace(exclusions_hold=holds))
+        assert _scored(record, found, colour_model, Path("out")).exclusions_hold == holds

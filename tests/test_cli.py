@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import shutil
@@ -7,11 +8,12 @@ import sys
 import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import histo
-from histo.cli import _raise_again, _terminated, main
+from histo.cli import _raise_again, _refuse_empty, _terminated, main
 
 COMMAND = [str(Path(sys.executable).parent / "histo")]
 
@@ -224,3 +226,44 @@ def test_no_command_needs_the_network(painted, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_argument_that_ends_in_an_equals_sign_and_holds_text_is_not_empty():
+    _refuse_empty(["infer", "a.svs", "--out=o", "--set=name=", "a="])
+
+
+def test_what_else_python_drops_is_told_as_before(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "__unraisablehook__", told.append)
+    dropped = SimpleNamespace(exc_type=ValueError)
+    _raise_again(dropped)
+    assert told == [dropped]
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Return what runs a command that stumbles over an error, without a change of the process that tests run in."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr("histo.cli.share_one_heap", lambda: None)
+
+    def run(error):
+        def stumble(arguments):
+            raise error
+
+        monkeypatch.setattr("histo.cli.app", stumble)
+        main(["infer"])
+
+    return run
+
+
+def test_a_full_disk_is_one_sentence_though_it_names_no_file(failing, capsys):
+    with pytest.raises(SystemExit) as caught:
+        failing(OSError(errno.ENOSPC, "No space left on device"))
+    assert caught.value.code == 4
+    assert "histo: the disk cannot be read or written (No space left on device)" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_not_told_as_one_of_the_disk(failing):
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        failing(OSError(errno.EBADF, "Bad file descriptor"))

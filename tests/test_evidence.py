@@ -73,6 +73,8 @@ def test_a_field_says_of_what_it_shows_what_the_report_does():
         (4.0, 4.0, 1792, 1792),
         (0.25, 0.5, 224, 1120),
         (0.5, 0.25, 224, 1120),
+        (0.5, 1.0, 448, 1120),
+        (1.0, 0.5, 448, 1120),
     ],
 )
 def test_fields_are_as_wide_as_they_say_and_no_finer_than_the_scan(mpp_x, mpp_y, near_um, far_um):

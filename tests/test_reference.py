@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histo.data.identities import LEARNT_FROM, REFERENCE_OF, identities
+from histo.data.identities import LEARNT_FROM, REFERENCE_OF, STARTED_FROM, identities
 from histo.data.records import SlideRecord
 from histo.data.slide_file import sha256_of
+from histo.data.stain_norm import StainNorm
 from histo.errors import UsageError
 from histo.infer import load_model
 from histo.judging import Judge
 from histo.models.bundle import load_bundle, save_bundle
 from histo.models.engine import Engines
 from histo.opening import open_for
-from histo.reference import SETS_LEFT, TILES_A_SLIDE, refit, sample_of
+from histo.reference import SETS_LEFT, TILES_A_SLIDE, fit_reference, refit, sample_of
 
 
 def rows_of(manifest: Path) -> list[dict[str, str]]:
@@ -88,6 +89,8 @@ def test_the_limit_comes_from_patients_that_the_network_did_not_learn_from(
     save_bundle(tmp_path / "knows", card | {"training": {LEARNT_FROM: identities([], patients[:5])}}, model.network)
     refit(tmp_path / "knows", painted_cohort, tmp_path / "new")
     assert reference_of(tmp_path / "new") == (9, 4)
+    used = load_bundle(tmp_path / "new").card.training[REFERENCE_OF]
+    assert used == identities(used["slides_sha256"], patients), "those that it learnt from, too"
     refit(tmp_path / "knows", painted_cohort, tmp_path / "others", other_persons=True)
     assert reference_of(tmp_path / "others") == (9, 9)
 
@@ -136,3 +139,62 @@ def test_a_reference_glances_at_the_tiles_that_screen_mode_looks_at(
     assert len(sampled.seen.texture) == TILES_A_SLIDE
     assert sampled.glance == pytest.approx(judge._gathered.texture, rel=1e-4, abs=1e-4)
     assert sampled.glance != pytest.approx(sampled.texture, rel=1e-4, abs=1e-4)
+
+
+def test_what_the_start_had_learnt_from_sets_no_limit_either(
+    colour_bundle: Path, painted_cohort: Path, tmp_path: Path
+) -> None:
+    model = load_bundle(colour_bundle)
+    patients = sorted({row["patient"] for row in rows_of(painted_cohort)})
+    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
+    save_bundle(tmp_path / "knows", card | {"training": {STARTED_FROM: identities([], patients[:5])}}, model.network)
+    refit(tmp_path / "knows", painted_cohort, tmp_path / "new")
+    assert reference_of(tmp_path / "new") == (9, 4)
+
+
+def test_the_patients_of_phantoms_are_other_persons(
+    colour_bundle: Path, painted_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_bundle(colour_bundle)
+    patients = sorted({row["patient"] for row in rows_of(painted_cohort)})
+    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
+    save_bundle(tmp_path / "knows", card | {"training": {LEARNT_FROM: identities([], patients[:5])}}, model.network)
+    monkeypatch.setattr("histo.data.synthetic.is_phantom", lambda path: True)
+    refit(tmp_path / "knows", painted_cohort, tmp_path / "new")
+    assert reference_of(tmp_path / "new") == (9, 9)
+
+
+def test_a_slide_that_tells_too_little_is_left_out_and_told(
+    colour_bundle: Path, painted_cohort: Path, tmp_path: Path, write_tiff
+) -> None:
+    picture = np.full((1024, 1024, 3), 244, np.uint8)
+    picture[100:300, 100:300] = (225, 170, 195)
+    bare = write_tiff(tmp_path / "bare.svs", [picture], description="Aperio made for a test |AppMag = 20")
+    small = write_tiff(tmp_path / "small.svs", [picture])
+    (tmp_path / "text.svs").write_text("no slide")
+    model = load_bundle(colour_bundle)
+    rows = [
+        SlideRecord(r["slide"], painted_cohort.parent / r["path"], r["patient"], "normal")
+        for r in rows_of(painted_cohort)
+    ]
+    odd = [SlideRecord(p.stem, p, p.stem, "normal") for p in (bare, small, tmp_path / "text.svs")]
+    said: list[str] = []
+    reference, _ = fit_reference(model, [*odd, *rows[:4]], device="cpu", say=said.append)
+    assert reference.slides == 4
+    assert [line.split(" is left out of the reference")[0] for line in said] == ["bare", "small", "text"]
+
+
+def test_a_slide_is_seen_at_the_manifest_s_scale_and_with_its_stain_made_equal(
+    colour_bundle: Path, painted: Path, write_tiff, paint_slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(colour_bundle)
+    engines = Engines(model, "torch", "cpu")
+    bare = write_tiff(tmp_path / "bare.svs", [paint_slide()], description="Aperio made for a test |AppMag = 20")
+    assert sample_of(model, engines, SlideRecord("s", bare, "p", "normal")) is None
+    sampled = sample_of(model, engines, SlideRecord("s", bare, "p", "normal", mpp=0.5))
+    assert sampled is not None
+    assert np.ptp(sampled.seen.features, axis=0).max() > 0
+    monkeypatch.setattr(StainNorm, "apply", lambda self, rgb: np.zeros_like(rgb))
+    black = sample_of(model, engines, SlideRecord("s", painted, "p", "normal"))
+    assert black is not None
+    assert np.ptp(black.seen.features, axis=0).max() == 0

@@ -285,6 +285,7 @@ def test_only_temporary_folders_of_histo_s_are_removed(painted, tmp_path, colour
     killed = tmp_path / "out" / "slides" / ".histo-tmp-a"
     for folder in (mine, killed):
         folder.mkdir(parents=True)
+        (folder / "part").touch()
     run([painted], tmp_path / "out", colour_model)
     assert (mine.exists(), killed.exists()) == (True, False)
 

@@ -16,6 +16,7 @@ from histo.archive.store import Store
 from histo.errors import UsageError
 from histo.models.bundle import load_bundle, save_bundle
 from histo.out_folder import LEDGER
+from histo.reference import refit
 from histo.results import SCHEMA, load_result
 
 
@@ -179,6 +180,21 @@ def test_a_slide_that_is_away_stays_in_the_tables(slides, tmp_path, colour_model
     (slides / "a.svs").unlink()
     run([slides / "b.svs"], tmp_path / "out", colour_model)
     assert set(rows(tmp_path / "out")) == {"a", "b"}
+
+
+def test_a_reference_of_few_patients_is_told_though_a_slide_failed(slides, tmp_path, colour_bundle, painted_cohort):
+    refit(colour_bundle, painted_cohort, tmp_path / "new")
+    said: list[str] = []
+    paths = [slides / "a.svs", slides / "gone.svs"]
+    run_slides(paths, tmp_path / "out", load_bundle(tmp_path / "new"), RunOptions(), say=said.append)
+    assert said == ["foreign tissue is told by so few patients that hardly any is; see the reports"]
+
+
+def test_a_slide_that_was_screened_is_examined_in_full_when_that_is_asked_for(slides, tmp_path, screened_bundle, run):
+    model = load_bundle(screened_bundle)
+    modes = ("screen", "full", "full", "screen")
+    kept = [run([slides / "a.svs"], tmp_path / "out", model, mode=mode)[1][0].kept for mode in modes]
+    assert kept == [False, False, True, False]
 
 
 def test_slides_that_cannot_be_read_are_no_copies_of_each_other(slides, tmp_path, colour_model):

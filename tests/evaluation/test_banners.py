@@ -193,3 +193,7 @@ def test_a_patient_of_whom_card_and_file_tell_is_told_once(make_cohort, made):
     of_file = Side("validation", frozenset({("x", 1)}), frozenset(), patients)
     of_card = Side("train", frozenset(), frozenset(), patients)
     assert codes(cohort, [of_card, of_file]).count("patient_in_training") == 1
+
+
+def test_normal_slides_among_others_are_not_all_that_there_is(make_cohort, made):
+    assert "one_label" not in codes(read_cohort(*make_cohort([made("normal", "normal"), made(LABELS[1], LABELS[1])])))

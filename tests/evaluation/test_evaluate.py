@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +13,10 @@ from typer.testing import CliRunner
 from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
 from histo.cli import app
+from histo.data.records import SlideRecord
 from histo.errors import UsageError
-from histo.evaluate import Options, evaluate, headline
+from histo.evaluate import Options, _apart, _as_trained, _calibration, _faithfulness, _probe, evaluate, headline
+from histo.evaluation.cases import read_cohort
 from histo.evaluation.figures import draw_learning_curve
 from histo.evaluation.learning_curve import learning_curve
 from histo.models.bundle import load_bundle, save_bundle
@@ -270,3 +273,65 @@ def test_figures_noted_in_a_card_leave_the_model_what_it_is(painted_cohort, colo
     assert load_bundle(bundle, lazy=True).card.evaluation == {}
     with pytest.raises(UsageError, match="give --model"):
         evaluate(tmp_path / "out", painted_cohort, options=Options(note="x"))
+
+
+def test_baselines_learn_from_no_other_slide_of_a_patient_who_is_judged(cohort, tmp_path):
+    out, manifest = cohort
+    judged = read_cohort(out, manifest)
+    (tmp_path / "t.svs").write_bytes(judged.cases[0].record.path.read_bytes()[::-1])  # as large as a judged slide
+    other = SlideRecord("t", tmp_path / "t.svs", "somebody", "normal")
+    assert _apart([other], judged, manifest) == [other]
+    with pytest.raises(UsageError, match="or their patients are"):
+        _apart([replace(other, patient="P0 ")], judged, manifest)
+
+
+def test_baselines_learn_from_no_slide_that_is_judged_without_a_result(cohort, tmp_path):
+    out, manifest = cohort
+    judged = read_cohort(out, manifest)
+    missing = next(c.record for c in judged.cases if c.result is None)
+    with pytest.raises(UsageError, match="are judged here too"):
+        _apart([replace(missing, patient="somebody")], judged, manifest)
+
+
+def test_what_bare_tissue_is_comes_from_the_call_before_the_training():
+    trained = SimpleNamespace(training={"data": {"unannotated": "ignore"}})
+    assert _as_trained(Options(), trained)[1] == "ignore"
+    assert _as_trained(Options(unannotated="normal"), trained)[1] == "normal"
+    assert _as_trained(Options(), SimpleNamespace(training={}))[1] == _as_trained(Options(), None)[1] == "normal"
+
+
+def test_a_class_is_calibrated_by_its_own_presence_where_that_is_known(cohort):
+    judged = read_cohort(*cohort)
+    held = [{"bone": c.record.label == HO, "calcification": None} for c in judged.cases]
+    held[7] = held[7] | {"calcification": True}  # called, with a probability of 0.6
+    found = _calibration(judged, held, 0)
+    assert found["classes"]["bone"]["brier"]["n"] == 9
+    assert found["classes"]["calcification"]["brier"]["n"] == 1
+    assert found["classes"]["calcification"]["brier"]["value"] == pytest.approx(0.4**2)
+    shown = [row for row in found["labels"][CC]["reliability"] if row["low_edge"] >= 0.5]
+    assert [(row["share"]["hits"], row["share"]["n"]) for row in shown] == [(1, 1), (0, 1)]
+
+
+def test_a_probe_looks_at_the_scale_at_which_a_slide_was_examined(cohort, monkeypatch):
+    judged = read_cohort(*cohort)
+    case = judged.cases[0]
+    pyramid = replace(case.result.pyramid, scale_source="user", mpp_x=0.4)
+    judged = replace(judged, cases=(replace(case, result=replace(case.result, pyramid=pyramid)),))
+    scales = []
+    monkeypatch.setattr("histo.evaluate.Engines", lambda model: None)
+    monkeypatch.setattr("histo.evaluate.sample_of", lambda model, engines, record: scales.append(record.mpp))
+    monkeypatch.setattr("histo.evaluate.probe", lambda learnt, shown: shown)
+    assert _probe(judged, [], None) == [None]
+    assert scales == [0.4]
+
+
+def test_what_is_painted_over_is_looked_at_again_at_its_own_scale(cohort, tmp_path, monkeypatch):
+    judged = read_cohort(*cohort)
+    record = replace(judged.cases[5].record, mpp=0.4)
+    asked = []
+    monkeypatch.setattr("histo.evaluate.load_bundle", lambda bundle: None)
+    monkeypatch.setattr("histo.evaluate.Engines", lambda model: None)
+    monkeypatch.setattr("histo.evaluate.called", lambda *any: [(record, 1, "heat")])
+    monkeypatch.setattr("histo.evaluate.deletions", lambda engines, *what: asked.append(what))
+    _faithfulness(judged, tmp_path, Options(faithful=1))
+    assert asked == [(record.path, 0.4, "heat", 1, 0)]

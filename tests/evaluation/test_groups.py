@@ -47,8 +47,9 @@ def test_look_alikes_are_known_by_their_kind_whatever_it_is_called(make_cohort, 
 def test_a_slide_without_the_lesion_of_its_twin_is_plain_skin(make_cohort, made):
     twin = made("normal", "normal", extra=(("kind", "mixed"), ("twin_of", "s9")))
     bare = made("normal", "normal", extra=(("kind", "calcinosis_cutis"), ("twin_of", "")))
-    cohort = read_cohort(*make_cohort([twin, bare]))
-    assert [cohort.look_alike(c) for c in cohort.cases] == ["", ""]
+    plain = made("normal", "normal", extra=(("kind", "Normal"), ("twin_of", "")))
+    cohort = read_cohort(*make_cohort([twin, bare, plain]))
+    assert [cohort.look_alike(c) for c in cohort.cases] == ["", "", ""]
 
 
 def test_slides_without_a_verdict_are_no_proof_that_nothing_is_called(make_cohort, made):

@@ -114,8 +114,8 @@ def test_what_a_run_was_begun_with_is_known_once_something_is_learnt(small_train
         UsageError, match=r"optimiser\.epochs is \d and not 7, trainer.precision is bf16-mixed and not 32"
     ):
         describe_run(tmp_path, other, {})
-    for damaged in ("", "- a list", "trainer: {"):
-        (tmp_path / "config.yaml").write_text(damaged)
+    for damaged in (b"", b"- a list", b"trainer: {", b"name: \xff\xfe"):
+        (tmp_path / "config.yaml").write_bytes(damaged)
         with pytest.raises(UsageError, match="is no configuration any more"):
             begun_with(tmp_path)
 

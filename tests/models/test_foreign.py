@@ -113,6 +113,14 @@ def test_glances_of_two_patients_set_no_limit_however_many_slides_they_have() ->
     assert fit(few)[0].glance_limit is None
 
 
+def test_the_limit_of_glances_counts_the_patients_who_were_glanced_at() -> None:
+    slides = [replace(s, glance=s.texture if k >= 20 else None) for k, s in enumerate(some_slides(60))]
+    slides[30] = replace(slides[30], glance=1000 * slides[30].texture)  # one of 40 lies beyond the limit
+    limit = fit(slides)[0].glance_limit
+    assert limit is not None
+    assert limit < 10
+
+
 def test_tiles_count_by_their_tissue() -> None:
     """Regression: the glass around a small specimen hid what it is made of."""
     tiles = np.array([[1.0, 0], [1, 0], [1, 0], [0, 9]])
