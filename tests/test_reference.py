@@ -54,6 +54,7 @@ def test_a_reference_is_fitted_on_a_manifest_and_nothing_else_changes(
     assert old.card.reference is None
     assert new.card.reference is not None
     assert new.card.reference.slides == 7
+    assert new.card.reference.glance_limit is not None
     assert said[:2] == [
         "7 slides to fit on; 2 marked test are left out",
         "the card does not say which slides the model was trained on; all of these are taken as others",

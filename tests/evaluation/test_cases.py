@@ -146,3 +146,9 @@ def test_another_run_that_knows_none_of_the_slides_is_refused(make_cohort, made)
     assert verdicts_in(out, records)[1] == ["normal", NO_VERDICT]
     with pytest.raises(UsageError, match="holds no result of the slides that are judged"):
         verdicts_in(out, records[1:])
+
+
+def test_nothing_is_set_aside_where_no_slide_is_marked_test(make_cohort, made):
+    slides = [made("normal", "normal", extra=(("split", side),)) for side in ("train", "")]
+    cohort = read_cohort(*make_cohort(slides))
+    assert (len(cohort.cases), cohort.set_aside) == (2, {})

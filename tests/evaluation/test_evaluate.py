@@ -7,18 +7,21 @@ import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from histo.archive.examine import RunOptions
 from histo.archive.local import run_slides
 from histo.cli import app
+from histo.data.identities import hashed_patient
 from histo.data.records import SlideRecord
 from histo.errors import UsageError
-from histo.evaluate import Options, _apart, _as_trained, _calibration, _faithfulness, _probe, evaluate, headline
+from histo.evaluate import Options, _apart, _as_trained, _calibration, _faithfulness, _plain, _probe, evaluate, headline
 from histo.evaluation.cases import read_cohort
 from histo.evaluation.figures import draw_learning_curve
 from histo.evaluation.learning_curve import learning_curve
+from histo.evaluation.training_record import Side
 from histo.models.bundle import load_bundle, save_bundle
 
 BONE, SPOT = ("bone", (800.0, 800.0, 400.0)), ("calcification", (1500.0, 1500.0, 240.0))
@@ -335,3 +338,15 @@ def test_what_is_painted_over_is_looked_at_again_at_its_own_scale(cohort, tmp_pa
     monkeypatch.setattr("histo.evaluate.deletions", lambda engines, *what: asked.append(what))
     _faithfulness(judged, tmp_path, Options(faithful=1))
     assert asked == [(record.path, 0.4, "heat", 1, 0)]
+
+
+def test_a_patient_of_the_training_stands_in_banners_and_partitions(cohort, monkeypatch):
+    side = Side("train", frozenset(), frozenset(), frozenset({hashed_patient("p0")}))
+    monkeypatch.setattr("histo.evaluate.sides_of", lambda *any: [side])
+    found = evaluate(*cohort, options=FEW)
+    assert found["partitions"]["shared_patient_codes"] == 1
+    assert "patient_in_training" in {b["code"] for b in found["banners"]}
+
+
+def test_what_is_no_number_is_null():
+    assert _plain({"a": np.float64("nan"), 1: (np.int64(2), float("inf"))}) == {"a": None, "1": [2, None]}

@@ -3,6 +3,7 @@
 import json
 
 from histo.data.identities import hashed_patient
+from histo.data.slide_file import sha256_of
 from histo.evaluation.cases import read_cohort
 from histo.evaluation.freeze import partitions, reference
 from histo.evaluation.training_record import Side
@@ -36,7 +37,11 @@ def test_another_label_or_slide_is_another_reference(make_cohort, made):
     manifest.write_text(manifest.read_text().replace("p0,normal", f"p0,{CC}"))
     relabelled = reference(read_cohort(out, manifest))["slides_sha256"]
     (manifest.parent / "s1.svs").write_text("another slide")
-    assert len({before, relabelled, reference(read_cohort(out, manifest))["slides_sha256"]}) == 3
+    unexamined = reference(read_cohort(out, manifest))["slides_sha256"]
+    (manifest.parent / "s0.svs").write_text("a third slide")
+    file = out / "slides" / "s0" / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sha256": sha256_of(manifest.parent / "s0.svs")}))
+    assert len({before, relabelled, unexamined, reference(read_cohort(out, manifest))["slides_sha256"]}) == 4
 
 
 def test_patients_on_both_sides_are_counted(make_cohort, made):
