@@ -169,7 +169,7 @@ def test_a_slide_that_tells_too_little_is_left_out_and_told(
     colour_bundle: Path, painted_cohort: Path, tmp_path: Path, write_tiff
 ) -> None:
     picture = np.full((1024, 1024, 3), 244, np.uint8)
-    picture[100:300, 100:300] = (225, 170, 195)
+    picture[200:700, 200:700] = (225, 170, 195)
     bare = write_tiff(tmp_path / "bare.svs", [picture], description="Aperio made for a test |AppMag = 20")
     small = write_tiff(tmp_path / "small.svs", [picture])
     (tmp_path / "text.svs").write_text("no slide")

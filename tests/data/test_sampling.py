@@ -17,6 +17,7 @@ from histo.data.sampling import (
     Draw,
     DrawnTiles,
     LabelledSlide,
+    _place,
     choose_by_patient,
     draw_epoch,
     expected_cells,
@@ -354,6 +355,22 @@ def test_a_patient_with_many_slides_is_drawn_no_oftener(labelled: LabelledSlide,
     rng = np.random.default_rng(0)
     drawn = [choose_by_patient([labelled] * 9 + [plain], range(10), rng) for _ in range(400)]
     assert 0.4 < np.mean([d == 9 for d in drawn]) < 0.6
+
+
+def test_tiles_are_drawn_by_the_root_of_what_they_show(labelled: LabelledSlide) -> None:
+    """By area a speck of lesion would hardly ever be learnt."""
+    shown = labelled.class_cells[:, 2]
+    most, least = int(np.argmax(shown)), int(np.argmin(np.where(shown > 0, shown, 10**9)))
+    chances = []
+
+    class Noted(np.random.Generator):
+        def choice(self, a, *rest, p=None, **options):  # type: ignore[no-untyped-def]
+            chances.append(p)
+            return super().choice(a, *rest, p=p, **options)
+
+    _place(labelled, 2, Noted(np.random.PCG64(0)))
+    assert shown[most] > 2 * shown[least]
+    assert chances[0][most] / chances[0][least] == pytest.approx((shown[most] / shown[least]) ** 0.5)
 
 
 def test_the_cell_that_a_tile_is_drawn_for_never_lies_in_its_margin(labelled: LabelledSlide) -> None:

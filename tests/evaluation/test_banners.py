@@ -165,6 +165,17 @@ def test_red_banners_come_first(make_cohort, made):
     assert set(found) == {True, False}
 
 
+def test_verdicts_in_review_limit_a_figure_and_do_not_mislead(make_cohort, made):
+    found = {b.code: b for b in banners_of(read_cohort(*make_cohort([made("normal", "normal", "review")])), [], None)}
+    assert not found["many_in_review"].red
+
+
+def test_a_patient_with_two_sexes_is_told(make_cohort, made):
+    slides = [made("normal", "normal", patient="p", extra=(("sex", sex),)) for sex in ("f", "m")]
+    texts = {b.code: b.text for b in banners_of(read_cohort(*make_cohort(slides)), [], None)}
+    assert "has sex f and m; are these two patients?" in texts["doubtful_patient"]
+
+
 def test_as_many_patients_as_are_enough_are_not_few(make_cohort, made):
     slides = [made(label, label) for label in LABELS for _ in range(ENOUGH_TO_TELL)]
     assert "few_positives" not in codes(read_cohort(*make_cohort(slides)))

@@ -286,6 +286,9 @@ def test_baselines_learn_from_no_other_slide_of_a_patient_who_is_judged(cohort, 
     assert _apart([other], judged, manifest) == [other]
     with pytest.raises(UsageError, match="or their patients are"):
         _apart([replace(other, patient="P0 ")], judged, manifest)
+    first = replace(judged.cases[0], record=replace(judged.cases[0].record, patient="P0"))
+    with pytest.raises(UsageError, match="or their patients are"):
+        _apart([replace(other, patient="p0")], replace(judged, cases=(first,)), manifest)
 
 
 def test_baselines_learn_from_no_slide_that_is_judged_without_a_result(cohort, tmp_path):

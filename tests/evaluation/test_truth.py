@@ -5,6 +5,7 @@ import pytest
 
 from histo.data.labels import IGNORED
 from histo.data.records import SlideRecord
+from histo.errors import UsageError
 from histo.evaluation.cases import Case, read_cohort
 from histo.evaluation.truth import Drawn, _pyramid_of, draw_truth, fine_grid, ignored, lesions_of
 from histo.geometry import MapGrid, Pyramid
@@ -66,3 +67,11 @@ def test_a_slide_without_a_result_has_the_scale_of_the_manifest(painted):
     record = SlideRecord("s", painted, "p", "normal", mpp=0.25)
     assert _pyramid_of(Case(record, None)).mpp_x == 0.25
     assert _pyramid_of(Case(replace(record, mpp=None), None)).mpp_x == 0.5
+
+
+def test_outlines_in_part_need_not_lead_to_the_label(make_cohort, made, model_info):
+    slide = made("heterotopic_ossification", "normal", truth=(("calcification", (800.0, 800.0, 400.0)),))
+    (case,) = read_cohort(*make_cohort([slide])).cases
+    assert not draw_truth(case, model_info, unannotated="ignore").complete
+    with pytest.raises(UsageError, match="which means calcinosis_cutis"):
+        draw_truth(case, model_info)
