@@ -144,7 +144,8 @@ def test_a_stop_is_not_lost_where_python_drops_exceptions(number, stop, monkeypa
     assert reference() is None
 
 
-def test_a_stopped_run_says_how_to_go_on(painted, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_how_to_go_on(number, code, painted, tmp_path):
     for name in "abcdefgh":
         shutil.copy(painted, tmp_path / f"{name}.svs")
     started = subprocess.Popen(
@@ -155,9 +156,9 @@ def test_a_stopped_run_says_how_to_go_on(painted, tmp_path):
     )  # fmt: skip
     assert started.stdout is not None
     assert any(line.startswith("1/8 ") for line in started.stdout)
-    started.send_signal(signal.SIGINT)
+    started.send_signal(number)
     said = started.communicate(timeout=120)[0]
-    assert started.returncode == 130, said
+    assert started.returncode == code, said
     assert re.search(r"Stopped after [1-7] of 8 slides; the same command goes on", said)
 
 

@@ -1,6 +1,7 @@
 """`histo reference`: what a model tells foreign tissue by, fitted on slides of one's own."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,11 +170,13 @@ def test_a_slide_that_tells_too_little_is_left_out_and_told(
     colour_bundle: Path, painted_cohort: Path, tmp_path: Path, write_tiff
 ) -> None:
     picture = np.full((1024, 1024, 3), 244, np.uint8)
-    picture[200:700, 200:700] = (225, 170, 195)
+    picture[100:300, 100:300] = (225, 170, 195)
     bare = write_tiff(tmp_path / "bare.svs", [picture], description="Aperio made for a test |AppMag = 20")
     small = write_tiff(tmp_path / "small.svs", [picture])
     (tmp_path / "text.svs").write_text("no slide")
     model = load_bundle(colour_bundle)
+    rule = model.card.rule.model_copy(update={"least_tissue_mm2": 0.001})
+    model = replace(model, card=model.card.model_copy(update={"rule": rule}))
     rows = [
         SlideRecord(r["slide"], painted_cohort.parent / r["path"], r["patient"], "normal")
         for r in rows_of(painted_cohort)
@@ -182,6 +185,9 @@ def test_a_slide_that_tells_too_little_is_left_out_and_told(
     said: list[str] = []
     reference, _ = fit_reference(model, [*odd, *rows[:4]], device="cpu", say=said.append)
     assert reference.slides == 4
+    seen = sample_of(model, Engines(model, "torch", "cpu"), odd[1])
+    assert seen is not None
+    assert seen.texture is None
     assert [line.split(" is left out of the reference")[0] for line in said] == ["bare", "small", "text"]
 
 
