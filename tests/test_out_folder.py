@@ -5,7 +5,7 @@ import json
 import pytest
 
 from histo.errors import UsageError
-from histo.out_folder import RUN, is_result, model_of_last_run, results_in
+from histo.out_folder import RUN, is_result, model_of_last_run
 
 
 def test_the_model_of_the_last_run_is_told_or_why_not(tmp_path):
@@ -22,10 +22,3 @@ def test_another_program_s_result_is_none_of_histo_s(tmp_path):
     for text, is_ours in (('{\n "slide_id": "a"', True), ('{"slides": []}', False), ("", False)):
         (tmp_path / "result.json").write_text(text)
         assert is_result(tmp_path) == is_ours
-
-
-def test_results_come_in_the_order_of_their_ids_and_whole(tmp_path):
-    for name in ("b", "a", ".histo-tmp-c"):
-        (tmp_path / "slides" / name).mkdir(parents=True)
-        (tmp_path / "slides" / name / "result.json").touch()
-    assert [file.parent.name for file in results_in(tmp_path)] == ["a", "b"]

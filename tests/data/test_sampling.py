@@ -25,7 +25,6 @@ from histo.data.sampling import (
     keep_decoded,
     open_all,
     open_labelled,
-    place_around,
     with_tiles,
 )
 from histo.errors import SlideRefused, UsageError
@@ -264,11 +263,6 @@ def test_ink_is_not_learnt_from(write_tiff: Callable[..., Path], config: TrainCo
     assert (slide.cells[16] == IGNORED).all()
 
 
-def test_glass_is_not_normal_tissue(labelled: LabelledSlide) -> None:
-    assert (labelled.cells[labelled.tissue == 0] == IGNORED).all()
-    assert (labelled.tissue == 0).any()
-
-
 # Decoded pixels
 
 
@@ -371,15 +365,6 @@ def test_tiles_are_drawn_by_the_root_of_what_they_show(labelled: LabelledSlide) 
     _place(labelled, 2, Noted(np.random.PCG64(0)))
     assert shown[most] > 2 * shown[least]
     assert chances[0][most] / chances[0][least] == pytest.approx((shown[most] / shown[least]) ** 0.5)
-
-
-def test_the_cell_that_a_tile_is_drawn_for_never_lies_in_its_margin(labelled: LabelledSlide) -> None:
-    rng = np.random.default_rng(0)
-    spec, px = labelled.tiles.spec, labelled.tiles.plan.tile_px_level0[0]
-    cell = labelled.tiles.map_grid.to_level0_px(np.array([[10.5, 8.5]]))[0]
-    inside = [(cell - place_around(labelled, 8, 10, rng)) / px for _ in range(300)]
-    assert spec.margin_px - 1 <= np.min(inside) < spec.margin_px + 16
-    assert spec.size_px - spec.margin_px - 16 < np.max(inside) <= spec.size_px - spec.margin_px + 1
 
 
 def test_nothing_to_draw_is_a_usage_error(tmp_path: Path, write_tiff: Callable[..., Path], config: TrainConfig) -> None:

@@ -24,7 +24,6 @@ from histo.data.slide_file import (
     begins_as_tiff,
     check_regular_file,
     is_dicom_slide,
-    pipe_beside,
     sha256_of,
 )
 from histo.errors import SlideFailed, SlideRefused, UsageError
@@ -546,13 +545,6 @@ def test_nothing_is_read_from_a_pipe(tmp_path: Path) -> None:
     os.write(full, (bytes(128) + b"DICM" + WHOLE_SLIDE).ljust(2048))
     assert not is_dicom_slide(tmp_path / "pipe")
     os.close(full)
-
-
-def test_a_link_to_nothing_beside_a_slide_is_no_pipe(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "away")
-    assert pipe_beside(tmp_path / "a.dcm") == ""
-    os.mkfifo(tmp_path / "pipe")
-    assert pipe_beside(tmp_path / "a.dcm") == "pipe"
 
 
 def test_the_reader_s_versions_are_known() -> None:

@@ -158,13 +158,6 @@ def test_a_card_that_lists_its_slides_is_believed(make_cohort, made):
     assert texts["patient_in_training"].startswith("1 more of the judged slides")
 
 
-def test_red_banners_come_first(make_cohort, made):
-    slides = [made("normal", "normal", "review"), made("normal", "normal")]
-    found = [b.red for b in banners_of(read_cohort(*make_cohort(slides)), None, None)]
-    assert found == sorted(found, reverse=True)
-    assert set(found) == {True, False}
-
-
 def test_verdicts_in_review_limit_a_figure_and_do_not_mislead(make_cohort, made):
     found = {b.code: b for b in banners_of(read_cohort(*make_cohort([made("normal", "normal", "review")])), [], None)}
     assert not found["many_in_review"].red
