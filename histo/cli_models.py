@@ -7,7 +7,9 @@ import typer
 
 from histo.cli_options import Aliases, Device, EngineName, Out, Overrides, out_option, say, say_step
 
-OtherPersons = Annotated[bool, typer.Option("--other-persons", help="A patient code known from training is another's.")]
+OtherPersons = Annotated[
+    bool, typer.Option("--other-persons", help="Patient codes known from training mean others here.")
+]
 
 
 def train(
@@ -99,7 +101,7 @@ Familiar = Annotated[
 ]
 Faithful = Annotated[
     int,
-    typer.Option("--faithful", min=0, help="Score so many slides again with the heatmap's strongest parts hidden."),
+    typer.Option("--faithful", min=0, help="Score this many slides again with the heatmap's strongest parts hidden."),
 ]
 
 
@@ -125,7 +127,7 @@ def evaluate(
             "--unannotated", help="What was not outlined on slides with lesions; as in training if not given."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     note: Annotated[
         str | None, typer.Option("--note", help="Write the headline figures into --model's card under this name.")
     ] = None,

@@ -21,7 +21,7 @@ def out_option(metavar: str, help_text: str) -> OptionInfo:
 
 Out = Annotated[Path, out_option("FOLDER", "Folder for the results.")]
 ModelPath = Annotated[Path | None, typer.Option("--model", help="Model bundle; the shipped one if not given.")]
-Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel, over what the file records.")]
+Mpp = Annotated[float | None, typer.Option("--mpp", help="True µm per level-0 pixel; overrides the file's.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 EngineName = Annotated[str, typer.Option("--engine", help="auto (the fastest that agrees), torch, or onnx (CPU only).")]
 Classes = Annotated[
@@ -30,7 +30,7 @@ Classes = Annotated[
 Aliases = Annotated[
     list[str] | None, typer.Option("--map", help="WORD=class: what a word in annotation files means; may be repeated.")
 ]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value over the configuration.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value; overrides the configuration.")]
 
 
 def say(line: str) -> None:

@@ -59,8 +59,9 @@ def scale_reasons(nuclei: Nuclei | None) -> tuple[Reason, ...]:
     if nuclei is None or nuclei.width_um <= LARGEST_UM:
         return ()
     text = (
-        f"Nuclei are {beside(nuclei.width_um, LARGEST_UM, 1)} µm wide ({nuclei.count} measured), and {LARGEST_UM:g} µm "
-        "is the most that is usual: check the scale, it may be twice the true one, and give the right one with --mpp."
+        f"Nuclei are {beside(nuclei.width_um, LARGEST_UM, 1)} µm wide ({nuclei.count} measured); {LARGEST_UM:g} µm "
+        "is the most that is usual. Check the scale, which may be twice the true one, and give the right one with "
+        "--mpp."
     )
     return (Reason("implausible_scale", text),)
 
@@ -74,7 +75,7 @@ def overruled_scale(pyramid: Pyramid) -> tuple[Reason, ...]:
         return ()
     text = (
         f"The scale was given with --mpp {given:g} and the file records {recorded[0]:.4g} x {recorded[1]:.4g} µm per "
-        "pixel: make sure which is true, because areas and verdict hang on it; leave --mpp away where the file is "
+        "pixel: make sure which is true, because areas and verdict depend on it; leave --mpp out where the file is "
         "right."
     )
     return (Reason("overruled_scale", text),)

@@ -82,19 +82,19 @@ def stain_reasons(signs: StainSigns, reference: Mapping[str, tuple[float, float]
     if signs.black > MOST_BLACK:
         share = percent_beside(signs.black, MOST_BLACK)
         text = (
-            f"{share} of the sampled tiles is too dark to tell a colour: stained far too strongly, too thick, or no "
-            "slide in transmitted light."
+            f"{share} of the sampled tiles is too dark to tell a colour: stained far too strongly, too thick, or not "
+            "a slide in transmitted light."
         )
         return (Reason("not_h_and_e", text),)
     if signs.grey is None or signs.unexplained is None:
         return ()
     if signs.grey > MOST_GREY:
         share = percent_beside(signs.grey, MOST_GREY)
-        text = f"{share} of what is stained has no colour: H&E cannot be told from other stains in grey."
+        text = f"{share} of what is stained has no colour: in grey, H&E cannot be told from other stains."
         return (Reason("no_colour", text),)
     if signs.unexplained > MOST_UNEXPLAINED:
         share = percent_beside(signs.unexplained, MOST_UNEXPLAINED)
-        text = f"{share} of what has colour has one that no H&E stain gives; the model knows nothing else."
+        text = f"{share} of what has colour has a colour that no H&E stain gives; the model knows only H&E."
         return (Reason("not_h_and_e", text),)
     return _unusual(signs, reference or {})
 

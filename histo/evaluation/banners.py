@@ -39,8 +39,8 @@ def banners_of(cohort: Cohort, sides: Sequence[Side] | None, training: dict[str,
             f" (its card says {training['train_slides']} slides)" if training and "train_slides" in training else ""
         )
         text = (
-            f"Which slides the model was trained on{stated} is not on record here, so nothing proves that none of "
-            "these is among them; give --model RUN/bundle with its splits.csv."
+            f"There is no record here of which slides the model was trained on{stated}, so nothing proves that none "
+            "of these is among them; give --model RUN/bundle with its splits.csv."
         )
         found.append(Banner("training_slides_unknown", text, red=False))
     return sorted(found, key=lambda b: not b.red)
@@ -74,7 +74,7 @@ def _overlap(cohort: Cohort, sides: Sequence[Side] | None) -> list[Banner]:
     made_with = {
         "train": ("trained_on", "trained on"),
         "start": ("trained_on", "seen by the model that it started from"),
-        "reference": ("tuned_on_test", "used to tell foreign tissue by"),
+        "reference": ("tuned_on_test", "used as the reference for foreign tissue"),
     }
     told: set[int] = set()  # the card and the run's file may both tell of a slide
     named: set[int] = set()  # by its patient's name alone, which its content may confirm
@@ -112,7 +112,7 @@ def _few(cohort: Cohort) -> list[Banner]:
         n, name = len({(r.patient, r.slide if not r.patient else "") for r in theirs}), label.replace("_", " ")
         if not n:
             text = (
-                f"No slide has the label {name}: nothing here says whether that is recognised, and balanced accuracy "
+                f"No slide has the label {name}: nothing here shows whether it is recognised, and balanced accuracy "
                 "is the mean over the other labels alone."
             )
             found.append(Banner("label_missing", text, red=True))
@@ -120,7 +120,7 @@ def _few(cohort: Cohort) -> list[Banner]:
             slides = f" ({counted(len(theirs), 'slide')})" if len(theirs) != n else ""
             text = (
                 f"Only {counted(n, 'patient')}{slides} with the label {name}, and {ENOUGH_TO_TELL} are the least: no "
-                "figure for it is worth more than its interval, and where each has several slides that is too narrow."
+                "figure for it is worth more than its interval, which is too narrow where each has several slides."
             )
             found.append(Banner("few_positives", text))
     return found
@@ -146,7 +146,7 @@ def _scales(cohort: Cohort) -> list[Banner]:
     slide, given, examined = other[0]
     text = (
         f"{len(other)} slides were examined at another scale than the manifest gives ({slide}: {examined:g} and "
-        f"{given:g} µm per pixel): areas and verdicts are those of the wrong scale; run infer on them with --mpp."
+        f"{given:g} µm per pixel): areas and verdicts belong to the wrong scale; run infer on these slides with --mpp."
     )
     return [Banner("other_scale", text)]
 
@@ -159,7 +159,7 @@ def _rest(cohort: Cohort) -> list[Banner]:
     if lost:
         count = sum(map(len, lost.values()))
         parts = "; ".join(f"{len(names)} {s}: {_first(names)}" for s, names in lost.items())
-        text = f"{count} of {n} slides have no verdict ({parts}); all of them stay in the figures, as wrong."
+        text = f"{count} of {n} slides have no verdict ({parts}); all of them stay in the figures and count as wrong."
         found.append(Banner("without_verdict", text, red=count > 0.05 * n))
     if review > 0.1 * n:
         text = f"{review} of {n} verdicts are suggestions that wait for review, not verdicts to be used."
@@ -170,7 +170,7 @@ def _rest(cohort: Cohort) -> list[Banner]:
     values = {key: {str(settings.get(key, "not recorded")) for settings in made} for key in keys}
     mixed = [f"{key} {' and '.join(sorted(of))}" for key, of in values.items() if len(of) > 1]
     if mixed:
-        text = f"The results were made in several ways ({'; '.join(mixed)}); run infer anew in one of them."
+        text = f"The results were made in several ways ({'; '.join(mixed)}); run infer again in one of them."
         found.append(Banner("mixed_settings", text))
     if all(c.record.label == cohort.labels[0] for c in cohort.cases):
         found.append(Banner("one_label", "Every slide is normal: sensitivity cannot be judged at all.", red=True))

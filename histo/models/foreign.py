@@ -233,8 +233,8 @@ def foreign_reasons(distance: float | None, reference: Reference, at_a_glance: b
     kept = min(1 - FALSE_ALARMS, reference.limit_patients / (reference.limit_patients + 1))
     text = (
         f"Tissue, stain or scan differs from the model's {reference.slides} reference slides: the distance from their "
-        f"mean is {beside(distance / limit, 1, 2)} times the limit, within which {100 * kept:.3g} % of similar slides "
-        "stay. Probabilities and sets of diagnoses do not hold for such a slide."
+        f"mean is {beside(distance / limit, 1, 2)} times the limit; {100 * kept:.3g} % of similar slides stay "
+        "within it. Probabilities and sets of diagnoses do not hold for such a slide."
     )
     return (Reason(FOREIGN, text),)
 

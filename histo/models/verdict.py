@@ -52,7 +52,7 @@ def review_reasons(
     if likeliest != verdict.label and not borderline and "contradiction" not in {r.code for r in reasons}:
         p, sure = verdict.probability[likeliest], verdict.probability[verdict.label]
         said = f"{_said(likeliest, findings)} ({beside(p, sure, 2)} against {beside(sure, p, 2)})"
-        text = f"By its lesions the slide is {_said(verdict.label, findings)}, by its probability {said}."
+        text = f"By its lesions the slide is {_said(verdict.label, findings)}, but by its probability {said}."
         reasons.append(Reason("contradiction", text))
     return (*reasons, *area_reasons(areas, config))
 
@@ -66,12 +66,13 @@ def area_reasons(areas: Areas, config: RuleConfig) -> tuple[Reason, ...]:
     if areas.excluded_mm2 > config.max_excluded_share * areas.tissue_mm2:
         most = f"more than {100 * config.max_excluded_share:.3g} %"
         found = f"{area_words(areas.excluded_mm2)} of {area_words(areas.tissue_mm2)} mm²"
-        text = f"{found} looks like blue or green ink, over tissue or beside it, {most}; nothing was judged there."
+        looks = "looks like blue or green ink, over tissue or beside it"
+        text = f"{found} {looks}; that is {most}, and nothing was judged there."
         reasons.append(Reason("ink_over_tissue", text))
     seen = areas.scored_mm2 + areas.screened_mm2
     if seen < config.enough_tissue_mm2:
         enough = config.enough_tissue_mm2
-        text = f"Only {beside(seen, enough, 3)} mm² of tissue can be judged by; from {enough:g} mm² on it is enough."
+        text = f"Only {beside(seen, enough, 3)} mm² of tissue can be judged; {enough:g} mm² or more is enough."
         reasons.append(Reason("little_tissue", text))
     return tuple(reasons)
 
@@ -90,14 +91,14 @@ def _certainty(findings: Sequence[ClassFindings], verdict: Verdict, config: Rule
         return otherwise
     level = f"{100 * verdict.level:.3g} %"
     if not verdict.not_excluded:
-        text = f"Every diagnosis is less probable than on {level} of the calibration slides with it."
+        text = f"Every diagnosis is less probable here than on {level} of the calibration slides with it."
         return [Reason("no_diagnosis", text)]
     left = "; ".join(_said(label, findings) for label in verdict.not_excluded)
     if len(verdict.not_excluded) > 1:
         return [Reason("several_diagnoses", f"At {level} certainty more than one diagnosis remains: {left}.")]
     if verdict.label not in verdict.not_excluded:
         said = f"By its lesions the slide is {_said(verdict.label, findings)}"
-        return [Reason("contradiction", f"{said}, and at {level} certainty {left} alone remains.")]
+        return [Reason("contradiction", f"{said}, but at {level} certainty only {left} remains.")]
     return otherwise
 
 
@@ -120,14 +121,14 @@ def _borderline(findings: Sequence[ClassFindings], verdict: Verdict, config: Rul
                 return []
             largest = " (the largest of several)" if len(f.lesions) > 1 else ""
             said = f"{beside(area, least, 4)} mm² of {f.rule.name}{largest}"
-            text = f"{said} is little more than the least that counts ({least:g} mm²)."
+            text = f"{said} is little more than the smallest area that counts ({least:g} mm²)."
             return [Reason("borderline_area", text)]
         dropped_mm2 = f.uncounted.area_mm2 if f.uncounted else 0.0
         if f.presence >= PRESENT and 0 < dropped_mm2 < least and f.rule.verdict != verdict.label:
             said = beside(dropped_mm2, least, 4)
             text = (
-                f"A region of {said} mm² like {f.rule.name} is just too small to count ({least:g} mm² is "
-                f"the least), and the probability that there is any is {f.presence:.2f}."
+                f"A region of {said} mm² that looks like {f.rule.name} is just too small to count (the smallest "
+                f"that counts is {least:g} mm²), and the probability that there is any is {f.presence:.2f}."
             )
             return [Reason("borderline_area", text)]
     return []

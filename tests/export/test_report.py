@@ -82,7 +82,7 @@ def test_the_report_is_one_file_without_script(prediction, tmp_path):
     [
         ("review", ["Review", "below 0.8", "The model suggests Heterotopic ossification"]),
         ("refused", ["Refused: no verdict", "records no scale", "run the slide again"]),
-        ("failed", ["Failed: no verdict", "ends too early", "Do what is said above"]),
+        ("failed", ["Failed: no verdict", "ends too early", "Follow the advice above"]),
     ],
 )
 def test_other_statuses_give_the_reason_and_what_to_do(make, tmp_path, status, words):
@@ -181,7 +181,7 @@ def test_the_set_of_diagnoses_is_said_with_its_level_and_may_be_empty(make, tmp_
     verdict = prediction.result.verdict
     said = {
         (verdict.label,): "No other diagnosis is in the 95 % set.",
-        (): "No diagnosis reaches the probability that 95 % of the calibration's slides with it have.",
+        (): "Every diagnosis is less probable here than on 95 % of the calibration slides with it.",
         ("normal",): "slides with this diagnosis scored higher. In the 95 % set: no bone or calcification.",
         (verdict.label, "normal"): "Also in the 95 % set: no bone or calcification.",
     }
@@ -208,7 +208,7 @@ def test_nothing_is_excluded_where_the_tissue_is_foreign(make, tmp_path):
     assert "<td>yes</td>" not in html
     assert "<td>no</td>" not in html
     text = " ".join(html.split())
-    assert "No set of diagnoses: it would not hold for such a slide." in text
+    assert "No set of diagnoses is given, because it would not hold for such a slide." in text
     assert " % set" not in text
 
 

@@ -196,7 +196,7 @@ def test_slides_of_few_patients_promise_no_more_than_these() -> None:
     assert "60 slides of 3, " in reference.fitted_on
     assert "Fewer than 50 patients" in reference.fitted_on
     (reason,) = foreign_reasons(2 * reference.limit, reference)
-    assert "within which 75 % of similar slides stay" in reason.message
+    assert "times the limit; 75 % of similar slides stay within it" in reason.message
 
 
 def test_each_patient_weighs_the_same_in_the_limit() -> None:
@@ -227,9 +227,9 @@ def test_a_limit_of_few_slides_promises_less_however_many_were_learnt_from() -> 
     reference, _ = fit(some_slides(103, learnt=100))
     assert "hardly any" in reference.fitted_on
     (reason,) = foreign_reasons(2 * reference.limit, reference)
-    assert "within which 75 % of similar slides stay" in reason.message
+    assert "times the limit; 75 % of similar slides stay within it" in reason.message
     many, _ = fit(some_slides(60))
-    assert "within which 95 % of" in foreign_reasons(2 * many.limit, many)[0].message
+    assert "times the limit; 95 % of" in foreign_reasons(2 * many.limit, many)[0].message
 
 
 def test_slides_that_are_all_alike_are_a_reference() -> None:
