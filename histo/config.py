@@ -1,5 +1,6 @@
 """The typed form of configs/*.yaml and of what a model card shares with them; unknown keys are errors."""
 
+import re
 from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -297,13 +298,13 @@ def _set(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise UsageError(f"--set {override!r}: {key!r} holds a value, not keys")
     try:
-        node[last] = yaml.safe_load(text)
+        node[last] = _parse(text)
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"--set {override!r} holds no YAML value: {' '.join(str(error).split())}") from error
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, which YAML forbids and PyYAML lets pass."""
+    """YAML 1.2 where PyYAML differs: 1e-3 is a number, and no key stands twice in a section."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -311,6 +312,11 @@ class _Loader(yaml.SafeLoader):
             if keys.count(key) > 1:
                 raise yaml.YAMLError(f"the key {key!r} stands twice in one section")
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def _parse(text: str) -> Any:

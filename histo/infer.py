@@ -79,7 +79,7 @@ def load_model(path: str | os.PathLike[str] | None = None, lazy: bool = False) -
 
     With `lazy` the network is built and checked at its first use. Raises `ModelError`.
     """
-    return load_bundle(SHIPPED if path is None else Path(path), lazy)
+    return load_bundle(SHIPPED if path is None else Path(path).absolute(), lazy)
 
 
 def check_mode(mode: str, model: Model) -> None:
@@ -173,15 +173,17 @@ def predict_slide(
     screen does not pass over; the rest of the tissue is `screened`.
     Raises `UsageError` for an impossible `mpp`, `device`, `engine` or `mode` only, and for what is given twice.
     """
-    if engines and (engine, device) != ("auto", "auto"):
-        raise UsageError("give either `engines`, or `engine` and `device`")
-    if opened and mpp is not None:
-        raise UsageError("`opened` has its scale already; leave `mpp` out")
+    path, mpp = Path(path), None if mpp is None else float(mpp)
+    if engines and ((engine, device) != ("auto", "auto") or engines.model is not model):
+        raise UsageError("give either `engines` of this very model, or `engine` and `device`")
+    if opened and (mpp is not None or opened.path != path):
+        raise UsageError("`opened` has its path and scale already; give the same path, and leave `mpp` out")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"a batch of {batch_size} tiles holds none; give 1 or more")
     check_mode(mode, model)
-    path = Path(path)
     engines = engines or Engines(model, engine, device)
     with opened or open_for(path, model, mpp) as opened:
-        empty = blank_result(path, model, opened.mpp, slide_id or path_text(path.stem), engines.kind, mode)
+        empty = blank_result(path, model, opened.mpp, str(slide_id or path_text(path.stem)), engines.kind, mode)
         if opened.slide is not None:
             empty = replace(empty, pyramid=opened.slide.pyramid)
         try:
@@ -255,7 +257,9 @@ def _conclude(laid: Laid, model: Model, told: SlideResult, slide_map: SlideMap, 
     assert told.sha256 is not None
     slides, conformal = model.card.calibration.of_slides
     curves = slides.classes if slides else None
-    findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, told.sha256, curves)
+    # Another model, or other settings, find other lesions: what was said of one must not be read as said of another.
+    identity = f"{told.sha256}/{model.digest}/{told.provenance.settings_digest}"
+    findings = find_lesions(slide_map, slide.pyramid, info.classes, rule, identity, curves)
     findings = locate(findings, slide_map)
     against = (*told.reasons, *overruled_scale(slide.pyramid))
     # What speaks against the slide itself says that it may not be like those of the calibration.

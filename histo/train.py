@@ -14,7 +14,6 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -157,7 +156,7 @@ class _Training(lightning.LightningModule):
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         # Dropout draws from torch's generator, which no checkpoint keeps: every step starts it anew.
-        torch.manual_seed((self._config.seed * 65_537 + self.current_epoch) * 65_537 + index)
+        torch.manual_seed(((self._config.seed * 65_537 + self.current_epoch) * 65_537 + index) % 2**63)
         loss, values = self.objective(self.network, batch)
         self._check(loss, "training")
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
@@ -314,7 +313,7 @@ def _trainer(
             enable_model_summary=False,
             **options,
         )
-    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Lightning raises whatever an option that it does not check leads to
         raise UsageError(f"`trainer` {dict(c.trainer)} doesn't work: {' '.join(str(error).split())}") from error
     check_processes(c, trainer.world_size)
     return trainer

@@ -244,6 +244,14 @@ def test_the_last_override_wins_and_values_are_yaml(write: Write) -> None:
     assert config.screen.enabled is True
 
 
+def test_numbers_and_sections_on_the_command_line_are_those_of_the_file(write: Write) -> None:
+    """Regression: 1e-3 was text among the arguments of a callback, and a key that stood twice was taken once."""
+    config = load_config(write(), ["trainer.x=1e-3", "trainer.y=[2E5, -1.5e-2, 1e, '1e-3']"])
+    assert config.trainer == {"x": 1e-3, "y": [2e5, -1.5e-2, "1e", "1e-3"]}
+    with pytest.raises(UsageError, match="stands twice"):
+        load_config(write(), ["data.aliases={a: bone, a: calcification}"])
+
+
 def test_a_value_may_hold_an_equals_sign(write: Write) -> None:
     assert load_config(write(), ["intended_use=a=b"]).intended_use == "a=b"
 

@@ -251,6 +251,34 @@ def test_a_slide_has_no_more_tissue_than_area(size, write_tiff, tmp_path, colour
     assert inspect_slide(path, colour_model).areas.tissue_mm2 == pytest.approx(area_mm2, rel=1e-4)
 
 
+def test_what_was_made_for_another_model_or_slide_is_refused(painted, tmp_path, colour_model):
+    """Regression: the result named one model or slide, and the scores were another's."""
+    other = replace(colour_model)
+    with pytest.raises(UsageError, match="`engines` of this very model"):
+        predict_slide(painted, colour_model, engines=Engines(other))
+    copy = shutil.copy(painted, tmp_path / "copy.svs")
+    with open_for(painted, colour_model) as opened, pytest.raises(UsageError, match="give the same path"):
+        predict_slide(copy, colour_model, opened=opened)
+    with pytest.raises(UsageError, match="a batch of 0 tiles holds none"):
+        predict_slide(painted, colour_model, batch_size=0)
+
+
+def test_numbers_of_a_table_are_taken_as_numbers(painted, tmp_path, colour_model):
+    """Regression: a scale of numpy's and an id that is a number ended in tracebacks, after the whole examination."""
+    prediction = predict_slide(painted, colour_model, mpp=np.float32(0.5), slide_id=7)
+    assert histo.write_outputs(prediction, tmp_path / "7").slide_id == "7"
+
+
+def test_a_lesion_found_under_other_settings_is_another(painted, colour_model):
+    """Regression: what a pathologist said of one was read as said of another, by the same id."""
+    once, again, otherwise = (
+        {lesion.lesion_id for lesion in predict_slide(painted, colour_model, mpp=mpp).result.lesions}
+        for mpp in (0.5, 0.5, 0.52)
+    )
+    assert once == again
+    assert not once & otherwise
+
+
 def test_a_disk_that_fails_while_the_slide_is_scored_is_the_slide_s(painted, colour_model, monkeypatch):
     """Regression: raised, it was taken for the output folder's disk and stopped a whole archive."""
 
@@ -336,7 +364,7 @@ def test_what_is_given_twice_is_refused(device, painted, colour_model):
     engines = Engines(colour_model, "torch", "cpu")
     with pytest.raises(UsageError, match="either `engines`"):
         predict_slide(painted, colour_model, engines=engines, engine="torch", device=device)
-    with open_for(painted, colour_model) as opened, pytest.raises(UsageError, match="has its scale already"):
+    with open_for(painted, colour_model) as opened, pytest.raises(UsageError, match="path and scale already"):
         predict_slide(painted, colour_model, engines=engines, opened=opened, mpp=0.5)
 
 

@@ -98,7 +98,7 @@ def gaps_of(slide: LabelledSlide) -> Iterator[str]:
         told = "its diagnosis alone" if slide.diagnosis_only else f"no {' and no '.join(lost)}"
         yield (
             f"{name} teaches {told}: what is outlined as {' and '.join(lost)} lies beside its tissue, under another "
-            f"class or ignore, or is smaller than a cell of {cell_um:.0f} µm"
+            f"class or ignore, is smaller than a cell of {cell_um:.0f} µm, or is normal where no lesion is outlined"
         )
     elif not slide.diagnosis_only and not slide.class_cells.any():
         yield f"{name} teaches nothing: ignore covers all of its tissue"
@@ -128,15 +128,15 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
     tissue = find_tissue(overview, lost)
     spec = config.learning_spec()
     grid, _ = map_grid_for(slide.pyramid, spec)
-    tissue_map = on_map(tissue.mask & ~tissue.excluded, overview, slide.pyramid, grid)
-    tiles = lay_tiles(slide.pyramid, spec, tissue_map)
     stencils = {name: [stencil(o) for o in drawn] for name, drawn in outlines.items()}
+    tissue_map = on_map(tissue.mask & ~tissue.excluded, overview, slide.pyramid, grid)
+    tissue_map = _without(tissue_map, stencils.get(IGNORE, []), grid)
+    tiles = lay_tiles(slide.pyramid, spec, tissue_map)
     cells = _cells(stencils, classes.names, tiles, tissue_map, unannotated)
     counts = _count(cells, tiles, len(classes.names))
     unreached = tuple(c for k, c in enumerate(classes.names) if k and stencils.get(c) and not counts[:, k].any())
     if not is_normal and not counts[:, 1:].any():
-        tissue_map = _without(tissue_map, stencils.get(IGNORE, []), grid)
-        tiles = lay_tiles(slide.pyramid, spec, tissue_map)
+        unreached = tuple(c for c in classes.names if stencils.get(c))
         diagnosis_only, unannotated, stencils = True, IGNORED, {}
         cells = np.full_like(cells, IGNORED)
         counts = _count(cells, tiles, len(classes.names))
@@ -157,7 +157,7 @@ def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:
 
 
 def _without(tissue: NDArray[np.float32], ignored: Sequence[Stencil], grid: MapGrid) -> NDArray[np.float32]:
-    """Return the tissue (H, W) without what is not to be learnt: a diagnosis is learnt from all that is left."""
+    """Return the tissue (H, W) without what is not to be learnt: nothing is taught, or judged, by it."""
     under = np.zeros(grid.shape, np.uint8)
     paint(under, ignored, grid, 1)
     return np.where(under > 0, np.float32(0), tissue)

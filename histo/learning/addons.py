@@ -44,6 +44,10 @@ MEASURES = (
 )  # fmt: skip
 
 
+# Lightning's own averages: they swap weights in for the validation, and out again before the best are copied.
+_SWAPPING = ("WeightAveraging", "EMAWeightAveraging", "StochasticWeightAveraging")
+
+
 def check_trainer_options(options: Mapping[str, JsonValue], trainer: type) -> None:
     """Raise `UsageError` for an option that `trainer` doesn't take or that another key sets."""
     known = set(inspect.signature(trainer.__init__).parameters) - {"self"} - set(OWNED)  # type: ignore[misc]
@@ -97,6 +101,8 @@ def build_add_on(add_on: AddOn, base: type, section: str) -> Any:
         built = found(**add_on.args)
     except Exception as error:  # a foreign constructor raises what it likes
         raise UsageError(f"{where}, which does not take {add_on.args}: {' '.join(str(error).split())}") from error
+    if name in _SWAPPING:
+        raise UsageError(f"{where}, which validates other weights than those that are kept; use averaging.ema")
     monitor = getattr(built, "monitor", None)
     if isinstance(monitor, str) and monitor not in MEASURES and (near := get_close_matches(monitor, MEASURES, 1, 0.65)):
         raise UsageError(f"{where} with monitor {monitor}, which histo does not measure; did you mean {near[0]}?")

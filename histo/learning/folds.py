@@ -50,7 +50,15 @@ def deal_folds(config: TrainConfig, records: Sequence[SlideRecord], start: Start
 
 
 def check_processes(config: TrainConfig, processes: int) -> None:
-    """Raise `UsageError` for folds on several processes: all but the first end with the first training."""
+    """Raise `UsageError` for what several processes cannot do together.
+
+    All but the first end with the first training; each has its share of the tiles.
+    """
+    if config.data.tiles_per_epoch // processes < config.optimiser.batch_size:
+        raise UsageError(
+            f"data.tiles_per_epoch ({config.data.tiles_per_epoch}) leaves each of {processes} processes less than a "
+            f"batch ({config.optimiser.batch_size}); raise it, or take fewer devices"
+        )
     if processes > 1 and config.cross_validation.is_wanted:
         raise UsageError(
             "cross_validation trains one model after another, which several processes cannot; take one device, or "

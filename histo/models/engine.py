@@ -7,6 +7,7 @@ import ctypes
 import logging
 import math
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,7 @@ Sample = Callable[[], Tiles]
 PARITY = 1e-3  # two engines are the same engine when no probability differs by more
 # One pass over about this many pixels fills a core and stays in its cache; more is slower and takes memory.
 PASS_PX = 2**18
+_PICKING = threading.Lock()  # torch.fx and the exporter change torch for the whole process while they trace
 
 
 class Seen(NamedTuple):
@@ -115,10 +117,11 @@ class Engines:
 
     def pick(self, sample: Sample) -> Engine:
         """Return the engine; `sample` reads a few tiles of the slide for the test that engines agree."""
-        if self._picked is None:
-            self._picked = _pick(self, sample)
-            log.info("engine: %s", self._picked.why)
-        return self._picked
+        with _PICKING:
+            if self._picked is None:
+                self._picked = _pick(self, sample)
+                log.info("engine: %s", self._picked.why)
+            return self._picked
 
 
 def screen_of(model: Model) -> Model:

@@ -103,7 +103,7 @@ def find_lesions(
     identity: str,
     calibrations: Mapping[str, ClassCalibration] | None = None,
 ) -> tuple[ClassFindings, ...]:
-    """Find the lesions of every class; `identity` (the slide's SHA-256) makes their ids stable.
+    """Find the lesions of every class; `identity` (slide, model, settings) makes their ids stable.
 
     Regions are connected cells above `grow`. One of at least `min_area_mm2` is a lesion where its peak reaches
     `seed`; or, for a class with a calibration, where its own evidence would make the class more likely present than

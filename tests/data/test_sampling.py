@@ -222,6 +222,28 @@ def test_what_is_to_be_ignored_is_not_learnt_from_by_a_diagnosis_either(
     assert 0 < slide.tissue.sum() < bare.tissue.sum()
 
 
+def test_what_is_to_be_ignored_on_a_normal_slide_judges_no_epoch(
+    painted: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    """Regression: normal bone beneath the skin, ignored, counted as normal tissue when the best epoch was chosen."""
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [outline("Ignore*", BONE_BOX)]}))
+    slide = open_labelled(SlideRecord("s1", painted, "p1", "normal", path), config)
+    left, top, right, bottom = (round(v / 32) for v in BONE_BOX)  # a map cell is 32 px wide
+    assert not slide.tissue[top + 1 : bottom - 1, left + 1 : right - 1].any()
+
+
+def test_normal_outlines_on_a_slide_whose_lesions_nobody_outlined_are_told(
+    painted: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    """Regression: they were left out without a word."""
+    (tmp_path / "a.geojson").write_text(json.dumps([outline("normal", CALCIUM_BOX)]))
+    record = SlideRecord("s1", painted, "p1", "heterotopic_ossification", tmp_path / "a.geojson")
+    (told,) = gaps_of(open_labelled(record, ignoring(config)))
+    assert told.startswith("s1 teaches its diagnosis alone: what is outlined as normal lies")
+    assert told.endswith("or is normal where no lesion is outlined")
+
+
 def test_a_normal_slide_with_outlined_lesions_is_a_contradiction(
     painted: Path, annotation: Path, config: TrainConfig
 ) -> None:

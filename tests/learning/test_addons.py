@@ -27,6 +27,8 @@ def test_a_callback_and_a_logger_are_made_with_their_arguments(tmp_path):
         (add_on("pathlib.Path"), "no class derived from"),
         (add_on("pytorch_lightning.callbacks.Timer", colour="red"), "does not take {'colour': 'red'}"),
         (add_on("pytorch_lightning.callbacks.EarlyStopping", monitor="val_loss"), "did you mean validation_loss"),
+        # Bug: its weights were validated and those of another network kept.
+        (add_on("pytorch_lightning.callbacks.StochasticWeightAveraging", swa_lrs=1e-2), "use averaging.ema"),
     ],
 )
 def test_mistakes_in_add_ons_are_one_sentence(wanted, message):

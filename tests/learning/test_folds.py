@@ -36,9 +36,13 @@ def test_every_slide_is_held_out_once_and_no_patient_is_split(normal, calcium, e
 
 def test_folds_on_several_processes_are_refused():
     """Regression: all but the first process end with the first fold, and the second waited for them for ever."""
-    folds = SimpleNamespace(cross_validation=CrossValidationConfig(folds=3))
+    sizes = {"data": SimpleNamespace(tiles_per_epoch=8), "optimiser": SimpleNamespace(batch_size=4)}
+    folds = SimpleNamespace(cross_validation=CrossValidationConfig(folds=3), **sizes)
     check_processes(folds, 1)
-    check_processes(SimpleNamespace(cross_validation=CrossValidationConfig()), 2)
+    alone = SimpleNamespace(cross_validation=CrossValidationConfig(), **sizes)
+    check_processes(alone, 2)
+    with pytest.raises(UsageError, match="leaves each of 3 processes less than a batch"):  # Bug: KeyError 'weights'
+        check_processes(alone, 3)
     with pytest.raises(UsageError, match="one model after another, which several processes cannot"):
         check_processes(folds, 2)
 
