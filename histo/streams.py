@@ -31,14 +31,22 @@ class _Unfailing(io.RawIOBase):
         return memoryview(data).nbytes
 
 
+def _descriptor(stream: object) -> int | None:
+    """Return the descriptor that a stream writes to; None for one that keeps what it is given, as a notebook's."""
+    try:
+        return stream.fileno() if isinstance(stream, io.TextIOWrapper) else None
+    except OSError:
+        return None
+
+
 def settle_streams() -> None:
     """Let output never fail: not where nobody reads it, not where it was closed, not for names that are no text."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started us: the next file must not take its number, C writes there
             setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(_Unfailing(os.open(os.devnull, os.O_WRONLY)))))
-        elif isinstance(stream, io.TextIOWrapper):
+        elif (descriptor := _descriptor(stream)) is not None:
             stream.flush()
-            raw = io.BufferedWriter(_Unfailing(stream.fileno()))
+            raw = io.BufferedWriter(_Unfailing(descriptor))
             lines = stream.line_buffering
             setattr(sys, name, io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=lines))

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS slides (
 
 @dataclass(frozen=True)
 class Entry:
-    """One slide's row: `key` pins content, model and settings, `result_sha256` the result.json that was written."""
+    """One slide's row: `key` pins content, model and settings, `result_sha256` the files that were written."""
 
     slide_id: str
     path: str
