@@ -106,7 +106,7 @@ def give_up(
     shutil.rmtree(folder, ignore_errors=True)
     is_memory = is_out_of_memory(error)
     code = "out_of_memory" if is_memory else "internal_error"
-    advice = "use fewer --workers, a smaller --batch-size, or --device cpu" if is_memory else "report it with the log"
+    advice = "use fewer --workers, or --device cpu" if is_memory else "report it with the log"
     what = f"{path} could not be examined ({type(error).__name__}: {error}); {advice}"
     blank = blank_result(path, model, options.mpp, slide_id, options.device, options.mode)
     return write_outputs(SlidePrediction(replace(blank, reasons=(Reason(code, what),))), folder)
