@@ -72,7 +72,7 @@ def verdict_table(results: Sequence[SlideResult]) -> Table:
     for r in results:
         style = STYLES[r.status]
         verdict = r.verdict.label + "".join(f" + {a}" for a in r.verdict.also) if r.verdict else "–"
-        sure = probability_words(r.verdict.probability[r.verdict.label]) if r.verdict else "–"
+        sure = probability_words(r.verdict.probability[r.verdict.label]) if r.verdict and not r.is_unseen else "–"
         areas = {b.class_name: f"{b.area_mm2:.3f}" for b in r.burdens}
         reasons = ", ".join(reason.code for reason in r.reasons)
         cells = [areas.get(name, "–") for name in class_names]

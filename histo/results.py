@@ -233,6 +233,11 @@ class SlideResult:
     research_use: str = RESEARCH_USE
     schema: int = SCHEMA
 
+    @property
+    def is_unseen(self) -> bool:
+        """Whether the network scored nothing of the slide, as screen mode may: its probabilities say nothing then."""
+        return self.areas is not None and self.areas.scored_mm2 == 0
+
 
 @dataclass(frozen=True, eq=False)
 class SlideMap:

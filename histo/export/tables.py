@@ -100,11 +100,12 @@ def _slide_row(
     if result.verdict:
         row |= {"verdict": result.verdict.label, "also": ";".join(result.verdict.also)}
         row |= {"not_excluded": ";".join(result.verdict.not_excluded), "certified": result.verdict.level}
+    if result.verdict and not result.is_unseen:
         row |= {f"prob_{name}": result.verdict.probability.get(name) for name in labels}
     burdens = {b.class_name: b for b in result.burdens}
     for name in (n for n in classes if n in burdens):
         row |= {f"area_mm2_{name}": burdens[name].area_mm2, f"count_{name}": burdens[name].count}
-        row |= {f"prob_any_{name}": burdens[name].presence}
+        row |= {} if result.is_unseen else {f"prob_any_{name}": burdens[name].presence}
     if result.areas:
         areas = result.areas
         row |= {"tissue_mm2": areas.tissue_mm2, "scored_mm2": areas.scored_mm2}
