@@ -275,7 +275,7 @@ def read_keys(path: Path, example: str) -> dict[str, Any]:
     Raises `UsageError` for a file that is not there or no YAML, or that has a key twice.
     """
     try:
-        tree = _parse(path.read_text(encoding="utf-8"))
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); give the path of a configuration") from error
     except (yaml.YAMLError, ValueError) as error:
@@ -298,13 +298,13 @@ def _set(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise UsageError(f"--set {override!r}: {key!r} holds a value, not keys")
     try:
-        node[last] = _parse(text)
+        node[last] = parse_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"--set {override!r} holds no YAML value: {' '.join(str(error).split())}") from error
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 where PyYAML differs: 1e-3 is a number, and no key stands twice in a section."""
+    """PyYAML's, but 1e-3 is a number, as in YAML 1.2, and no key stands twice in a section."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -314,10 +314,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: a text that looks like 1e-3 is quoted."""
 
 
-def _parse(text: str) -> Any:
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )
+
+
+def as_yaml(tree: Any) -> str:
+    """Return keys and values as YAML that `read_keys` reads back as they are."""
+    return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML. Raises `yaml.YAMLError` or `ValueError`."""
     return yaml.load(text, Loader=_Loader)

@@ -52,7 +52,7 @@ from histo.timing import Progress
 Settings = dict[str, str | float | int | None]
 Mode = Literal["full", "screen"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-PROCEDURE = 3  # how a slide becomes a result; raised with every change of that, so that no older result is kept
+PROCEDURE = 4  # how a slide becomes a result; raised with every change of that, so that no older result is kept
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import sys
 from typing import Any
 
@@ -26,6 +27,9 @@ class _Unfailing(io.RawIOBase):
         if self._is_heard:
             try:
                 return os.write(self._descriptor, data)
+            except BlockingIOError:  # another program made the terminal so; it is only full for a moment
+                select.select([], [self._descriptor], [])
+                return self.write(data)
             except OSError:
                 self._is_heard = False
         return memoryview(data).nbytes
@@ -44,7 +48,8 @@ def settle_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started us: the next file must not take its number, C writes there
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(_Unfailing(os.open(os.devnull, os.O_WRONLY)))))
+            raw = io.BufferedWriter(_Unfailing(os.open(os.devnull, os.O_WRONLY)))
+            setattr(sys, name, io.TextIOWrapper(raw, errors="backslashreplace"))
         elif (descriptor := _descriptor(stream)) is not None:
             stream.flush()
             raw = io.BufferedWriter(_Unfailing(descriptor))

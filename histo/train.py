@@ -61,7 +61,7 @@ def train(config: TrainConfig, out: Path, device: str = "auto", say: Say = lambd
     run = out / config.name
     train_records, validation_records = _sides(config, say)
     with alone(run):
-        config = settle_precision(config, pick_device(device), begun_with(run))
+        config = settle_precision(config, pick_device(device), begun_with(run), is_finished(run))
         describe_run(run, config, {"train": train_records, "validation": validation_records})
         if is_finished(run):
             say(f"{run} is finished; give another `name` to train once more")

@@ -8,7 +8,17 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from histo.config import ClassConfig, ClassesConfig, NetworkConfig, RuleConfig, TileConfig, TrainConfig, load_config
+from histo.config import (
+    ClassConfig,
+    ClassesConfig,
+    NetworkConfig,
+    RuleConfig,
+    TileConfig,
+    TrainConfig,
+    as_yaml,
+    load_config,
+    parse_yaml,
+)
 from histo.errors import UsageError
 
 # Cohorts of phantoms are another language, see tests/phantom/test_spec.py.
@@ -250,6 +260,12 @@ def test_numbers_and_sections_on_the_command_line_are_those_of_the_file(write: W
     assert config.trainer == {"x": 1e-3, "y": [2e5, -1.5e-2, "1e", "1e-3"]}
     with pytest.raises(UsageError, match="stands twice"):
         load_config(write(), ["data.aliases={a: bone, a: calcification}"])
+
+
+def test_a_text_that_looks_like_a_number_is_read_back_as_text(write: Write) -> None:
+    """Regression: a run of the name 1e-4 could not go on: its own configuration held a number."""
+    assert parse_yaml(as_yaml({"name": "1e-4", "x": 1e-4})) == {"name": "1e-4", "x": 1e-4}
+    assert load_config(write(), ["name='1e-4'"]).name == "1e-4"
 
 
 def test_a_value_may_hold_an_equals_sign(write: Write) -> None:

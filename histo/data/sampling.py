@@ -100,8 +100,6 @@ def gaps_of(slide: LabelledSlide) -> Iterator[str]:
             f"{name} teaches {told}: what is outlined as {' and '.join(lost)} lies beside its tissue, under another "
             f"class or ignore, is smaller than a cell of {cell_um:.0f} µm, or is normal where no lesion is outlined"
         )
-    elif not slide.diagnosis_only and not slide.class_cells.any():
-        yield f"{name} teaches nothing: ignore covers all of its tissue"
 
 
 def open_labelled(record: SlideRecord, config: TrainConfig) -> LabelledSlide:

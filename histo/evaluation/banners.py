@@ -170,7 +170,10 @@ def _rest(cohort: Cohort) -> list[Banner]:
     values = {key: {str(settings.get(key, "not recorded")) for settings in made} for key in keys}
     mixed = [f"{key} {' and '.join(sorted(of))}" for key, of in values.items() if len(of) > 1]
     if mixed:
-        text = f"The results were made in several ways ({'; '.join(mixed)}); run infer again in one of them."
+        text = (
+            f"The results were made in several ways ({'; '.join(mixed)}); run infer again in one of them, with "
+            "--device cpu or --device cuda where the device differs."
+        )
         found.append(Banner("mixed_settings", text))
     if all(c.record.label == cohort.labels[0] for c in cohort.cases):
         found.append(Banner("one_label", "Every slide is normal: sensitivity cannot be judged at all.", red=True))

@@ -15,11 +15,14 @@ _KNOWN = ("32-true", "64-true", *_MIXED)
 _SHORT = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
-def settle_precision(config: TrainConfig, device: torch.device, before: Mapping[str, Any] | None = None) -> TrainConfig:
+def settle_precision(
+    config: TrainConfig, device: torch.device, before: Mapping[str, Any] | None = None, is_over: bool = False
+) -> TrainConfig:
     """Return the configuration with `trainer.precision` in it: as given, else the fastest that the device computes in.
 
     So it stands in the run's `config.yaml` and in the card. `before` is the configuration that a run was begun with: it
-    goes on in the same numbers. Raises `UsageError` for numbers that no training is in, or that the device has not.
+    goes on in the same numbers, unless it `is_over` and computes no more. Raises `UsageError` for numbers that no
+    training is in, or that the device has not.
     """
     asked = config.trainer.get("precision")
     if asked is not None:
@@ -30,7 +33,7 @@ def settle_precision(config: TrainConfig, device: torch.device, before: Mapping[
         chosen = before.get("trainer", {}).get("precision")
     else:
         chosen = _fastest(device)
-    if chosen == "16-mixed" and device.type == "cpu":  # Lightning would compute in bfloat16, and say nothing
+    if chosen == "16-mixed" and device.type == "cpu" and not is_over:  # Lightning would silently take bfloat16
         begun = "the run was begun in" if asked is None else "`trainer.precision` is"
         raise UsageError(f"{begun} 16-mixed, which is for GPUs; use bf16-mixed or 32-true, and another `name`")
     return config.model_copy(update={"trainer": {**config.trainer, "precision": chosen}}) if chosen else config

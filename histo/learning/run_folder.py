@@ -13,7 +13,7 @@ import torch
 import yaml
 
 import histo
-from histo.config import NAMED_STARTS, TrainConfig
+from histo.config import NAMED_STARTS, TrainConfig, as_yaml
 from histo.data.records import SlideRecord
 from histo.errors import UsageError
 from histo.files import write_table, write_text
@@ -126,7 +126,7 @@ def finish(run: Path) -> None:
 
 def resolved(config: TrainConfig) -> str:
     """Return a configuration with every default as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    return as_yaml(config.model_dump(mode="json", by_alias=True))
 
 
 def _identity(record: SlideRecord) -> list[str]:

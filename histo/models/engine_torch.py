@@ -38,6 +38,14 @@ def pick_device(wanted: str) -> torch.device:
     return device
 
 
+def _computes(device: torch.device) -> bool:
+    try:
+        torch.ones(1, device=device).add(1).item()
+    except RuntimeError:
+        return False
+    return True
+
+
 @contextmanager
 def _blaming(device: torch.device) -> Iterator[None]:
     """Say in one sentence that a GPU cannot compute at all: no slide is to blame for that, and none would pass.
@@ -49,7 +57,7 @@ def _blaming(device: torch.device) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        if device.type != "cuda":
+        if device.type != "cuda" or _computes(device):
             raise
         said = str(error).partition("\n")[0]
         raise ArchiveError(f"{device} does not compute ({said}); ask `histo doctor`, or use --device cpu") from error

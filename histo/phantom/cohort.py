@@ -194,8 +194,8 @@ def _is_edited(manifest: Path, jobs: Sequence[Job]) -> bool:
             header, *rows = [tuple(row) for row in csv.reader(file)] or [HEADER]
     except (UnicodeDecodeError, csv.Error):
         return True
-    planned = [job.row for job in jobs]
-    return header != HEADER or rows != planned[: len(rows)]
+    planned, without_twins = [job.row for job in jobs], [job.row for job in jobs if not job.twin_of]
+    return header != HEADER or all(rows != full[: len(rows)] for full in (planned, without_twins))
 
 
 def _make_in_parallel(folder: Path, jobs: list[Job], count: int, tell: Callable[[], None]) -> None:

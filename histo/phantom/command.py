@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from histo.config import parse_yaml
 from histo.errors import ArchiveError, UsageError
 from histo.phantom.cohort import make_from_spec, plan_cohort
 from histo.phantom.slide import files_of, is_made, made_otherwise, make_slide, parameters
@@ -95,8 +96,8 @@ def read_settings(lines: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise UsageError(f"--set {line!r} must look like calcium.form=granular")
         try:
-            settings[name.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            settings[name.strip()] = parse_yaml(text)
+        except (yaml.YAMLError, ValueError) as error:
             raise UsageError(f"--set {line!r} holds no YAML value: {' '.join(str(error).split())}") from error
     return settings
 

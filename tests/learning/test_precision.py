@@ -47,6 +47,8 @@ def test_numbers_of_a_gpu_are_refused_on_a_cpu(small_training):
         settle_precision(small_training("trainer.precision=16-mixed"), CPU)
     with pytest.raises(UsageError, match="the run was begun in 16-mixed, which is for GPUs"):
         settle_precision(small_training(), CPU, {"trainer": {"precision": "16-mixed"}})
+    over = settle_precision(small_training(), CPU, {"trainer": {"precision": "16-mixed"}}, is_over=True)
+    assert over.trainer == {"precision": "16-mixed"}
 
 
 @pytest.mark.parametrize("asked", ["8", "16-true", "half"])

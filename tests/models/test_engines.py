@@ -372,6 +372,10 @@ def test_a_gpu_that_does_not_compute_stops_the_run_in_one_sentence(
     with pytest.raises(RuntimeError, match="no kernel image"):
         one.see(np.zeros((1, 64, 64, 3), np.uint8))
     one.on = torch.device("cuda")
+    monkeypatch.setattr("histo.models.engine_torch._computes", lambda device: True)  # then it is this call's own fault
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        one.see(np.zeros((1, 64, 64, 3), np.uint8))
+    monkeypatch.setattr("histo.models.engine_torch._computes", lambda device: False)
     with pytest.raises(ArchiveError, match=r"^cuda does not compute \(CUDA error: no kernel image is available\); ask"):
         one.see(np.zeros((1, 64, 64, 3), np.uint8))
     monkeypatch.setattr("histo.models.engine_torch.Scorer", lambda *_, **__: nn.Identity())

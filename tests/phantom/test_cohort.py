@@ -172,6 +172,13 @@ def test_a_manifest_from_which_a_slide_was_taken_out_is_not_overwritten(tmp_path
     make_cohort(tmp_path, slides=2, seed=2, size_px=SIZE, workers=1)
 
 
+def test_a_cohort_may_get_twins_afterwards(tmp_path: Path) -> None:
+    group = {"kinds": {"calcium": 1}, "slides": 1, "size_px": list(SIZE)}
+    for twins in (False, True):
+        groups = [group | {"twins": twins, "name": name} for name in ("one", "two")]
+        make_from_spec(tmp_path, spec_from({"seed": 2, "groups": groups}, "test"), workers=1)
+
+
 def test_a_number_with_which_no_slide_can_be_made_ends_in_a_sentence(tmp_path: Path) -> None:
     # Bug: a traceback (float division by zero).
     group = {"slides": 1, "size_px": list(SIZE), "overrides": {"tissue.bundle_um": 0.0}}
