@@ -171,7 +171,8 @@ def predict_slide(
     the engine's own unless given. A run over many slides gives its `engines`, instead of `engine` and `device`, and
     the slide `opened` ahead of time, instead of `mpp`. In `mode` screen the network is shown only what the model's
     screen does not pass over; the rest of the tissue is `screened`.
-    Raises `UsageError` for an impossible `mpp`, `device`, `engine` or `mode` only, and for what is given twice.
+    Raises `UsageError` for an impossible `mpp`, `device`, `engine` or `mode` only; for what is given
+    twice, and for `engines` of another model or a slide `opened` at another path.
     """
     path, mpp = Path(path), None if mpp is None else float(mpp)
     if engines and ((engine, device) != ("auto", "auto") or engines.model is not model):
@@ -183,7 +184,8 @@ def predict_slide(
     check_mode(mode, model)
     engines = engines or Engines(model, engine, device)
     with opened or open_for(path, model, mpp) as opened:
-        empty = blank_result(path, model, opened.mpp, str(slide_id or path_text(path.stem)), engines.kind, mode)
+        name = path_text(path.stem) if slide_id in (None, "") else str(slide_id)  # 0 is a name, too
+        empty = blank_result(path, model, opened.mpp, name, engines.kind, mode)
         if opened.slide is not None:
             empty = replace(empty, pyramid=opened.slide.pyramid)
         try:

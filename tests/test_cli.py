@@ -14,6 +14,7 @@ import pytest
 
 import histo
 from histo.cli import _raise_again, _refuse_empty, _terminated, main
+from histo.errors import UsageError
 
 COMMAND = [str(Path(sys.executable).parent / "histo")]
 
@@ -230,7 +231,10 @@ def test_no_command_needs_the_network(painted, tmp_path):
 
 
 def test_an_argument_that_ends_in_an_equals_sign_and_holds_text_is_not_empty():
-    _refuse_empty(["infer", "a.svs", "--out=o", "--set=name=", "a="])
+    arguments = ["infer", "a.svs", "--out=o", "--set=name=", "a="]
+    assert _refuse_empty(arguments) is None
+    with pytest.raises(UsageError, match="--out= is empty"):
+        _refuse_empty([*arguments, "--out="])
 
 
 def test_what_else_python_drops_is_told_as_before(monkeypatch):

@@ -82,13 +82,14 @@ def test_sets_of_diagnoses_do_not_outlive_the_gate_that_they_were_fitted_behind(
     assert said[-1] == SETS_LEFT
 
 
-def test_the_limit_comes_from_patients_that_the_network_did_not_learn_from(
-    colour_bundle: Path, painted_cohort: Path, tmp_path: Path
+@pytest.mark.parametrize("known", [LEARNT_FROM, STARTED_FROM])
+def test_the_limit_comes_from_patients_that_neither_the_network_nor_its_start_learnt_from(
+    known: str, colour_bundle: Path, painted_cohort: Path, tmp_path: Path
 ) -> None:
     model = load_bundle(colour_bundle)
     patients = sorted({row["patient"] for row in rows_of(painted_cohort)})
     card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
-    save_bundle(tmp_path / "knows", card | {"training": {LEARNT_FROM: identities([], patients[:5])}}, model.network)
+    save_bundle(tmp_path / "knows", card | {"training": {known: identities([], patients[:5])}}, model.network)
     refit(tmp_path / "knows", painted_cohort, tmp_path / "new")
     assert reference_of(tmp_path / "new") == (9, 4)
     used = load_bundle(tmp_path / "new").card.training[REFERENCE_OF]
@@ -141,17 +142,6 @@ def test_a_reference_glances_at_the_tiles_that_screen_mode_looks_at(
     assert len(sampled.seen.texture) == TILES_A_SLIDE
     assert sampled.glance == pytest.approx(judge._gathered.texture, rel=1e-4, abs=1e-4)
     assert sampled.glance != pytest.approx(sampled.texture, rel=1e-4, abs=1e-4)
-
-
-def test_what_the_start_had_learnt_from_sets_no_limit_either(
-    colour_bundle: Path, painted_cohort: Path, tmp_path: Path
-) -> None:
-    model = load_bundle(colour_bundle)
-    patients = sorted({row["patient"] for row in rows_of(painted_cohort)})
-    card = model.card.model_dump(mode="json", exclude={"golden", "weights_sha256"})
-    save_bundle(tmp_path / "knows", card | {"training": {STARTED_FROM: identities([], patients[:5])}}, model.network)
-    refit(tmp_path / "knows", painted_cohort, tmp_path / "new")
-    assert reference_of(tmp_path / "new") == (9, 4)
 
 
 def test_the_patients_of_phantoms_are_other_persons(

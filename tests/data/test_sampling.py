@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -380,7 +381,7 @@ def test_tiles_are_drawn_by_the_root_of_what_they_show(labelled: LabelledSlide) 
     chances = []
 
     class Noted(np.random.Generator):
-        def choice(self, a, *rest, p=None, **options):  # type: ignore[no-untyped-def]
+        def choice(self, a: Any, *rest: Any, p: Any = None, **options: Any) -> Any:
             chances.append(p)
             return super().choice(a, *rest, p=p, **options)
 

@@ -176,7 +176,9 @@ def test_a_cohort_may_get_twins_afterwards(tmp_path: Path) -> None:
     group = {"kinds": {"calcium": 1}, "slides": 1, "size_px": list(SIZE)}
     for twins in (False, True):
         groups = [group | {"twins": twins, "name": name} for name in ("one", "two")]
-        make_from_spec(tmp_path, spec_from({"seed": 2, "groups": groups}, "test"), workers=1)
+        manifest = make_from_spec(tmp_path, spec_from({"seed": 2, "groups": groups}, "test"), workers=1)
+        with open(manifest, encoding="utf-8", newline="") as file:
+            assert sum(bool(row["twin_of"]) for row in csv.DictReader(file)) == 2 * twins
 
 
 def test_a_number_with_which_no_slide_can_be_made_ends_in_a_sentence(tmp_path: Path) -> None:
